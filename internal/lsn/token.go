@@ -21,6 +21,11 @@ func (m Mark) Less(o Mark) bool {
 	return m.LSN < o.LSN
 }
 
+// ReachedBy says whether a copy at level has everything up to the mark. Both parts must have passed: a shard whose
+// epoch rose because capture began anew still counts in the same positions, so the epoch alone proves nothing, and
+// after a failover to a history that is shorter than the mark only a position beyond it can.
+func (m Mark) ReachedBy(level Mark) bool { return level.Epoch >= m.Epoch && level.LSN >= m.LSN }
+
 // Token is a vector of marks, one for each shard (by name) that a session wrote or saw. The zero value is empty and
 // asks for nothing. A token is not safe for concurrent use.
 type Token map[string]Mark
@@ -42,7 +47,7 @@ func (t Token) Merge(o Token) {
 // Covers says whether a level has passed every mark of o.
 func (t Token) Covers(o Token) bool {
 	for s, m := range o {
-		if have, ok := t[s]; !ok || have.Less(m) {
+		if have, ok := t[s]; !ok || !m.ReachedBy(have) {
 			return false
 		}
 	}
