@@ -1,0 +1,80 @@
+package router
+
+import "fmt"
+
+// Catalog is what the router knows of one database: read from a server, immutable once handed to New. Make a new
+// Catalog, and a new Router, when the schema changes.
+type Catalog struct {
+	Tables    []Table
+	Views     []View
+	Functions []Function
+	Models    []Model
+}
+
+// Table is a table (ordinary, partitioned, or foreign) with its columns in order. System catalogs need not be listed.
+type Table struct {
+	Schema, Name string
+	Columns      []Column
+}
+
+// Column of a table.
+type Column struct {
+	Name          string
+	OID           uint32 // type
+	TypeMod       int32
+	Collation     string // collname when it is not the type's default
+	Deterministic bool   // pg_collation.collisdeterministic; true for types without collation
+	Default       bool   // it has a default, or is an identity or generated column
+	Volatile      bool   // its default calls a volatile function, or it is an identity column
+}
+
+// View is a view or materialized view with every table that it reads, through other views too. A materialized view is
+// listed as a Table.
+type View struct {
+	Schema, Name string
+	BaseTables   []Name
+	Volatile     bool // it calls a volatile function
+}
+
+// Name of a table, view or function with its schema.
+type Name struct{ Schema, Name string }
+
+func (n Name) String() string { return n.Schema + "." + n.Name }
+
+// Volatility is pg_proc.provolatile.
+type Volatility byte
+
+// The volatilities.
+const (
+	Immutable Volatility = 'i'
+	Stable    Volatility = 's'
+	Volatile  Volatility = 'v'
+)
+
+// Function is a function or procedure by name; overloads are listed one by one, and the most volatile one counts.
+type Function struct {
+	Schema, Name string
+	Volatility   Volatility
+	User         bool // not one of PostgreSQL's own (its oid is 16384 or greater)
+	Aggregate    bool // pg_proc.prokind = 'a'
+	Set          bool // pg_proc.proretset
+}
+
+// Model is a read model that is queried as a table.
+type Model struct {
+	Schema, Name string // the schema is "public" when empty
+	Columns      []ModelColumn
+}
+
+// ModelColumn is a column of a read model, typed as the column of the table that it comes from.
+type ModelColumn struct {
+	Name    string
+	OID     uint32
+	TypeMod int32
+}
+
+// CatalogQueries are the statements that read a Catalog from a PostgreSQL of version 15 or later; ReadCatalog takes their rows.
+// They run on the default shard's primary.
+var CatalogQueries = struct{ Columns, Views, Functions string }{}
+
+var _ = fmt.Sprintf

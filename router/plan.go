@@ -1,0 +1,207 @@
+// Package router turns SQL into plans: which shards a statement goes to, how it gets there, or why it is refused. It is
+// pure: (shape of a statement, shard map, catalog) -> immutable Plan. Nothing downstream reads SQL again.
+package router
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/sql"
+	"github.com/tidemarkdb/tidemark/sharding"
+)
+
+// Kind is the way a statement runs.
+type Kind uint8
+
+// The kinds of plans. For each: what Plan.Shards means.
+const (
+	// Refuse: nothing runs; answer with Plan.Refusal. No shards.
+	Refuse Kind = iota
+	// Nothing: an empty query; answer EmptyQueryResponse. No shards.
+	Nothing
+	// Route: exactly one shard, forwarded untouched.
+	Route
+	// AnyShard: forwarded untouched to any one of Shards; the first is preferred. No sharded table takes part.
+	AnyShard
+	// Scatter: a SELECT whose rows are those of all Shards, concatenated in any order.
+	Scatter
+	// Broadcast: the same statement on each of Shards (all of the map), all or nothing: inside a transaction on each, unless
+	// FlagNoTx forbids it. The answer is the first shard's.
+	Broadcast
+	// CopyIn: COPY FROM STDIN whose lines go to shards by Plan.Copy. Shards are all that can receive lines.
+	CopyIn
+	// Tx: transaction control, see Plan.Tx. No shards: the session knows where its transaction is.
+	Tx
+	// Setting: SET, RESET, SHOW or set_config of a session setting, see Plan.Setting. Shards is where a SHOW is asked, and
+	// where a SET is tried when the session holds no connection: the default shard.
+	Setting
+	// ViewScan: a SELECT from a read model, see Plan.Scan. No shards.
+	ViewScan
+)
+
+var kindNames = [...]string{
+	Refuse: "Refuse", Nothing: "Nothing", Route: "Route", AnyShard: "AnyShard", Scatter: "Scatter", Broadcast: "Broadcast",
+	CopyIn: "CopyIn", Tx: "Tx", Setting: "Setting", ViewScan: "ViewScan",
+}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Access says which of a shard's endpoints may answer outside of a transaction.
+type Access uint8
+
+// Write is the primary; Read may be a replica.
+const (
+	Write Access = iota
+	Read
+)
+
+func (a Access) String() string {
+	if a == Read {
+		return "read"
+	}
+	return "write"
+}
+
+// Flags are what an engine must know beside the place.
+type Flags uint16
+
+const (
+	// Writes: it may change data, so a mark is taken behind its commit.
+	Writes Flags = 1 << iota
+	// Dirty: it may leave traces in the server connection that cannot be seen on the wire (user functions, DO, CALL,
+	// set_config): clean the connection with DISCARD ALL before it returns to the pool.
+	Dirty
+	// Pin: it leaves state in the server connection on purpose (temporary table, session advisory lock, LISTEN, WITH HOLD,
+	// PREPARE, LOAD): the session keeps this connection.
+	Pin
+	// Neutral: which shard answers makes no difference, and it sees nothing of a transaction's own work: a transaction need
+	// not be pinned to a shard by it, and it may run on the shard that a transaction is already pinned to.
+	Neutral
+	// Here: it speaks of state in the connection that the session holds (EXECUTE, FETCH, CLOSE, DISCARD, SET CONSTRAINTS):
+	// run it there. Without one, the first of Shards answers, with PostgreSQL's own error.
+	Here
+	// NoTx: PostgreSQL refuses it inside a transaction block (VACUUM, CREATE INDEX CONCURRENTLY, ...).
+	NoTx
+	// Schema: it changes the catalog; read the catalog again after it.
+	Schema
+	// Discards: DISCARD ALL or DEALLOCATE ALL: the session's own prepared statements (and for DISCARD ALL its settings) go too.
+	Discards
+)
+
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards"}
+
+// Plan says how one execution of one statement runs. It is immutable and shared between sessions.
+type Plan struct {
+	Kind    Kind
+	Command sql.Command
+	Tag     string // the command tag, where it does not depend on the result: "BEGIN", "SET", "CREATE TABLE"
+	Access  Access
+	Flags   Flags
+	Shards  []int  // indices into the map's shards
+	Reason  string // one line for SHOW tidemark.route: why there
+	Refusal *Refusal
+	Tx      *TxControl
+	Setting *SettingChange
+	Copy    *Copy
+	Scan    *Scan
+
+	shards *sharding.Map
+}
+
+// Has says whether all of the flags f are set.
+func (p *Plan) Has(f Flags) bool { return p.Flags&f == f }
+
+// Shard is the name of the i-th of p.Shards.
+func (p *Plan) Shard(i int) string { return p.shards.Shards()[p.Shards[i]].Name }
+
+// Refusal is the error that answers a refused statement.
+type Refusal struct {
+	Code     string // SQLSTATE: mostly 0A000; 42601 for a syntax error; 22P02, 22003 for a key that PostgreSQL would refuse
+	Message  string // what is not supported or wrong
+	Detail   string // why
+	Hint     string // what to do
+	Position int    // in characters from 1 within the query string, 0 when unknown
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+// TxOp is a transaction command.
+type TxOp uint8
+
+// The transaction commands.
+const (
+	Begin    TxOp = iota // BEGIN and START TRANSACTION
+	Commit               // COMMIT and END
+	Rollback             // ROLLBACK and ABORT
+	Savepoint
+	Release
+	RollbackTo
+	SetTransaction // SET TRANSACTION ...: characteristics of the transaction that is open
+)
+
+var txOpNames = [...]string{
+	Begin: "begin", Commit: "commit", Rollback: "rollback", Savepoint: "savepoint", Release: "release", RollbackTo: "rollback to",
+	SetTransaction: "set transaction",
+}
+
+func (o TxOp) String() string { return txOpNames[o] }
+
+// TxControl is a transaction command with its options. The statement's own text can be forwarded as it is.
+type TxControl struct {
+	Op         TxOp
+	Chain      bool   // COMMIT or ROLLBACK ... AND CHAIN
+	Isolation  string // "read committed", "serializable", ...; empty when not given
+	ReadOnly   Tristate
+	Deferrable Tristate
+	Name       string // Savepoint, Release, RollbackTo
+}
+
+// Tristate is an option that may be left out.
+type Tristate uint8
+
+// The states of an option.
+const (
+	Unset Tristate = iota
+	On
+	Off
+)
+
+// SettingOp is what a statement does to a setting.
+type SettingOp uint8
+
+// The operations on settings.
+const (
+	SetOp SettingOp = iota
+	ResetOp
+	ResetAll
+	ShowOp
+	ShowAll
+)
+
+var settingOpNames = [...]string{SetOp: "set", ResetOp: "reset", ResetAll: "reset all", ShowOp: "show", ShowAll: "show all"}
+
+func (o SettingOp) String() string { return settingOpNames[o] }
+
+// SettingChange is a SET, RESET or SHOW.
+type SettingChange struct {
+	Op     SettingOp
+	Name   string   // lower case, as pg_settings spells it: "search_path", "role", "session_authorization", "timezone", "tidemark.consistency"
+	Values []string // SetOp: the value's parts, unquoted ("a", "b" for search_path = a, b); none for TO DEFAULT, which is ResetOp
+	Local  bool     // SET LOCAL: until the transaction ends
+	Own    bool     // the name begins with "tidemark.": Tidemark answers, no server is asked
+	// Function: it was SELECT set_config('name', 'value', local), alone in its SELECT. Kind is then AnyShard: run the
+	// statement, and remember the setting for the session.
+	Function bool
+}
+
+// Value is the setting's value as one string, as SHOW would print a list.
+func (s *SettingChange) Value() string {
+	switch len(s.Values) {
+	case 0:
+		return ""
+	case 1:
+		return s.Values[0]
+	}
+	v := s.Values[0]
+	for _, x := range s.Values[1:] {
+		v += ", " + x
+	}
+	return v
+}
