@@ -21,6 +21,7 @@ import (
 	_ "github.com/testcontainers/testcontainers-go"
 	_ "github.com/twmb/franz-go/pkg/kfake"
 	_ "github.com/xdg-go/scram"
+	_ "github.com/ulikunitz/xz"
 	_ "golang.org/x/sync/errgroup"
 	_ "golang.org/x/sys/unix"
 	_ "gopkg.in/yaml.v3"
