@@ -1,0 +1,127 @@
+package config
+
+import "time"
+
+// TLS is what clients see of the proxy.
+type TLS struct {
+	Cert, Key string // files in PEM form
+	CA        string // file; empty: clients need no certificate
+}
+
+func (t *TLS) fields() []field {
+	return []field{
+		{key: "cert", into: text(&t.Cert), required: true, doc: "File with the certificate chain, PEM. A relative path is relative to the configuration file."},
+		{key: "key", into: text(&t.Key), required: true, doc: "File with its private key, PEM."},
+		{key: "ca", into: text(&t.CA), doc: "File with the authorities, PEM, of which clients must present a certificate, in addition to their password."},
+	}
+}
+
+// Database is the one database that is served.
+type Database struct {
+	Name       string // as clients name it
+	ServerName string // as the servers name it
+	User       string
+	Password   Secret
+	TLS        ServerTLS
+	CA         string
+}
+
+// ServerTLS is libpq's sslmode, without its two modes that hide whether TLS was used.
+type ServerTLS string
+
+// How connections to the servers are secured.
+const (
+	TLSDisable    ServerTLS = "disable"
+	TLSRequire    ServerTLS = "require"     // encrypted, the certificate not verified
+	TLSVerifyCA   ServerTLS = "verify-ca"   // and issued by an authority of ca
+	TLSVerifyFull ServerTLS = "verify-full" // and for the host's name
+)
+
+func (db *Database) fields() []field {
+	return []field{
+		{key: "name", into: text(&db.Name), required: true, doc: "The name that clients connect to."},
+		{key: "server_name", into: text(&db.ServerName), doc: "The database's name on the servers; the same as `name` when left out."},
+		{key: "user", into: text(&db.User), required: true, doc: "The role by which Tidemark logs in to the servers. The proxy needs the rights of its clients; capture needs `REPLICATION` too."},
+		{key: "password", into: secret(&db.Password), doc: "That role's password."},
+		{key: "tls", into: choice(&db.TLS, TLSDisable, TLSRequire, TLSVerifyCA, TLSVerifyFull), def: "disable", doc: "TLS to the servers, as libpq's `sslmode`."},
+		{key: "ca", into: text(&db.CA), doc: "File with the authorities, PEM, that sign the servers' certificates; the system's when left out."},
+	}
+}
+
+// User may connect to the proxy. Exactly one of Password and SCRAM is set.
+type User struct {
+	Name     string
+	Password Secret
+	SCRAM    Secret // a verifier as pg_authid.rolpassword holds it
+}
+
+func (u *User) fields() []field {
+	return []field{
+		{key: "name", into: text(&u.Name), required: true, doc: "The user's name."},
+		{key: "password", into: secret(&u.Password), doc: "The password in the clear, best as `${NAME}`."},
+		{key: "scram", into: secret(&u.SCRAM), doc: "Instead of a password, its SCRAM-SHA-256 verifier as PostgreSQL stores it in `pg_authid.rolpassword`."},
+	}
+}
+
+// Shard is one PostgreSQL cluster. Servers are named by role (Primary, Replicas) or listed (Endpoints) and asked for it.
+type Shard struct {
+	Name      string
+	Region    string
+	Buckets   string // as written; empty: an even share
+	Ranges    []BucketRange
+	Primary   *Endpoint
+	Replicas  []Endpoint
+	Endpoints []Endpoint
+}
+
+// BucketRange is a run of buckets, both ends included.
+type BucketRange struct{ First, Last int }
+
+func (s *Shard) fields() []field {
+	return []field{
+		{key: "name", into: text(&s.Name), required: true, doc: "The shard's name; it appears in routes, logs, events and tokens, so it should not change."},
+		{key: "region", into: text(&s.Region), doc: "The region of the shard's endpoints that give none themselves."},
+		{key: "buckets", into: text(&s.Buckets), doc: "The buckets that the shard owns, such as `0-2047` or `0-1023,3072-4095`. Given for every shard or for none; without it buckets are split evenly."},
+		{key: "primary", into: optional(&s.Primary, (*Endpoint).fields), doc: "The server that takes writes."},
+		{key: "replicas", into: list(&s.Replicas, (*Endpoint).fields), doc: "Its streaming replicas."},
+		{key: "endpoints", into: list(&s.Endpoints, (*Endpoint).fields), doc: "Instead of `primary` and `replicas`: the servers in any order; each is asked for its role."},
+	}
+}
+
+// Endpoint is one PostgreSQL server.
+type Endpoint struct {
+	Host   string
+	Port   int
+	Region string
+	Weight int
+}
+
+func (e *Endpoint) fields() []field {
+	return []field{
+		{key: "host", into: text(&e.Host), required: true, doc: "Name, address, or directory of the Unix socket."},
+		{key: "port", into: integer(&e.Port, 1, 65535), def: "5432", doc: "The server's port."},
+		{key: "region", into: text(&e.Region), doc: "The server's region; the shard's when left out."},
+		{key: "weight", into: integer(&e.Weight, 0, 1000), def: "1", doc: "Its share of reads among the replicas; 0 keeps reads away."},
+	}
+}
+
+// Pool bounds the server connections.
+type Pool struct {
+	Size           int // per endpoint
+	Budget         int // for the process
+	AcquireTimeout time.Duration
+	IdleTimeout    time.Duration
+	Lifetime       time.Duration
+	ConnectTimeout time.Duration
+}
+
+func (p *Pool) fields() []field {
+	return []field{
+		{key: "size", into: integer(&p.Size, 1, 10_000), def: "20", doc: "Connections to one endpoint at most."},
+		{key: "budget", into: integer(&p.Budget, 1, 100_000), def: "200", doc: "Connections of this process to all endpoints together at most."},
+		{key: "acquire_timeout", into: duration(&p.AcquireTimeout), def: "10s", doc: "How long a client waits for a free connection before its statement fails."},
+		{key: "idle_timeout", into: duration(&p.IdleTimeout), def: "10m", doc: "When an unused connection is closed."},
+		{key: "lifetime", into: duration(&p.Lifetime), def: "1h", doc: "When a connection is replaced, in use or not; at the end of its transaction."},
+		{key: "connect_timeout", into: duration(&p.ConnectTimeout), def: "5s", doc: "How long connecting and logging in to a server may take."},
+	}
+}

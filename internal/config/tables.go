@@ -1,0 +1,207 @@
+package config
+
+import "time"
+
+// Sharding says how tables are spread.
+type Sharding struct {
+	Buckets      int
+	Tables       []Table
+	DefaultShard string
+}
+
+func (s *Sharding) fields() []field {
+	return []field{
+		{key: "buckets", into: integer(&s.Buckets, 1, 1<<16), def: "4096", doc: "How many buckets keys are hashed into: a power of two, at least one per shard. It can never change once there is data."},
+		{key: "tables", into: named(&s.Tables, tableValue), doc: "Where each table's rows live. A table that is not named lives on `default_shard`."},
+		{key: "default_shard", into: text(&s.DefaultShard), doc: "The shard of tables that are not named; the first shard when left out."},
+	}
+}
+
+// Table says where one table's rows live: exactly one of Key, Reference and Shard is set.
+type Table struct {
+	Name      string // TABLE or SCHEMA.TABLE
+	Key       string // sharded by this column
+	Type      KeyType
+	Reference bool   // a copy on every shard
+	Shard     string // on this one shard
+}
+
+// KeyType is the type of a sharding key.
+type KeyType string
+
+func tableValue(t *Table, name string) value {
+	t.Name = name
+	return wordOr("reference", func() { t.Reference = true }, func() []field {
+		return []field{
+			{key: "key", into: text(&t.Key), doc: "The column whose hash decides the shard. Rows of several tables with equal keys live together."},
+			{key: "type", into: choice(&t.Type, keyTypes...), doc: "That column's type; `bigint` when left out."},
+			{key: "shard", into: text(&t.Shard), doc: "Instead of `key`: the one shard that has the table."},
+		}
+	})
+}
+
+// Consistency holds the defaults of sessions.
+type Consistency struct {
+	Default     ConsistencyLevel
+	WaitTimeout time.Duration
+	OnTimeout   TimeoutPolicy
+}
+
+// ConsistencyLevel is the value of tidemark.consistency.
+type ConsistencyLevel string
+
+// TimeoutPolicy is the value of tidemark.on_timeout.
+type TimeoutPolicy string
+
+func (c *Consistency) fields() []field {
+	return []field{
+		{key: "default", into: choice[ConsistencyLevel](&c.Default, "session", "eventual"), def: "session", doc: "`session`: a session's reads see its own earlier writes, on replicas and read models too. `eventual`: they see what is there."},
+		{key: "wait_timeout", into: duration(&c.WaitTimeout), def: "5s", doc: "How long a read waits for a replica or a read model to reach what its session wrote."},
+		{key: "on_timeout", into: choice[TimeoutPolicy](&c.OnTimeout, "primary", "stale", "error"), def: "primary", doc: "What happens then. `primary`: tables are read from the primary, and read models, which have none, give an error. `stale`: the read is answered with a notice. `error`: it fails."},
+	}
+}
+
+// Kafka is the log of changes.
+type Kafka struct {
+	Brokers           []string
+	Prefix            string
+	Partitions        int
+	ReplicationFactor int
+}
+
+func (k *Kafka) fields() []field {
+	return []field{
+		{key: "brokers", into: addresses(&k.Brokers), doc: "Addresses to begin with; the others are learned from them."},
+		{key: "prefix", into: text(&k.Prefix), def: "tidemark.", doc: "Put before the topics' names: `<prefix><database>.<schema>.<table>`."},
+		{key: "partitions", into: integer(&k.Partitions, 1, 1000), def: "6", doc: "Partitions of each table's topic, when Tidemark creates it. Never changed later, because order is kept per partition."},
+		{key: "replication_factor", into: integer(&k.ReplicationFactor, 1, 10), def: "1", doc: "Copies of each topic, when Tidemark creates it. Use 3 where losing a broker must not lose changes."},
+	}
+}
+
+// Capture takes changes from the shards.
+type Capture struct {
+	Tables      []string
+	Slot        string
+	Publication string
+}
+
+func (c *Capture) fields() []field {
+	return []field{
+		{key: "tables", into: tableNames(&c.Tables), doc: "The tables whose changes are published; those that views are made from when left out. Each needs `REPLICA IDENTITY FULL`."},
+		{key: "slot", into: text(&c.Slot), def: "tidemark", doc: "The logical replication slot on each shard's primary. Lower-case letters, digits and underscores."},
+		{key: "publication", into: text(&c.Publication), def: "tidemark", doc: "The publication on each shard."},
+	}
+}
+
+// View is a read model: exactly one of Elastic and Redis is set.
+type View struct {
+	Name    string
+	From    string
+	Elastic *ElasticView
+	Redis   *RedisView
+}
+
+func viewValue(v *View, name string) value {
+	v.Name = name
+	return section(func() []field {
+		return []field{
+			{key: "from", into: tableName(&v.From), required: true, doc: "The table it is made from."},
+			{key: "elastic", into: optional(&v.Elastic, (*ElasticView).fields), doc: "Keep it in Elasticsearch: filters, sorting and full text. `elastic: {}` takes every default."},
+			{key: "redis", into: optional(&v.Redis, (*RedisView).fields), doc: "Keep it in Redis: fastest by key. `redis: {}` takes every default."},
+		}
+	})
+}
+
+// ElasticView is a read model's place in Elasticsearch.
+type ElasticView struct {
+	Index   string // empty: the view's name
+	Mapping map[string]any
+}
+
+func (v *ElasticView) fields() []field {
+	return []field{
+		{key: "index", into: text(&v.Index), doc: "The index; the view's name when left out."},
+		{key: "mapping", into: free(&v.Mapping, "a mapping from columns to Elasticsearch field definitions"), doc: "Field definitions by column, in Elasticsearch's own terms, instead of those derived from the columns' types: `{name: {type: text, analyzer: english}}`."},
+	}
+}
+
+// RedisView is a read model's place in Redis.
+type RedisView struct {
+	Prefix string // empty: the view's name and a colon
+	As     RedisForm
+}
+
+// RedisForm is how a row is kept under its key.
+type RedisForm string
+
+// The forms.
+const (
+	AsHash RedisForm = "hash"
+	AsJSON RedisForm = "json"
+)
+
+func (v *RedisView) fields() []field {
+	return []field{
+		{key: "prefix", into: text(&v.Prefix), doc: "Put before each key; the view's name and a colon when left out."},
+		{key: "as", into: choice(&v.As, AsHash, AsJSON), def: "hash", doc: "A hash with a field per column, or one JSON text."},
+	}
+}
+
+// Elasticsearch is the cluster of all Elasticsearch views.
+type Elasticsearch struct {
+	Addresses []string
+	User      string
+	Password  Secret
+	APIKey    Secret
+}
+
+func (e *Elasticsearch) fields() []field {
+	return []field{
+		{key: "addresses", into: urls(&e.Addresses), doc: "URLs of its nodes."},
+		{key: "user", into: text(&e.User), doc: "User for basic authentication."},
+		{key: "password", into: secret(&e.Password), doc: "That user's password."},
+		{key: "api_key", into: secret(&e.APIKey), doc: "Instead of user and password."},
+	}
+}
+
+// Redis is the server of all Redis views.
+type Redis struct {
+	Address  string
+	User     string
+	Password Secret
+	Database int
+}
+
+func (r *Redis) fields() []field {
+	return []field{
+		{key: "address", into: address(&r.Address), doc: "The server's address."},
+		{key: "user", into: text(&r.User), doc: "User, where access control lists are used."},
+		{key: "password", into: secret(&r.Password), doc: "Password."},
+		{key: "database", into: integer(&r.Database, 0, 1<<15), def: "0", doc: "The number of the logical database."},
+	}
+}
+
+// Log is what goes to standard error.
+type Log struct {
+	Level  LogLevel
+	Format LogFormat
+}
+
+// LogLevel is the least level that is written.
+type LogLevel string
+
+// LogFormat is the form of a line.
+type LogFormat string
+
+// The forms of a line.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+func (l *Log) fields() []field {
+	return []field{
+		{key: "level", into: choice[LogLevel](&l.Level, "debug", "info", "warn", "error"), def: "info", doc: "The least level that is written."},
+		{key: "format", into: choice(&l.Format, LogText, LogJSON), def: "text", doc: "`text` for people, `json` for machines, one line each."},
+	}
+}
