@@ -1,0 +1,91 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+)
+
+// ErrIncomplete is returned by decoders that work on the beginning of a message when what was asked for lies beyond the
+// bytes at hand. Read more and ask again.
+var ErrIncomplete = errors.New("wire: the message is not complete")
+
+// reader walks through a body. The first failure sticks, and later reads give zero values.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) byte() byte {
+	if len(r.b) < 1 {
+		r.fail()
+		return 0
+	}
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
+}
+
+func (r *reader) int16() int16 {
+	if len(r.b) < 2 {
+		r.fail()
+		return 0
+	}
+	n := int16(binary.BigEndian.Uint16(r.b))
+	r.b = r.b[2:]
+	return n
+}
+
+func (r *reader) int32() int32 {
+	if len(r.b) < 4 {
+		r.fail()
+		return 0
+	}
+	n := int32(binary.BigEndian.Uint32(r.b))
+	r.b = r.b[4:]
+	return n
+}
+
+// cstring takes the bytes up to the next zero byte, which it drops.
+func (r *reader) cstring() []byte {
+	i := bytes.IndexByte(r.b, 0)
+	if i < 0 {
+		r.fail()
+		return nil
+	}
+	s := r.b[:i:i]
+	r.b = r.b[i+1:]
+	return s
+}
+
+func (r *reader) take(n int) []byte {
+	if n < 0 || len(r.b) < n {
+		r.fail()
+		return nil
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+// value takes a length-prefixed value; nil is NULL.
+func (r *reader) value() []byte {
+	n := r.int32()
+	if n == -1 {
+		return nil
+	}
+	return r.take(int(n))
+}
+
+func (r *reader) fail() { r.b, r.bad = nil, true }
+
+// end says what was wrong with the message: too short, or bytes left over.
+func (r *reader) end(message string) error {
+	switch {
+	case r.bad:
+		return Errorf(ProtocolViolation, "%s message is shorter than its contents", message)
+	case len(r.b) > 0:
+		return Errorf(ProtocolViolation, "invalid message format").WithDetail("%d bytes are left over behind a %s message.", len(r.b), message)
+	}
+	return nil
+}

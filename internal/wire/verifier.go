@@ -1,0 +1,141 @@
+package wire
+
+import (
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/xdg-go/stringprep"
+)
+
+// Defaults and bounds of verifiers (scram-common.h).
+const (
+	scramIterations    = 4096
+	scramMaxIterations = 10_000_000 // a login's cost to the client is in the verifier: bound it
+	scramSaltLen       = 16
+)
+
+// Verifier is what a server stores of a SCRAM-SHA-256 password: enough to check it, not enough to log in with it.
+type Verifier struct {
+	Iterations int
+	Salt       []byte
+	StoredKey  []byte // 32 bytes
+	ServerKey  []byte // 32 bytes
+
+	mock bool
+}
+
+// errVerifier names no part of the text: it is a secret.
+var errVerifier = errors.New("not a SCRAM verifier: want SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>, as in pg_authid.rolpassword")
+
+// IsVerifier says whether a configured secret is a verifier rather than a plain password.
+func IsVerifier(secret string) bool { return strings.HasPrefix(secret, MechanismSCRAM+"$") }
+
+// ParseVerifier reads PostgreSQL's form, as in pg_authid.rolpassword.
+func ParseVerifier(s string) (Verifier, error) {
+	rest, ok := strings.CutPrefix(s, MechanismSCRAM+"$")
+	if !ok {
+		return Verifier{}, errVerifier
+	}
+	cost, keys, ok := strings.Cut(rest, "$")
+	if !ok {
+		return Verifier{}, errVerifier
+	}
+	iterations, salt, ok1 := strings.Cut(cost, ":")
+	stored, server, ok2 := strings.Cut(keys, ":")
+	if !ok1 || !ok2 {
+		return Verifier{}, errVerifier
+	}
+	var v Verifier
+	var errs [4]error
+	v.Iterations, errs[0] = strconv.Atoi(iterations)
+	v.Salt, errs[1] = base64.StdEncoding.DecodeString(salt)
+	v.StoredKey, errs[2] = base64.StdEncoding.DecodeString(stored)
+	v.ServerKey, errs[3] = base64.StdEncoding.DecodeString(server)
+	if errors.Join(errs[:]...) != nil || len(v.Salt) == 0 || len(v.StoredKey) != sha256.Size || len(v.ServerKey) != sha256.Size {
+		return Verifier{}, errVerifier
+	}
+	if v.Iterations < 1 || v.Iterations > scramMaxIterations {
+		return Verifier{}, fmt.Errorf("SCRAM verifier: %d iterations, want 1 to %d", v.Iterations, scramMaxIterations)
+	}
+	return v, nil
+}
+
+// NewVerifier makes a verifier from a plain password, with a random salt.
+func NewVerifier(password string) (Verifier, error) {
+	salt := make([]byte, scramSaltLen)
+	if _, err := rand.Read(salt); err != nil {
+		return Verifier{}, fmt.Errorf("salt of a SCRAM verifier: %w", err)
+	}
+	return deriveVerifier(password, salt, scramIterations)
+}
+
+func deriveVerifier(password string, salt []byte, iterations int) (Verifier, error) {
+	salted, err := pbkdf2.Key(sha256.New, prepare(password), salt, iterations, sha256.Size)
+	if err != nil {
+		return Verifier{}, fmt.Errorf("SCRAM verifier: %w", err)
+	}
+	stored := sha256.Sum256(mac(salted, "Client Key"))
+	return Verifier{Iterations: iterations, Salt: salt, StoredKey: stored[:], ServerKey: mac(salted, "Server Key")}, nil
+}
+
+// MockVerifier stands for a user that does not exist. Its salt depends on the name and on a secret that the process keeps
+// (any random bytes; the same on every proxy of a cluster, or the salt gives the difference away), so that asking twice
+// tells nothing; no password fits it.
+func MockVerifier(secret []byte, user string) Verifier {
+	return Verifier{
+		Iterations: scramIterations,
+		Salt:       mac(secret, "salt "+user)[:scramSaltLen],
+		StoredKey:  mac(secret, "stored "+user),
+		ServerKey:  mac(secret, "server "+user),
+		mock:       true,
+	}
+}
+
+// String is PostgreSQL's form: a secret, not for logs.
+func (v Verifier) String() string {
+	b64 := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("%s$%d:%s$%s:%s", MechanismSCRAM, v.Iterations, b64(v.Salt), b64(v.StoredKey), b64(v.ServerKey))
+}
+
+// CheckPassword says whether a plain password is the one that the verifier was made from, in constant time for a given
+// number of iterations.
+func (v Verifier) CheckPassword(password string) bool {
+	got, err := deriveVerifier(password, v.Salt, v.Iterations)
+	return err == nil && hmac.Equal(got.StoredKey, v.StoredKey) && !v.mock
+}
+
+func mac(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
+
+// prepare is SASLprep with PostgreSQL's exception: a password that is no UTF-8, has prohibited characters or vanishes is
+// taken as it is (pg_saslprep).
+func prepare(password string) string {
+	if isASCII(password) || !utf8.ValidString(password) {
+		return password
+	}
+	p, err := stringprep.SASLprep.Prepare(password)
+	if err != nil || p == "" {
+		return password
+	}
+	return p
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
