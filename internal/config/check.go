@@ -8,10 +8,9 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
-)
 
-// keyTypes are the types of sharding keys.
-var keyTypes = []KeyType{"bigint", "int", "uuid", "text"}
+	"github.com/tidemarkdb/tidemark/sharding"
+)
 
 // check fills in the defaults that depend on other keys, and finds what is wrong between keys. Paths that are empty because their own
 // value was wrong have been reported already and are passed over.
@@ -24,6 +23,11 @@ func (d *decoder) check(c *Config) {
 	d.checkTables(c)
 	d.checkCapture(c)
 	d.checkViews(c)
+	if len(d.problems) == 0 { // the packages' own rules, should they know more than this one
+		if _, err := c.ShardMap(); err != nil {
+			d.addAt("sharding", "%v", err)
+		}
+	}
 }
 
 func (d *decoder) checkUsers(users []User) {
@@ -115,7 +119,7 @@ func (d *decoder) assignBuckets(c *Config) {
 	if given == 0 {
 		for i := range c.Shards {
 			first, next := i*total/len(c.Shards), (i+1)*total/len(c.Shards)
-			c.Shards[i].Ranges = []BucketRange{{first, next - 1}}
+			c.Shards[i].Ranges = []sharding.Range{{First: first, Last: next - 1}}
 		}
 		return
 	}
@@ -152,8 +156,8 @@ func (d *decoder) assignBuckets(c *Config) {
 }
 
 // parseBuckets reads "0-1023,3072-4095,7".
-func parseBuckets(text string, total int) ([]BucketRange, error) {
-	var out []BucketRange
+func parseBuckets(text string, total int) ([]sharding.Range, error) {
+	var out []sharding.Range
 	for part := range strings.SplitSeq(text, ",") {
 		low, high, isRange := strings.Cut(strings.TrimSpace(part), "-")
 		if !isRange {
@@ -164,7 +168,7 @@ func parseBuckets(text string, total int) ([]BucketRange, error) {
 		if err1 != nil || err2 != nil || first < 0 || first > last || last >= total {
 			return nil, fmt.Errorf("%q is not a range of buckets", strings.TrimSpace(part))
 		}
-		out = append(out, BucketRange{first, last})
+		out = append(out, sharding.Range{First: first, Last: last})
 	}
 	return out, nil
 }
@@ -189,11 +193,11 @@ func (d *decoder) checkTables(c *Config) {
 			d.addAt(path, "found key and shard; expected key for a sharded table, or shard for one that lives on a single shard")
 		case t.Key == "" && t.Shard == "" && !d.present(path+".key") && !d.present(path+".shard") && d.isSection(path):
 			d.addAt(path, "expected the word reference, a key column as in {key: customer_id}, or the one shard as in {shard: %s}", c.Sharding.DefaultShard)
-		case t.Shard != "" && t.Type != "":
+		case t.Shard != "" && t.Type != 0:
 			d.addAt(path+".type", "a type without a key; expected key: COLUMN beside it")
 		}
-		if t.Key != "" && t.Type == "" && !d.present(path+".type") {
-			t.Type = keyTypes[0]
+		if t.Key != "" && t.Type == 0 && !d.present(path+".type") {
+			t.Type = sharding.Int8
 		}
 		if t.Shard != "" {
 			d.knownShard(c, t.Shard, path+".shard")

@@ -23,11 +23,20 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 		t.Fatalf("Reveal() = %q, want %q", got, password)
 	}
 	outputs := map[string]func(*bytes.Buffer, any) error{
-		"slog text": func(b *bytes.Buffer, v any) error { slog.New(slog.NewTextHandler(b, nil)).Info("m", "v", v); return nil },
-		"slog json": func(b *bytes.Buffer, v any) error { slog.New(slog.NewJSONHandler(b, nil)).Info("m", "v", v); return nil },
-		"json":      func(b *bytes.Buffer, v any) error { return json.NewEncoder(b).Encode(v) },
-		"yaml":      func(b *bytes.Buffer, v any) error { return yaml.NewEncoder(b).Encode(v) },
-		"error":     func(b *bytes.Buffer, v any) error { b.WriteString(errors.Join(fmt.Errorf("%v", v)).Error()); return nil },
+		"slog text": func(b *bytes.Buffer, v any) error {
+			slog.New(slog.NewTextHandler(b, nil)).Info("m", "v", v)
+			return nil
+		},
+		"slog json": func(b *bytes.Buffer, v any) error {
+			slog.New(slog.NewJSONHandler(b, nil)).Info("m", "v", v)
+			return nil
+		},
+		"json": func(b *bytes.Buffer, v any) error { return json.NewEncoder(b).Encode(v) },
+		"yaml": func(b *bytes.Buffer, v any) error { return yaml.NewEncoder(b).Encode(v) },
+		"error": func(b *bytes.Buffer, v any) error {
+			b.WriteString(errors.Join(fmt.Errorf("%v", v)).Error())
+			return nil
+		},
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		outputs[verb] = func(b *bytes.Buffer, v any) error { _, err := fmt.Fprintf(b, verb, v); return err }

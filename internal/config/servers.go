@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/tidemarkdb/tidemark/sharding"
+)
 
 // TLS is what clients see of the proxy.
 type TLS struct {
@@ -68,14 +72,11 @@ type Shard struct {
 	Name      string
 	Region    string
 	Buckets   string // as written; empty: an even share
-	Ranges    []BucketRange
+	Ranges    []sharding.Range
 	Primary   *Endpoint
 	Replicas  []Endpoint
 	Endpoints []Endpoint
 }
-
-// BucketRange is a run of buckets, both ends included.
-type BucketRange struct{ First, Last int }
 
 func (s *Shard) fields() []field {
 	return []field{

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/tidemarkdb/tidemark/sharding"
+)
 
 // Sharding says how tables are spread.
 type Sharding struct {
@@ -21,20 +25,17 @@ func (s *Sharding) fields() []field {
 type Table struct {
 	Name      string // TABLE or SCHEMA.TABLE
 	Key       string // sharded by this column
-	Type      KeyType
+	Type      sharding.KeyType
 	Reference bool   // a copy on every shard
 	Shard     string // on this one shard
 }
-
-// KeyType is the type of a sharding key.
-type KeyType string
 
 func tableValue(t *Table, name string) value {
 	t.Name = name
 	return wordOr("reference", func() { t.Reference = true }, func() []field {
 		return []field{
 			{key: "key", into: text(&t.Key), doc: "The column whose hash decides the shard. Rows of several tables with equal keys live together."},
-			{key: "type", into: choice(&t.Type, keyTypes...), doc: "That column's type; `bigint` when left out."},
+			{key: "type", into: keyType(&t.Type), doc: "That column's type; `bigint` when left out."},
 			{key: "shard", into: text(&t.Shard), doc: "Instead of `key`: the one shard that has the table."},
 		}
 	})
