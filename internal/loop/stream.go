@@ -1,0 +1,255 @@
+package loop
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// streamBuffer is the bound of read-ahead, and of the data that waits to be written, in bytes per connection and direction.
+const streamBuffer = 32 << 10
+
+// streamConn gives a blocking net.Conn the non-blocking methods of Conn: a reader goroutine reads ahead into one ring, a
+// writer goroutine, started by the first Write, empties another.
+//
+//	            reader                          writer
+//	runs until  the stream ends or is closed    closed and nothing left to send, or linger is over
+//	sleeps      in nc.Read, or while in is full in nc.Write, or while out is empty
+//	owns        the free part of in             the filled part of out
+type streamConn struct {
+	waiter
+	eng *goroutines
+	nc  net.Conn
+
+	mu      sync.Mutex // guards the fields below; never held across a call of nc.Read or nc.Write
+	in, out ring
+	inErr   error // what ended reading
+	outErr  error // what ended writing
+	writing bool  // the writer was started
+	closed  bool
+	linger  bool // the writer closes nc, because close found unsent data
+
+	more chan struct{} // capacity 1: in has room again, or closed
+	due  chan struct{} // capacity 1: out has data, or closed
+}
+
+func newStreamConn(e *goroutines, nc net.Conn) *streamConn {
+	s := &streamConn{eng: e, nc: nc, more: make(chan struct{}, 1), due: make(chan struct{}, 1)}
+	s.in.buf = make([]byte, streamBuffer)
+	go s.reader()
+	return s
+}
+
+func (s *streamConn) read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, net.ErrClosed
+	}
+	switch n := s.in.read(p); {
+	case n > 0:
+		signal(s.more)
+		return n, nil
+	case len(p) == 0:
+		return 0, nil
+	case s.inErr != nil:
+		return 0, s.inErr
+	}
+	return 0, ErrWouldBlock
+}
+
+func (s *streamConn) write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return 0, net.ErrClosed
+	case s.outErr != nil:
+		return 0, s.outErr
+	}
+	if !s.writing {
+		s.writing = true
+		s.out.buf = make([]byte, streamBuffer)
+		go s.writer()
+	}
+	n := s.out.write(p)
+	signal(s.due)
+	if n < len(p) {
+		return n, ErrWouldBlock
+	}
+	return n, nil
+}
+
+func (s *streamConn) ready(what Interest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return true
+	case what&Readable != 0 && (s.in.n > 0 || s.inErr != nil):
+		return true
+	case what&Writable != 0 && (!s.writing || s.out.n < len(s.out.buf) || s.outErr != nil):
+		return true
+	}
+	return what&Hangup != 0 && (s.inErr != nil || s.outErr != nil)
+}
+
+// close never blocks: what is left to send, and the close_notify of TLS, go out in the background, and the engine's Close
+// waits for that.
+func (s *streamConn) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	s.closed = true
+	signal(s.more)
+	signal(s.due)
+	_, isTLS := s.nc.(*tls.Conn)
+	switch {
+	case s.out.n > 0 && s.outErr == nil && s.nc.SetWriteDeadline(time.Now().Add(s.eng.cfg.Linger)) == nil:
+		s.linger = true
+		s.eng.hold()
+		return nil
+	case isTLS:
+		s.eng.hold()
+		go s.closeConn()
+		return nil
+	}
+	return s.nc.Close()
+}
+
+// closeConn ends a close that goes on in the background. An error has nobody to go to: the user of the Conn has left.
+func (s *streamConn) closeConn() {
+	defer s.eng.release()
+	_ = s.nc.Close()
+}
+
+// errAborted is what a Conn returns after Abort.
+var errAborted = errors.New("loop: connection was aborted")
+
+// abort makes both goroutines fail, also in the middle of a blocked call.
+func (s *streamConn) abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.inErr, s.outErr = errAborted, errAborted
+	if s.nc.SetDeadline(time.Unix(1, 0)) != nil {
+		_ = s.nc.Close() // already broken: only its resources are left to free
+	}
+	s.notify()
+}
+
+func (s *streamConn) reader() {
+	for {
+		s.mu.Lock()
+		room, closed := s.in.room(), s.closed
+		s.mu.Unlock()
+		if closed {
+			return
+		}
+		if len(room) == 0 {
+			<-s.more
+			continue
+		}
+		n, err := s.nc.Read(room)
+		s.mu.Lock()
+		s.in.n += n
+		if s.inErr == nil {
+			s.inErr = err
+		}
+		s.mu.Unlock()
+		s.notify()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *streamConn) writer() {
+	for {
+		s.mu.Lock()
+		data, closed, failed := s.out.data(), s.closed, s.outErr != nil
+		s.mu.Unlock()
+		switch {
+		case len(data) > 0 && !failed:
+			n, err := s.nc.Write(data)
+			s.mu.Lock()
+			s.out.drop(n)
+			if s.outErr == nil {
+				s.outErr = err
+			}
+			last := s.linger && (s.outErr != nil || s.out.n == 0)
+			s.mu.Unlock()
+			s.notify()
+			if last {
+				s.closeConn()
+				return
+			}
+		case closed:
+			return
+		default:
+			<-s.due
+		}
+	}
+}
+
+// signal sends to a channel of capacity 1 that stands for "look again".
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// ring is a bounded queue of bytes. What room and data return may be used without the lock that guards the ring, by the
+// one goroutine that fills, or empties, it.
+type ring struct {
+	buf   []byte
+	start int // index of the first filled byte
+	n     int // filled bytes
+}
+
+// room returns the next free bytes that lie together. Fill some, then add their number to n.
+func (r *ring) room() []byte {
+	end := r.start + r.n
+	if end < len(r.buf) {
+		return r.buf[end:]
+	}
+	return r.buf[end-len(r.buf) : r.start]
+}
+
+// data returns the next filled bytes that lie together. Use some, then drop them.
+func (r *ring) data() []byte { return r.buf[r.start:min(r.start+r.n, len(r.buf))] }
+
+func (r *ring) drop(n int) {
+	r.n -= n
+	r.start += n
+	if r.start >= len(r.buf) {
+		r.start -= len(r.buf)
+	}
+}
+
+func (r *ring) read(p []byte) int {
+	total := 0
+	for r.n > 0 && total < len(p) {
+		n := copy(p[total:], r.data())
+		r.drop(n)
+		total += n
+	}
+	return total
+}
+
+func (r *ring) write(p []byte) int {
+	total := 0
+	for r.n < len(r.buf) && total < len(p) {
+		n := copy(r.room(), p[total:])
+		r.n += n
+		total += n
+	}
+	return total
+}

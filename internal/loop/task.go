@@ -1,0 +1,63 @@
+package loop
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Task is one session or job that an engine runs. Its methods, except Wake, may be called only from within the task.
+type Task struct {
+	// woken is the sticky Wake. Set by anyone, taken by the task.
+	woken atomic.Bool
+
+	coroutine          // used by the epoll engine
+	routine   *routine // used by the goroutine engine, nil otherwise
+}
+
+// Wait suspends the task until a source of the set is ready, Wake is called, deadline passes (zero: none), or the engine
+// closes. It returns at once when one of the first two already holds; only every few such returns let other tasks run
+// first. Conns of the set that live on another loop move here (see Own). It does not allocate.
+func (t *Task) Wait(deadline time.Time, set ...Source) Cause {
+	if t.routine != nil {
+		return t.routine.wait(t, deadline, set)
+	}
+	return t.waitOnLoop(deadline, set)
+}
+
+// Wake makes the task's current Wait, or its next one, return Woken. Several calls before that count as one. It may be
+// called from any goroutine or task, also after the task has ended.
+func (t *Task) Wake() {
+	if t.woken.Swap(true) {
+		return
+	}
+	if t.routine != nil {
+		t.routine.notify()
+		return
+	}
+	t.wakeOnLoop()
+}
+
+// Await runs f in an ordinary goroutine and suspends the task until f has returned, so that f may block. A panic in f
+// becomes a panic of the task. f must not use the task. A Wake meanwhile stays pending; closing the engine does not
+// interrupt f, so f bounds itself.
+func (t *Task) Await(f func()) {
+	if t.routine != nil {
+		f()
+		return
+	}
+	t.awaitOnLoop(f)
+}
+
+// Own moves c to the task's loop; no other task may be using c. Readiness that was remembered stays remembered, and what
+// becomes ready during the move is reported on the new loop. It does nothing when c is already there, or in the
+// goroutine engine. When the move fails, c.Read and c.Write return the reason.
+func (t *Task) Own(c *Conn) {
+	if t.routine == nil {
+		t.ownOnLoop(c)
+	}
+}
+
+// Owns reports whether using c costs the task no move between loops.
+func (t *Task) Owns(c *Conn) bool {
+	return t.routine != nil || t.ownsOnLoop(c)
+}
