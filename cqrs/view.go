@@ -20,6 +20,7 @@ type Column struct {
 	OID     uint32
 	TypeMod int32
 	Key     bool
+	Enum    bool // a user-defined enum, whose text decides equality
 }
 
 // Query is a scan with what is pushed down. All predicates must hold.
