@@ -22,13 +22,22 @@ const (
 )
 
 // Tx is one committed transaction, or one chunk of a snapshot (all of whose changes have Op Snapshot), in commit order.
+//
+// A transaction of more changes than Config.PartChanges arrives in parts, one behind the other with nothing between,
+// all with the same Commit. A part before the last has More set and End equal to Commit: acknowledging it confirms
+// nothing of the transaction, so that a restart repeats it from its beginning.
+//
+// For a snapshot Commit is 8 bytes below the slot's consistent point: below the commit record of every transaction
+// that the slot will ever stream (one may begin exactly at the consistent point), so any streamed change wins over a
+// snapshot row by its version, in whatever order they arrive.
 type Tx struct {
 	Shard      string
 	Epoch      lsn.Epoch
-	Commit     lsn.LSN   // position of the commit record; for a snapshot the slot's consistent point
+	Commit     lsn.LSN   // position of the commit record; for a snapshot just below the slot's consistent point
 	End        lsn.LSN   // first position after the commit record: what is confirmed when the transaction is durable
 	XID        uint32    // top-level transaction id; 0 for a snapshot
 	CommitTime time.Time // zero for a snapshot
+	More       bool      // further parts of the same transaction follow; only the last part has More false and the true End
 	Changes    []Change
 }
 
@@ -57,6 +66,11 @@ type Column struct {
 	Type    string // as format_type() prints it without typmod: "numeric", "text[]", "mood"
 	TypeMod int32
 	Key     bool // part of the primary key
+
+	// What the catalog says of a type that is not built in; zero for built-in types, which JSON knows by their OID.
+	Base  uint32 // the type under a domain, else TypeOID
+	Elem  uint32 // the element's base type if Base is an array
+	Delim byte   // what separates the elements of an array; 0 means ','
 }
 
 // Value is a column's value in PostgreSQL's text form. Bytes are nil for NULL.
