@@ -1,0 +1,116 @@
+package cqrs
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/tidemarkdb/tidemark/internal/lsn"
+	"github.com/tidemarkdb/tidemark/replication"
+)
+
+// Events turns a transaction into the events of its changes, in order, and calls emit for each. The event is valid
+// until emit returns. An update that changes the primary key becomes the old key's delete and the new key's create.
+func Events(tx *replication.Tx, emit func(*Event) error) error {
+	version, err := lsn.Pack(tx.Epoch, tx.Commit)
+	if err != nil {
+		return fmt.Errorf("transaction %d at %s of shard %s: %w", tx.XID, tx.Commit, tx.Shard, err)
+	}
+	for i := range tx.Changes {
+		if err := changeEvents(tx, &tx.Changes[i], version, emit); err != nil {
+			c := &tx.Changes[i]
+			return fmt.Errorf("change %d of transaction %d at %s of shard %s, table %s.%s: %w",
+				c.Ordinal, tx.XID, tx.Commit, tx.Shard, c.Relation.Schema, c.Relation.Name, err)
+		}
+	}
+	return nil
+}
+
+func changeEvents(tx *replication.Tx, c *replication.Change, version lsn.Version, emit func(*Event) error) error {
+	e := Event{
+		Op: c.Op, Schema: c.Relation.Schema, Table: c.Relation.Name, Version: version, Last: c.Last,
+		Source: Source{Shard: tx.Shard, Epoch: tx.Epoch, Commit: tx.Commit, Ordinal: c.Ordinal, XID: tx.XID, CommitTime: tx.CommitTime},
+	}
+	if c.Op == replication.Truncate {
+		return emit(&e)
+	}
+	var err error
+	if e.Before, err = row(c.Relation, c.Old); err != nil {
+		return err
+	}
+	if e.After, err = row(c.Relation, c.New); err != nil {
+		return err
+	}
+	newest := e.After
+	if c.Op == replication.Delete {
+		newest, e.After = e.Before, nil
+	}
+	if newest == nil {
+		return fmt.Errorf("op %q has no row: is REPLICA IDENTITY FULL set?", c.Op)
+	}
+	if e.Key, err = keyOf(c.Relation, newest); err != nil {
+		return err
+	}
+	if c.Op == replication.Update && e.Before != nil {
+		old, err := keyOf(c.Relation, e.Before)
+		if err != nil {
+			return err
+		}
+		if !sameRow(old, e.Key) {
+			gone := e
+			gone.Op, gone.Key, gone.After = replication.Delete, old, nil
+			// The old key is superseded only by what replication split; here nothing later can be known about it.
+			gone.Last = true
+			if err := emit(&gone); err != nil {
+				return err
+			}
+			e.Op, e.Before = replication.Create, nil
+		}
+	}
+	return emit(&e)
+}
+
+func row(rel *replication.Relation, values []replication.Value) (Row, error) {
+	if values == nil {
+		return nil, nil
+	}
+	if len(values) != len(rel.Columns) {
+		return nil, fmt.Errorf("%d values for %d columns", len(values), len(rel.Columns))
+	}
+	r := make(Row, len(values))
+	for i := range values {
+		v, err := replication.JSON(rel.Columns[i], values[i])
+		if err != nil {
+			return nil, fmt.Errorf("column %s: %w", rel.Columns[i].Name, err)
+		}
+		r[i] = Field{Name: rel.Columns[i].Name, Value: v}
+	}
+	return r, nil
+}
+
+func keyOf(rel *replication.Relation, r Row) (Row, error) {
+	n := 0
+	for i := range rel.Columns {
+		if rel.Columns[i].Key {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil, fmt.Errorf("the table has no primary key, which read models need: add one")
+	}
+	key := make(Row, 0, n)
+	for i := range rel.Columns {
+		if rel.Columns[i].Key {
+			key = append(key, r[i])
+		}
+	}
+	return key, nil
+}
+
+func sameRow(a, b Row) bool {
+	for i := range a {
+		if !bytes.Equal(a[i].Value, b[i].Value) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
