@@ -1,0 +1,84 @@
+package localstack
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// tempPrefix begins the name of every temporary stack folder; sweep recognises them by it.
+const tempPrefix = "tidemark-stack-"
+
+// openDir makes the stack's folder, or takes over the one of the spec, and locks it against another stack.
+func (s *Stack) openDir() error {
+	dir := s.spec.Dir
+	if dir == "" {
+		sweep(os.TempDir())
+		var err error
+		if dir, err = os.MkdirTemp("", tempPrefix); err != nil {
+			return fmt.Errorf("localstack: %w", err)
+		}
+	} else {
+		var err error
+		if dir, err = filepath.Abs(dir); err != nil {
+			return fmt.Errorf("localstack: %w", err)
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("localstack: %w", err)
+		}
+	}
+	s.Dir = dir
+	if err := s.account.reach(dir); err != nil {
+		return err
+	}
+	if err := s.account.own(dir); err != nil {
+		return fmt.Errorf("localstack: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("localstack: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close() //nolint:errcheck,gosec // not ours
+		return fmt.Errorf("localstack: %s is in use by another process; stop that one or choose another folder", dir)
+	}
+	s.lock = lock
+	if err := s.account.mkdir(filepath.Join(dir, "logs")); err != nil {
+		return fmt.Errorf("localstack: %w", err)
+	}
+	return nil
+}
+
+// closeDir removes the folder, unless it is to be kept, and unlocks it.
+func (s *Stack) closeDir() error {
+	var err error
+	if !s.spec.Keep {
+		err = os.RemoveAll(s.Dir)
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// sweep removes the temporary folders of stacks whose process is gone: their lock is free.
+func sweep(temp string) {
+	entries, err := os.ReadDir(temp)
+	if err != nil {
+		return // nothing can be swept; making our own folder will say why
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		dir := filepath.Join(temp, e.Name())
+		lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+		if err != nil {
+			continue // being made just now, or another user's
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			_ = os.RemoveAll(dir) // best effort: the next sweep tries again
+		}
+		lock.Close() //nolint:errcheck,gosec // only a lock
+	}
+}

@@ -1,0 +1,132 @@
+package localstack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Elastic is one Elasticsearch node without security. The distribution that localstack fetches lacks the modules reindex, lang-painless,
+// rest-root, analysis-common, ingest-common and mapper-extras: no scripts, no _delete_by_query, no GET /.
+type Elastic struct {
+	*Service
+	URL string // http://host:port
+
+	dir        string
+	port       int
+	java, home string
+}
+
+func newElastic(s *Stack, port int) *Elastic {
+	e := &Elastic{
+		Service: s.service("elasticsearch"), URL: "http://" + net.JoinHostPort(Host, strconv.Itoa(port)),
+		dir: filepath.Join(s.Dir, "elasticsearch"), port: port,
+	}
+	e.command, e.ready = e.run, e.answers
+	return e
+}
+
+func (e *Elastic) prepareAndStart(ctx context.Context) error {
+	f := e.stack.fetcher()
+	var err error
+	if e.java, err = f.java(ctx); err != nil {
+		return err
+	}
+	if e.home, err = f.elasticsearch(ctx); err != nil {
+		return err
+	}
+	if err := e.configure(); err != nil {
+		return fmt.Errorf("localstack: elasticsearch: %w", err)
+	}
+	return e.Start(ctx)
+}
+
+func (e *Elastic) path(name string) string { return filepath.Join(e.dir, name) }
+
+func (e *Elastic) configure() error {
+	a := e.stack.account
+	for _, dir := range []string{e.dir, e.path("conf"), e.path("data"), e.path("logs"), e.path("tmp")} {
+		if err := a.mkdir(dir); err != nil {
+			return err
+		}
+	}
+	yml := fmt.Sprintf(`cluster.name: tidemark
+node.name: local
+path.data: %s
+path.logs: %s
+network.host: %s
+http.port: %d
+transport.port: 0
+discovery.type: single-node
+node.processors: 2
+xpack.security.enabled: false
+cluster.routing.allocation.disk.threshold_enabled: false
+`, e.path("data"), e.path("logs"), Host, e.port)
+	jvm := fmt.Sprintf(`-Xms128m
+-Xmx256m
+-XX:+UseSerialGC
+-XX:TieredStopAtLevel=1
+-XX:-AlwaysPreTouch
+-XX:-UsePerfData
+-XX:+ExitOnOutOfMemoryError
+-Djava.io.tmpdir=%s
+`, e.path("tmp"))
+	log4j := `status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d{ISO8601}][%-5p][%-25c{1.}] %m%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+`
+	return errors.Join(
+		a.write(e.path("conf/elasticsearch.yml"), yml),
+		a.write(e.path("conf/jvm.options"), jvm),
+		a.write(e.path("conf/log4j2.properties"), log4j))
+}
+
+func (e *Elastic) run() (*exec.Cmd, error) {
+	if err := os.RemoveAll(e.path("pid")); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(filepath.Join(e.home, "bin", "elasticsearch"))
+	cmd.Dir = e.dir
+	cmd.Env = []string{
+		"PATH=/usr/bin:/bin", "HOME=" + e.dir, "LC_ALL=C.UTF-8", "TZ=UTC",
+		"ES_JAVA_HOME=" + e.java, "ES_PATH_CONF=" + e.path("conf"), "ES_TMPDIR=" + e.path("tmp"),
+	}
+	return cmd, nil
+}
+
+// answers is one look at readiness: the cluster has a master and is not red.
+func (e *Elastic) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.URL+"/_cluster/health", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	var health struct {
+		Status string `json:"status"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil {
+		return fmt.Errorf("cluster health: %s: %w", resp.Status, err)
+	}
+	if resp.StatusCode != http.StatusOK || health.Status == "red" || health.Status == "" {
+		return fmt.Errorf("cluster health: %s, status %q", resp.Status, health.Status)
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package localstack
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// dependencyPlugin is Maven's own downloader. Its goal copy is used, not unpack: unpack without a pom leaves a marker folder behind
+// and then skips its work the next time.
+const dependencyPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+
+// maven downloads the files of a distribution into the folder dir and verifies them. Maven looks into its local repository and
+// the user's mirrors first.
+func (f *fetcher) maven(ctx context.Context, files []download, dir string) error {
+	mvn, err := f.tool(ctx, "mvn", "maven")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	// Two Mavens writing one local repository get in each other's way.
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	unlock, err := f.lock(ctx, filepath.Join(cache, "maven.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if len(files) == 1 {
+		err = f.runMaven(ctx, files[0].distribution, mvn, dependencyPlugin+":copy", "-Dartifact="+files[0].coordinates, "-DoutputDirectory="+dir)
+	} else {
+		err = f.mavenPOM(ctx, mvn, files, dir)
+	}
+	if err != nil {
+		return err
+	}
+	return verify(dir, files)
+}
+
+// mavenPOM downloads several files at once: a project that depends on exactly them.
+func (f *fetcher) mavenPOM(ctx context.Context, mvn string, files []download, dir string) error {
+	var pom strings.Builder
+	pom.WriteString(`<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>` +
+		`<groupId>local</groupId><artifactId>distribution</artifactId><version>1</version><packaging>pom</packaging><dependencies>`)
+	for _, d := range files {
+		c := strings.Split(d.coordinates, ":")
+		fmt.Fprintf(&pom, `<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version><type>%s</type>`+
+			`<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions></dependency>`, c[0], c[1], c[2], c[3])
+	}
+	pom.WriteString(`</dependencies></project>`)
+	project, err := os.MkdirTemp("", "tidemark-maven-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(project) //nolint:errcheck // a small temporary file
+	file := filepath.Join(project, "pom.xml")
+	if err := os.WriteFile(file, []byte(pom.String()), 0o644); err != nil {
+		return err
+	}
+	return f.runMaven(ctx, files[0].distribution, mvn, "-f", file, dependencyPlugin+":copy-dependencies", "-DoutputDirectory="+dir)
+}
+
+var downloaded = regexp.MustCompile(`Downloaded from [^:]*: \S*/(\S+\.(?:jar|zip)) (\(.*\))`)
+
+// runMaven runs mvn and reports each file that it has downloaded.
+func (f *fetcher) runMaven(ctx context.Context, distribution, mvn string, args ...string) error {
+	cmd := exec.CommandContext(ctx, mvn, append([]string{"-B", "-Dstyle.color=never"}, args...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	var failure string
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if m := downloaded.FindStringSubmatch(lines.Text()); m != nil {
+			f.say(distribution, m[1]+" "+m[2])
+		}
+		if text, ok := strings.CutPrefix(lines.Text(), "[ERROR] "); ok && failure == "" {
+			failure = text
+		}
+	}
+	_, _ = io.Copy(io.Discard, out) // a line too long for the scanner must not block mvn
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("mvn: %w: %s", err, failure)
+	}
+	return nil
+}

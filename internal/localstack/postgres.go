@@ -1,0 +1,380 @@
+package localstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+)
+
+// Logins of every PostgreSQL server. The superuser needs no password on 127.0.0.1; every other role logs in by SCRAM-SHA-256.
+const (
+	Superuser = "postgres"
+	User      = "tidemark" // LOGIN REPLICATION CREATEDB, member of pg_monitor
+	Password  = "tidemark" // of both
+)
+
+// DefaultPostgresVersion is the major version that an empty PostgresSpec.Version means.
+const DefaultPostgresVersion = "18"
+
+// PostgresVersions lists the major versions that can be started, oldest first.
+var PostgresVersions = []string{"15", "16", "17", "18"}
+
+// PostgresSpec is one shard: a primary and its streaming replicas.
+type PostgresSpec struct {
+	Name     string // [a-z][a-z0-9_]*; names the services NAME-primary, NAME-replica0, ...
+	Replicas int
+	Version  string // major version, "15" to "18"; empty means DefaultPostgresVersion
+	// Settings are added to postgresql.conf of every server, such as {"shared_buffers": "256MB"}; they win over localstack's own.
+	Settings map[string]string
+}
+
+var shardName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+func (p PostgresSpec) check() error {
+	if !shardName.MatchString(p.Name) {
+		return fmt.Errorf("localstack: shard name %q: use lower case letters, digits and underscores, a letter first", p.Name)
+	}
+	if p.Replicas < 0 {
+		return fmt.Errorf("localstack: shard %s: %d replicas", p.Name, p.Replicas)
+	}
+	if p.Version != "" && !slices.Contains(PostgresVersions, p.Version) {
+		return fmt.Errorf("localstack: shard %s: PostgreSQL %q is not among %s", p.Name, p.Version, strings.Join(PostgresVersions, ", "))
+	}
+	return nil
+}
+
+// Postgres is one running shard.
+type Postgres struct {
+	Name     string
+	Version  string // major
+	Primary  *Server
+	Replicas []*Server
+
+	spec PostgresSpec
+	bin  string // folder of its programs
+}
+
+// Server is one PostgreSQL server.
+type Server struct {
+	*Service
+	Host     string
+	Port     int
+	User     string // the superuser
+	Password string
+	Dir      string // its data folder
+
+	postgres *Postgres
+	slot     string // its physical slot on the primary; empty for the server that was created as the primary
+}
+
+func newPostgres(s *Stack, spec PostgresSpec, port func(string) int) *Postgres {
+	if spec.Version == "" {
+		spec.Version = DefaultPostgresVersion
+	}
+	p := &Postgres{Name: spec.Name, Version: spec.Version, spec: spec}
+	p.Primary = p.server(s, "primary", "", port)
+	for i := range spec.Replicas {
+		slot := "replica" + strconv.Itoa(i)
+		p.Replicas = append(p.Replicas, p.server(s, slot, slot, port))
+	}
+	return p
+}
+
+func (p *Postgres) server(s *Stack, role, slot string, port func(string) int) *Server {
+	name := p.Name + "-" + role
+	srv := &Server{
+		Service: s.service(name), Host: Host, Port: port(name), User: Superuser, Password: Password,
+		Dir: filepath.Join(s.Dir, p.Name, role), postgres: p, slot: slot,
+	}
+	// SIGINT is PostgreSQL's fast shutdown. When our process dies the postmaster gets SIGQUIT, its immediate one: it takes its
+	// children along and frees its shared memory, which SIGKILL would leave behind.
+	srv.polite, srv.death = syscall.SIGINT, syscall.SIGQUIT
+	srv.command = srv.postmaster
+	srv.ready = srv.answers
+	return srv
+}
+
+// startPostgres finds the programs of each version once, then starts all shards.
+func (s *Stack) startPostgres(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i, p := range s.Postgres {
+		g.Go(func() error {
+			bin, err := s.fetcher().postgres(ctx, p.Version)
+			if err != nil {
+				return err
+			}
+			p.bin = bin
+			return p.create(ctx, s, i)
+		})
+	}
+	return g.Wait()
+}
+
+// create makes the data folders that are missing and starts the servers, the primary first.
+func (p *Postgres) create(ctx context.Context, s *Stack, index int) error {
+	dir := filepath.Join(s.Dir, p.Name)
+	if err := s.account.mkdir(dir); err != nil {
+		return fmt.Errorf("localstack: %w", err)
+	}
+	fresh := !exists(p.Primary.Dir)
+	if fresh {
+		template, err := p.template(ctx, s, index)
+		if err != nil {
+			return err
+		}
+		for _, srv := range p.servers() {
+			if err := s.adopt(template, srv.Dir); err != nil {
+				return err
+			}
+			if srv.slot == "" {
+				continue
+			}
+			if err := s.account.write(filepath.Join(srv.Dir, "standby.signal"), ""); err != nil {
+				return fmt.Errorf("localstack: %w", err)
+			}
+		}
+	}
+	if err := p.Primary.Start(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, r := range p.Replicas {
+		if err := p.Primary.createSlot(ctx, r.slot); err != nil {
+			return err
+		}
+		g.Go(func() error {
+			if !exists(r.Dir) { // a replica more than last time
+				if err := p.Primary.backup(ctx, r.Dir); err != nil {
+					return err
+				}
+			}
+			return r.Start(ctx)
+		})
+	}
+	return g.Wait()
+}
+
+func (p *Postgres) servers() []*Server { return append([]*Server{p.Primary}, p.Replicas...) }
+
+// adopt copies a data folder under a temporary name first, so that an interrupted copy is never taken for a data folder.
+func (s *Stack) adopt(from, to string) error {
+	part := to + ".part"
+	if err := os.RemoveAll(part); err != nil {
+		return fmt.Errorf("localstack: %w", err)
+	}
+	if err := s.account.copyTree(from, part, func(string) bool { return false }); err != nil {
+		return fmt.Errorf("localstack: copy the data folder: %w", err)
+	}
+	if err := os.Rename(part, to); err != nil {
+		return fmt.Errorf("localstack: %w", err)
+	}
+	return nil
+}
+
+// postmaster writes the server's settings and returns the command that runs it.
+func (srv *Server) postmaster() (*exec.Cmd, error) {
+	if err := srv.dropStalePID(); err != nil {
+		return nil, err
+	}
+	if err := srv.stack.account.write(filepath.Join(srv.Dir, "tidemark.conf"), srv.settings()); err != nil {
+		return nil, err
+	}
+	return postgresCommand(srv.postgres.bin, "postgres", "-D", srv.Dir), nil
+}
+
+// dropStalePID removes the postmaster.pid of a killed server whose process id something else has by now; PostgreSQL would refuse to start.
+func (srv *Server) dropStalePID() error {
+	path := filepath.Join(srv.Dir, "postmaster.pid")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err == nil && alive(pid) {
+		// A postmaster's working folder is its data folder.
+		if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil || cwd == srv.Dir {
+			return fmt.Errorf("process %d still runs PostgreSQL on %s: stop it first", pid, srv.Dir)
+		}
+	}
+	return os.Remove(path)
+}
+
+// postgresCommand is a command of the PostgreSQL programs in bin, with an environment that leaves nothing to the user's.
+func postgresCommand(bin, program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(bin, program), args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + bin + ":/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"}
+	return cmd
+}
+
+// settings are written at every start, because ports and the primary can differ from last time.
+func (srv *Server) settings() string {
+	set := map[string]string{
+		"listen_addresses":        Host,
+		"port":                    strconv.Itoa(srv.Port),
+		"unix_socket_directories": "", // their paths may be longer than a socket's may
+		"cluster_name":            srv.name,
+		// Logical capture, two-phase commit and standbys. A standby must allow at least as much as its primary.
+		"wal_level":                    "logical",
+		"max_connections":              "200",
+		"max_wal_senders":              "20",
+		"max_replication_slots":        "20",
+		"max_prepared_transactions":    "100",
+		"max_worker_processes":         "16",
+		"hot_standby_feedback":         "on",
+		"wal_receiver_status_interval": "1s",
+		"wal_retrieve_retry_interval":  "100ms", // a replica returns quickly after its primary does
+		// Small and quick: several servers share a laptop.
+		"shared_buffers":         "64MB",
+		"max_wal_size":           "512MB",
+		"checkpoint_timeout":     "10min",
+		"jit":                    "off",
+		"password_encryption":    "scram-sha-256",
+		"timezone":               "UTC",
+		"log_timezone":           "UTC",
+		"log_line_prefix":        "%m [%p] %q%u@%d %a ",
+		"logging_collector":      "off",
+		"log_checkpoints":        "off",
+		"track_commit_timestamp": "on",
+	}
+	if !srv.stack.spec.Durable {
+		set["fsync"] = "off"
+		set["full_page_writes"] = "off"
+	}
+	if srv.slot != "" {
+		primary := srv.postgres.Primary
+		set["primary_conninfo"] = fmt.Sprintf("host=%s port=%d user=%s application_name=%s", primary.Host, primary.Port, Superuser, srv.slot)
+		set["primary_slot_name"] = srv.slot
+	}
+	maps.Copy(set, srv.postgres.spec.Settings)
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		fmt.Fprintf(&b, "%s = '%s'\n", name, strings.ReplaceAll(set[name], "'", "''"))
+	}
+	return b.String()
+}
+
+// answers is one look at readiness: the server takes connections and, as a replica, streams.
+func (srv *Server) answers(ctx context.Context) error {
+	return srv.do(ctx, func(conn *pgx.Conn) error {
+		var ok bool
+		err := conn.QueryRow(ctx, `SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')`).Scan(&ok)
+		if err == nil && !ok {
+			err = errors.New("the replica does not stream yet")
+		}
+		return err
+	})
+}
+
+// do runs f on a fresh superuser connection to database postgres.
+func (srv *Server) do(ctx context.Context, f func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, srv.DSN("postgres"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(conn), conn.Close(ctx))
+}
+
+func (srv *Server) createSlot(ctx context.Context, slot string) error {
+	err := srv.do(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT pg_create_physical_replication_slot($1, true)
+			WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)`, slot)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("localstack: %s: create slot %s: %w", srv.name, slot, err)
+	}
+	return nil
+}
+
+// Promote makes a replica a primary and waits until it is one. Other servers of the shard are left as they are.
+func (srv *Server) Promote(ctx context.Context) error {
+	err := srv.do(ctx, func(conn *pgx.Conn) error {
+		var done bool
+		err := conn.QueryRow(ctx, `SELECT pg_promote(true, 60)`).Scan(&done)
+		if err == nil && !done {
+			err = errors.New("not done after 60 seconds")
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("localstack: promote %s: %w", srv.name, err)
+	}
+	return nil
+}
+
+// Addr is host:port.
+func (srv *Server) Addr() string { return net.JoinHostPort(srv.Host, strconv.Itoa(srv.Port)) }
+
+// DSN is a connection URL of the superuser for a database.
+func (srv *Server) DSN(database string) string { return srv.DSNAs(Superuser, Password, database) }
+
+// DSNAs is a connection URL of any role.
+func (srv *Server) DSNAs(user, password, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(user, password), Host: srv.Addr(), Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+// notInBackup leaves out what belongs to the running primary alone: its process, its slots, and its WAL, which is streamed instead.
+func notInBackup(rel string) bool {
+	switch filepath.Dir(rel) {
+	case "pg_wal", "pg_replslot":
+		return rel != filepath.Join("pg_wal", "archive_status")
+	}
+	return rel == "postmaster.pid" || rel == "postmaster.opts"
+}
+
+// backup takes a base backup of the running server into the new folder dir, ready to stream from it as a standby.
+//
+// It follows "Making a Base Backup Using the Low Level API" of PostgreSQL's manual: files may be copied while they change, because the
+// standby replays everything since the start of the backup.
+func (srv *Server) backup(ctx context.Context, dir string) error {
+	err := srv.do(ctx, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, `SELECT pg_backup_start('localstack', true)`); err != nil {
+			return err
+		}
+		part := dir + ".part"
+		if err := os.RemoveAll(part); err != nil {
+			return err
+		}
+		if err := srv.stack.account.copyTree(srv.Dir, part, notInBackup); err != nil {
+			return err
+		}
+		var label, tablespaces string
+		if err := conn.QueryRow(ctx, `SELECT labelfile, spcmapfile FROM pg_backup_stop(false)`).Scan(&label, &tablespaces); err != nil {
+			return err
+		}
+		a := srv.stack.account
+		if err := errors.Join(a.write(filepath.Join(part, "backup_label"), label), a.write(filepath.Join(part, "standby.signal"), "")); err != nil {
+			return err
+		}
+		return os.Rename(part, dir)
+	})
+	if err != nil {
+		return fmt.Errorf("localstack: back up %s: %w", srv.name, err)
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,80 @@
+package localstack
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Redis is one server that appends its writes to a file, so that they survive a restart and a kill of the process.
+type Redis struct {
+	*Service
+	Addr string // host:port
+
+	dir                string
+	port               int
+	program, libraries string
+}
+
+func newRedis(s *Stack, port int) *Redis {
+	r := &Redis{
+		Service: s.service("redis"), Addr: net.JoinHostPort(Host, strconv.Itoa(port)),
+		dir: filepath.Join(s.Dir, "redis"), port: port,
+	}
+	r.command, r.ready = r.run, r.answers
+	return r
+}
+
+func (r *Redis) prepareAndStart(ctx context.Context) error {
+	var err error
+	if r.program, r.libraries, err = r.stack.fetcher().redis(ctx); err != nil {
+		return err
+	}
+	if err := r.stack.account.mkdir(r.dir); err != nil {
+		return fmt.Errorf("localstack: %w", err)
+	}
+	return r.Start(ctx)
+}
+
+func (r *Redis) run() (*exec.Cmd, error) {
+	cmd := exec.Command(r.program, "--bind", Host, "--port", strconv.Itoa(r.port), "--dir", r.dir, "--daemonize", "no",
+		"--save", "", "--appendonly", "yes", "--appendfsync", "no")
+	cmd.Dir = r.dir
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"}
+	if r.libraries != "" {
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+r.libraries)
+	}
+	return cmd, nil
+}
+
+// answers is one look at readiness: PING gets PONG, which it does not while the append-only file is read.
+func (r *Redis) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", r.Addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // only a look
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if line = strings.TrimSpace(line); line != "+PONG" {
+		return fmt.Errorf("PING: %s", line)
+	}
+	return nil
+}

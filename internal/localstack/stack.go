@@ -1,0 +1,233 @@
+package localstack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Host is where every service listens.
+const Host = "127.0.0.1"
+
+// Spec says what to start. The zero Spec starts nothing.
+type Spec struct {
+	Shards        []PostgresSpec
+	Kafka         bool
+	Elasticsearch bool
+	Redis         bool
+
+	// Dir holds data, configuration and logs. A folder that an earlier stack kept is started again with its data. Empty means a temporary folder.
+	Dir string
+	// Keep leaves Dir in place when the stack stops, and stops every service cleanly. Otherwise services are stopped the quickest way
+	// and Dir is removed.
+	Keep bool
+	// Durable has PostgreSQL wait for the disk at each commit (fsync). Without it data survives a crash of a process, not of the machine.
+	Durable bool
+	// Progress is called as things happen, by one goroutine at a time; nil means silence.
+	Progress func(Event)
+}
+
+// State is what an Event tells about a service.
+type State string
+
+// States, in the order in which a service passes through them.
+const (
+	Fetching State = "fetching" // its program is being downloaded or installed
+	Starting State = "starting"
+	Ready    State = "ready"
+	Stopped  State = "stopped"
+)
+
+// Event is one step of progress.
+type Event struct {
+	Service string // as Service.Name, or a distribution such as "postgres-18"
+	State   State
+	Detail  string        // one line for people; may be empty
+	Elapsed time.Duration // since Start was called
+}
+
+func (e Event) String() string {
+	s := fmt.Sprintf("%5.1fs %s %s", e.Elapsed.Seconds(), e.Service, e.State)
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	return s
+}
+
+// Stack is a set of running services.
+type Stack struct {
+	Dir      string
+	Postgres []*Postgres // in the order of Spec.Shards
+	Kafka    *Kafka      // nil when not asked for
+	Elastic  *Elastic    // nil when not asked for
+	Redis    *Redis      // nil when not asked for
+
+	spec    Spec
+	account *account
+	nursery *nursery
+	ports   ports
+	lock    *os.File
+	begun   time.Time
+	saved   map[string]int // ports by service name, as in ports.json
+	all     []*Service
+
+	progress sync.Mutex // held while Spec.Progress runs
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Start starts everything in spec, in parallel, and returns when all of it answers. When anything fails the rest is stopped.
+// Missing programs are fetched first, which can take minutes on a new machine: give ctx the patience for it.
+func Start(ctx context.Context, spec Spec) (*Stack, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
+	}
+	a, err := unprivileged()
+	if err != nil {
+		return nil, err
+	}
+	s := &Stack{spec: spec, account: a, begun: time.Now(), nursery: newNursery()}
+	if err := s.openDir(); err != nil {
+		s.nursery.close()
+		return nil, err
+	}
+	err = s.start(ctx)
+	if err == nil {
+		err = s.savePorts()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+func (spec Spec) check() error {
+	seen := map[string]bool{}
+	for _, p := range spec.Shards {
+		if err := p.check(); err != nil {
+			return err
+		}
+		if seen[p.Name] {
+			return fmt.Errorf("localstack: two shards are named %q", p.Name)
+		}
+		seen[p.Name] = true
+	}
+	return nil
+}
+
+func (s *Stack) start(ctx context.Context) error {
+	if err := s.reservePorts(); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	if len(s.Postgres) > 0 {
+		g.Go(func() error { return s.startPostgres(ctx) })
+	}
+	if s.Kafka != nil {
+		g.Go(func() error { return s.Kafka.prepareAndStart(ctx) })
+	}
+	if s.Elastic != nil {
+		g.Go(func() error { return s.Elastic.prepareAndStart(ctx) })
+	}
+	if s.Redis != nil {
+		g.Go(func() error { return s.Redis.prepareAndStart(ctx) })
+	}
+	return g.Wait()
+}
+
+// reservePorts lays out the services of the spec and gives each its port, the one of last time where that is free.
+func (s *Stack) reservePorts() error {
+	if b, err := os.ReadFile(filepath.Join(s.Dir, "ports.json")); err == nil {
+		if err := json.Unmarshal(b, &s.saved); err != nil {
+			return fmt.Errorf("localstack: %s: %w", filepath.Join(s.Dir, "ports.json"), err)
+		}
+	}
+	ports := map[string]int{}
+	var failed error
+	port := func(name string) int {
+		p, err := s.ports.reserve(s.saved[name])
+		if err != nil {
+			failed = errors.Join(failed, err)
+		}
+		ports[name] = p
+		return p
+	}
+	for _, spec := range s.spec.Shards {
+		s.Postgres = append(s.Postgres, newPostgres(s, spec, port))
+	}
+	if s.spec.Kafka {
+		s.Kafka = newKafka(s, port("kafka"), port("kafka-controller"))
+	}
+	if s.spec.Elasticsearch {
+		s.Elastic = newElastic(s, port("elasticsearch"))
+	}
+	if s.spec.Redis {
+		s.Redis = newRedis(s, port("redis"))
+	}
+	s.saved = ports
+	return failed
+}
+
+func (s *Stack) savePorts() error {
+	b, err := json.MarshalIndent(s.saved, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.Dir, "ports.json"), append(b, '\n'), 0o644)
+}
+
+// service makes the Service of one process and notes it for Stop.
+func (s *Stack) service(name string) *Service {
+	svc := &Service{name: name, stack: s, logFile: filepath.Join(s.Dir, "logs", name+".log"), polite: syscall.SIGTERM, death: syscall.SIGKILL}
+	s.all = append(s.all, svc)
+	return svc
+}
+
+// Services lists all processes of the stack.
+func (s *Stack) Services() []*Service { return s.all }
+
+// Stop stops everything and, unless Spec.Keep, removes the stack's folder. Further calls return what the first returned.
+func (s *Stack) Stop() error {
+	s.stopOnce.Do(func() { s.stopErr = s.stop() })
+	return s.stopErr
+}
+
+func (s *Stack) stop() error {
+	var g errgroup.Group
+	for _, svc := range s.all {
+		g.Go(func() error {
+			if !svc.Running() {
+				return nil
+			}
+			var err error
+			if s.spec.Keep {
+				err = svc.Stop(context.Background())
+			} else {
+				err = svc.abort()
+			}
+			s.report(svc.name, Stopped, "")
+			return err
+		})
+	}
+	err := g.Wait()
+	s.nursery.close()
+	s.ports.release()
+	return errors.Join(err, s.closeDir())
+}
+
+func (s *Stack) report(service string, state State, detail string) {
+	if s.spec.Progress == nil {
+		return
+	}
+	s.progress.Lock()
+	defer s.progress.Unlock()
+	s.spec.Progress(Event{Service: service, State: state, Detail: detail, Elapsed: time.Since(s.begun)})
+}
