@@ -67,7 +67,13 @@ func (d *decoder) checkShards(c *Config) {
 			if e.Region == "" {
 				e.Region = s.Region
 			}
-			d.uniqueAt(servers, fmt.Sprintf("%s:%d", e.Host, e.Port), at, e.Host != "")
+			switch {
+			case e == s.Primary:
+				e.Role = PrimaryRole
+			case len(s.Replicas) > 0:
+				e.Role = ReplicaRole
+			}
+			d.uniqueAt(servers, e.Address(), at, e.Host != "")
 		}
 	}
 	if n := c.Sharding.Buckets; n > 0 && n&(n-1) != 0 {

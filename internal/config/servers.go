@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/sharding"
@@ -93,8 +95,31 @@ func (s *Shard) fields() []field {
 type Endpoint struct {
 	Host   string
 	Port   int
+	Role   Role
 	Region string
 	Weight int
+}
+
+// Role is what the file says about an endpoint, by the key it stands under.
+type Role string
+
+// The roles. AnyRole is found out by asking.
+const (
+	AnyRole     Role = ""
+	PrimaryRole Role = "primary"
+	ReplicaRole Role = "replica"
+)
+
+// Address is host:port, for people and for TCP.
+func (e Endpoint) Address() string { return net.JoinHostPort(e.Host, strconv.Itoa(e.Port)) }
+
+// Servers are all the endpoints of a shard, a named primary first.
+func (s *Shard) Servers() []Endpoint {
+	var out []Endpoint
+	for e := range s.servers("") {
+		out = append(out, *e)
+	}
+	return out
 }
 
 func (e *Endpoint) fields() []field {

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+
+	"github.com/tidemarkdb/tidemark/internal/config"
+)
+
+// newLogger writes to w in the form and from the level that the configuration asks for.
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo // the configuration allows slog's own names only
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == config.LogJSON {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidemarkdb/tidemark/internal/config"
+)
+
+// postgresProbes has one probe for each server: login, role, and on primaries what capture needs.
+func postgresProbes(c *config.Config) []probe {
+	var probes []probe
+	for _, s := range c.Shards {
+		for _, e := range s.Servers() {
+			probes = append(probes, probe{
+				name: fmt.Sprintf("%s %s", s.Name, e.Address()),
+				run:  func(ctx context.Context) (string, error) { return probeServer(ctx, c, s, e) },
+			})
+		}
+	}
+	return probes
+}
+
+// server is what one query tells about a PostgreSQL server.
+type server struct {
+	version   string
+	standby   bool
+	walLevel  string
+	slotsFree int
+	replicas  int
+}
+
+func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config.Endpoint) (string, error) {
+	conn, err := connect(ctx, c, e)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	var found server
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('wal_level'),
+		current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_stat_replication)`).
+		Scan(&found.version, &found.standby, &found.walLevel, &found.slotsFree, &found.replicas)
+	if err != nil {
+		return "", fmt.Errorf("ask the server: %w", err)
+	}
+	version, _, _ := strings.Cut(found.version, " ")
+	detail := fmt.Sprintf("%s %s", roleName(found.standby), version)
+	if e.Role != config.AnyRole && (e.Role == config.ReplicaRole) != found.standby {
+		return "", advice{
+			fmt.Errorf("it is a %s, while the file calls it a %s", roleName(found.standby), roleName(!found.standby)),
+			fmt.Sprintf("correct the roles of shard %s, or list its servers under endpoints: to have them detected", s.Name),
+		}
+	}
+	if found.standby || len(c.Capture.Tables) == 0 {
+		return detail, nil
+	}
+	if found.walLevel != "logical" {
+		return "", advice{
+			fmt.Errorf("wal_level is %s, and capture needs logical", found.walLevel),
+			"ALTER SYSTEM SET wal_level = logical; and restart the server",
+		}
+	}
+	return fmt.Sprintf("%s, wal_level logical, %d replicas attached, %d slots free", detail, found.replicas, found.slotsFree), nil
+}
+
+func roleName(standby bool) string {
+	if standby {
+		return "replica"
+	}
+	return "primary"
+}
+
+// connect logs in to one server as the proxy does.
+func connect(ctx context.Context, c *config.Config, e config.Endpoint) (*pgx.Conn, error) {
+	cc, err := c.ConnConfig(e)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return nil, connectError(err, c.Database)
+	}
+	return conn, nil
+}
+
+// connectError takes the reason out of pgconn's error, which repeats the address for each attempt, and adds what helps.
+func connectError(err error, db config.Database) error {
+	var refused *pgconn.PgError
+	code := ""
+	if errors.As(err, &refused) {
+		code = refused.Code
+	}
+	switch {
+	case code == "28P01", code == "28000":
+		return advice{fmt.Errorf("log in as %s: the server refused it", db.User), "check database.user and database.password, and pg_hba.conf on the server"}
+	case code == "3D000":
+		return advice{fmt.Errorf("the database %s does not exist there", db.ServerName), fmt.Sprintf("CREATE DATABASE %s;", pgx.Identifier{db.ServerName}.Sanitize())}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return advice{fmt.Errorf("nothing listens there"), "start the server, or correct host and port"}
+	}
+	return fmt.Errorf("connect: %w", err)
+}
