@@ -3,11 +3,13 @@ package localstack
 import (
 	"archive/tar"
 	"archive/zip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -40,18 +42,39 @@ func unzip(archive, dir string, keep func(name string) bool) error {
 	return nil
 }
 
-// untarXZ unpacks a .tar.xz into dir, readable by everyone.
-func untarXZ(archive, dir string) error {
+// untarXZ unpacks a .tar.xz into dir, readable by everyone. An installed xz is several times as fast as the library.
+func untarXZ(ctx context.Context, archive, dir string) error {
 	f, err := os.Open(archive)
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	z, err := xz.NewReader(f)
-	if err != nil {
-		return fmt.Errorf("%s: %w", archive, err)
+	if _, err := exec.LookPath("xz"); err != nil {
+		z, err := xz.NewReader(f)
+		if err != nil {
+			return fmt.Errorf("%s: %w", archive, err)
+		}
+		return untar(archive, z, dir)
 	}
-	for r := tar.NewReader(z); ; {
+	cmd := exec.CommandContext(ctx, "xz", "-dc")
+	cmd.Stdin = f
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err = untar(archive, out, dir)
+	_, _ = io.Copy(io.Discard, out) // xz must not block on padding behind the archive's end
+	if waitErr := cmd.Wait(); waitErr != nil {
+		err = errors.Join(err, fmt.Errorf("%s: xz: %w", archive, waitErr))
+	}
+	return err
+}
+
+func untar(archive string, content io.Reader, dir string) error {
+	for r := tar.NewReader(content); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return nil

@@ -55,7 +55,7 @@ func (f *fetcher) once(ctx context.Context, name string, fill func(part string) 
 	if exists(dir) {
 		return dir, f.account.reach(dir)
 	}
-	unlock, err := f.lock(ctx, filepath.Join(cache, name+".lock"))
+	unlock, err := f.lock(ctx, filepath.Join(cache, name+".lock"), name)
 	if err != nil {
 		return "", err
 	}
@@ -76,8 +76,8 @@ func (f *fetcher) once(ctx context.Context, name string, fill func(part string) 
 	return dir, f.account.reach(dir)
 }
 
-// lock takes an exclusive flock on path, waiting for whoever holds it.
-func (f *fetcher) lock(ctx context.Context, path string) (unlock func(), err error) {
+// lock takes an exclusive flock on path, waiting for whoever holds it; distribution is what progress says waits.
+func (f *fetcher) lock(ctx context.Context, path, distribution string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("localstack: %w", err)
@@ -92,7 +92,7 @@ func (f *fetcher) lock(ctx context.Context, path string) (unlock func(), err err
 			return nil, fmt.Errorf("localstack: lock %s: %w", path, err)
 		}
 		if !said {
-			f.say(filepath.Base(path), "waiting for another process")
+			f.say(distribution, "waiting for another download")
 		}
 		select {
 		case <-ctx.Done():

@@ -62,7 +62,7 @@ func (f *fetcher) aptInstall(ctx context.Context, packages ...string) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := f.lock(ctx, filepath.Join(cache, "apt.lock"))
+	unlock, err := f.lock(ctx, filepath.Join(cache, "apt.lock"), packages[0])
 	if err != nil {
 		return err
 	}
@@ -88,8 +88,10 @@ func (f *fetcher) aptUnpack(ctx context.Context, dir string, packages ...string)
 		}
 	}
 	f.say(packages[0], "apt-get download "+strings.Join(packages, " "))
-	list, err := f.output(ctx, "", "apt-cache", append([]string{"depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
-		"--no-breaks", "--no-replaces", "--no-enhances", "--no-pre-depends"}, packages...)...)
+	list, err := f.output(ctx, "", "apt-cache", append([]string{
+		"depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
+		"--no-breaks", "--no-replaces", "--no-enhances", "--no-pre-depends",
+	}, packages...)...)
 	if err != nil {
 		return err
 	}

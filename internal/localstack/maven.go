@@ -31,7 +31,7 @@ func (f *fetcher) maven(ctx context.Context, files []download, dir string) error
 	if err != nil {
 		return err
 	}
-	unlock, err := f.lock(ctx, filepath.Join(cache, "maven.lock"))
+	unlock, err := f.lock(ctx, filepath.Join(cache, "maven.lock"), files[0].distribution)
 	if err != nil {
 		return err
 	}

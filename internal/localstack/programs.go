@@ -50,7 +50,7 @@ func (f *fetcher) postgres(ctx context.Context, major string) (string, error) {
 		if err != nil || len(archives) != 1 {
 			return errors.Join(fmt.Errorf("%s holds %d .txz archives, want one", jar, len(archives)), err)
 		}
-		return untarXZ(archives[0], dir)
+		return untarXZ(ctx, archives[0], dir)
 	})
 	if err != nil {
 		return "", err
