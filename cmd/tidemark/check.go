@@ -43,12 +43,7 @@ The other commands validate the file in the same way when they start.`,
 		}
 		out := cmd.OutOrStdout()
 		c, err := load(*file)
-		var problems config.Problems
-		switch {
-		case errors.As(err, &problems):
-			fmt.Fprintln(out, problems)
-			return errors.Join(usageError{errReported}, err)
-		case err != nil:
+		if err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "✓ %s: %s\n", c.File, summary(c))

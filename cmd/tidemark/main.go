@@ -35,7 +35,12 @@ func run(args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err != nil && !errors.Is(err, errReported) {
+	var problems config.Problems
+	switch {
+	case err == nil, errors.Is(err, errReported):
+	case errors.As(err, &problems):
+		fmt.Fprintln(os.Stderr, problems) // each line begins with its file, for editors
+	default:
 		fmt.Fprintf(os.Stderr, "tidemark: %v\n", err)
 	}
 	return exitCode(err)

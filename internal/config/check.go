@@ -9,6 +9,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/sharding"
 )
 
@@ -17,6 +18,12 @@ import (
 func (d *decoder) check(c *Config) {
 	if c.Database.ServerName == "" {
 		c.Database.ServerName = c.Database.Name
+	}
+	if (c.Database.Cert == "") != (c.Database.Key == "") {
+		d.addAt("database", "found one of cert and key; expected both or neither")
+	}
+	if c.Pool.MinIdle > c.Pool.Size && c.Pool.Size > 0 {
+		d.addAt("pool.min_idle", "%d is more than pool.size, %d", c.Pool.MinIdle, c.Pool.Size)
 	}
 	d.checkUsers(c.Users)
 	d.checkShards(c)
@@ -46,13 +53,11 @@ func (d *decoder) checkUsers(users []User) {
 			d.addAt(path, "found neither password nor scram; expected one of them")
 		case hasPassword && u.Password.Empty():
 			d.addAt(path+".password", "it is empty; expected a password")
-		case hasSCRAM && !scramVerifier.MatchString(u.SCRAM.Reveal()):
+		case hasSCRAM && !wire.IsVerifier(u.SCRAM.Reveal()):
 			d.addAt(path+".scram", "it is not a verifier; expected SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>, as in pg_authid.rolpassword")
 		}
 	}
 }
-
-var scramVerifier = regexp.MustCompile(`^SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+$`)
 
 func (d *decoder) checkShards(c *Config) {
 	if len(c.Shards) == 0 && d.present("shards") {

@@ -1,5 +1,5 @@
 // Package config reads Tidemark's one YAML file. It is the only package that reads files: every other takes a small struct,
-// and the conversions to those are here too (proxy.go, sharding.go, ...).
+// and the conversions to those are here too (proxy.go, backend.go, capture.go, ...).
 //
 // A Config that Load returns is complete, with every default filled in, and consistent. All problems of a file are found in one
 // run, each with its line, column and key, and with what was expected.
@@ -27,6 +27,7 @@ type Config struct {
 	Engine       Engine
 	Loops        int // 0: by the number of processors
 	DrainTimeout time.Duration
+	Clients      Clients
 	TLS          *TLS // nil: no TLS for clients
 
 	Database      Database
@@ -46,11 +47,11 @@ type Config struct {
 // Engine is how client sessions are run.
 type Engine string
 
-// The engines. Auto is Epoll on Linux and Goroutine elsewhere.
+// The engines. Auto is Epoll on Linux and Goroutines elsewhere.
 const (
-	Auto      Engine = "auto"
-	Epoll     Engine = "epoll"
-	Goroutine Engine = "goroutine"
+	Auto       Engine = "auto"
+	Epoll      Engine = "epoll"
+	Goroutines Engine = "goroutines"
 )
 
 func (c *Config) fields() []field {
@@ -58,9 +59,10 @@ func (c *Config) fields() []field {
 		{key: "listen", into: address(&c.Listen), def: "127.0.0.1:6432", doc: "Where PostgreSQL clients connect. An empty host, as in `:6432`, listens on every interface."},
 		{key: "http", into: optionalAddress(&c.HTTP), def: "127.0.0.1:9632", doc: "Where `/health`, `/ready` and `/metrics` are served. A projector beside a proxy on the same machine needs another one; see `tidemark projector --http`."},
 		{key: "region", into: text(&c.Region), doc: "The region this process runs in. Reads prefer endpoints of the same region."},
-		{key: "engine", into: choice(&c.Engine, Auto, Epoll, Goroutine), def: "auto", doc: "How sessions run: coroutines on epoll loops (Linux) or a goroutine each. `auto` takes epoll where there is one."},
+		{key: "engine", into: choice(&c.Engine, Auto, Epoll, Goroutines), def: "auto", doc: "How sessions run: coroutines on epoll loops (Linux) or a goroutine each. `auto` takes epoll where there is one."},
 		{key: "loops", into: integer(&c.Loops, 0, 1024), def: "0", doc: "How many event loops the epoll engine has; 0 chooses by the number of processors."},
 		{key: "drain_timeout", into: duration(&c.DrainTimeout), def: "10s", doc: "How long SIGTERM lets running transactions finish before their connections are closed."},
+		{key: "clients", into: section(c.Clients.fields), doc: "Limits on clients."},
 		{key: "tls", into: optional(&c.TLS, (*TLS).fields), doc: "TLS for clients. Without this section clients that ask for TLS are told that there is none."},
 		{key: "database", into: section(c.Database.fields), required: true, doc: "The database that clients see, and how the servers behind it are logged in to."},
 		{key: "users", into: list(&c.Users, (*User).fields), required: true, doc: "Who may connect. Clients authenticate by SCRAM-SHA-256."},

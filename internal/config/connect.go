@@ -6,62 +6,47 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"github.com/jackc/pgx/v5"
+	"strconv"
+	"strings"
 )
 
-// ConnConfig says how to log in to one server, in the database that is served. The environment's PG* variables and the
-// password file have no say in it.
-func (c *Config) ConnConfig(e Endpoint) (*pgx.ConnConfig, error) {
-	cc, err := pgx.ParseConfig("sslmode=disable")
-	if err != nil {
-		return nil, fmt.Errorf("configure connection: %w", err)
+// ConnString is libpq's keyword form of a login to the first of the servers that answers. It holds the password: never log it.
+func (c *Config) ConnString(servers ...Endpoint) string {
+	var hosts, ports []string
+	for _, e := range servers {
+		hosts, ports = append(hosts, e.Host), append(ports, strconv.Itoa(e.Port))
 	}
-	secure, err := c.ServerTLSConfig(e.Host)
-	if err != nil {
-		return nil, err
-	}
-	cc.Host, cc.Port = e.Host, uint16(e.Port) //nolint:gosec // validated to be a port
-	cc.Database, cc.User, cc.Password = c.Database.ServerName, c.Database.User, c.Database.Password.Reveal()
-	cc.TLSConfig, cc.Fallbacks = secure, nil
-	cc.ConnectTimeout = c.Pool.ConnectTimeout
-	cc.RuntimeParams = map[string]string{"application_name": "tidemark"}
-	return cc, nil
-}
-
-// ServerTLSConfig is database.tls for one host; nil for none.
-func (c *Config) ServerTLSConfig(host string) (*tls.Config, error) {
 	db := c.Database
-	if db.TLS == TLSDisable {
-		return nil, nil
-	}
-	out := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if db.CA != "" {
-		roots, err := c.certificates("database.ca", db.CA)
-		if err != nil {
-			return nil, err
+	var b strings.Builder
+	set := func(key, value string) {
+		if value == "" {
+			return
 		}
-		out.RootCAs = roots
-	}
-	switch db.TLS {
-	case TLSRequire:
-		out.InsecureSkipVerify = true //nolint:gosec // that is what require means, as in libpq
-	case TLSVerifyCA: // the chain but not the name: Go verifies both or, with a hook, what the hook verifies
-		out.InsecureSkipVerify = true //nolint:gosec // VerifyConnection does the rest
-		out.VerifyConnection = func(state tls.ConnectionState) error {
-			opts := x509.VerifyOptions{Roots: out.RootCAs, Intermediates: x509.NewCertPool()}
-			for _, cert := range state.PeerCertificates[1:] {
-				opts.Intermediates.AddCert(cert)
-			}
-			_, err := state.PeerCertificates[0].Verify(opts)
-			return err
+		if b.Len() > 0 {
+			b.WriteByte(' ')
 		}
+		b.WriteString(key + "='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'")
 	}
-	return out, nil
+	set("host", strings.Join(hosts, ","))
+	set("port", strings.Join(ports, ","))
+	set("dbname", db.ServerName)
+	set("user", db.User)
+	set("password", db.Password.Reveal())
+	set("sslmode", string(db.TLS))
+	set("sslrootcert", c.path(db.CA))
+	set("sslcert", c.path(db.Cert))
+	set("sslkey", c.path(db.Key))
+	set("connect_timeout", strconv.Itoa(max(1, int(c.Pool.ConnectTimeout.Seconds()))))
+	return b.String()
 }
 
-// ClientTLSConfig is the tls section; nil for none.
-func (c *Config) ClientTLSConfig() (*tls.Config, error) {
+// PrimaryConnString logs in to whichever of a shard's servers takes writes.
+func (c *Config) PrimaryConnString(s Shard) string {
+	return c.ConnString(s.Servers()...) + " target_session_attrs='read-write'"
+}
+
+// ClientTLS is the tls section; nil for none.
+func (c *Config) ClientTLS() (*tls.Config, error) {
 	if c.TLS == nil {
 		return nil, nil
 	}
@@ -71,29 +56,21 @@ func (c *Config) ClientTLSConfig() (*tls.Config, error) {
 	}
 	out := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	if c.TLS.CA != "" {
-		if out.ClientCAs, err = c.certificates("tls.ca", c.TLS.CA); err != nil {
-			return nil, err
+		pem, err := os.ReadFile(c.path(c.TLS.CA))
+		if err != nil {
+			return nil, fmt.Errorf("%s: tls.ca: %w", c.File, err)
 		}
-		out.ClientAuth = tls.RequireAndVerifyClientCert
+		out.ClientCAs, out.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+		if !out.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s: tls.ca: %s holds no certificate in PEM form", c.File, c.TLS.CA)
+		}
 	}
 	return out, nil
 }
 
-func (c *Config) certificates(key, file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(c.path(file))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", c.File, key, err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: %s: %s holds no certificate in PEM form", c.File, key, file)
-	}
-	return pool, nil
-}
-
-// path makes a path of the file absolute: relative ones are relative to the file.
+// path makes a path of the file absolute: relative ones are relative to the file. Empty stays empty.
 func (c *Config) path(p string) string {
-	if filepath.IsAbs(p) {
+	if p == "" || filepath.IsAbs(p) {
 		return p
 	}
 	return filepath.Join(filepath.Dir(c.File), p)

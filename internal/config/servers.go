@@ -8,10 +8,26 @@ import (
 	"github.com/tidemarkdb/tidemark/sharding"
 )
 
+// Clients bounds what clients can ask for.
+type Clients struct {
+	Max          int
+	LoginTimeout time.Duration
+	MaxMessage   int64 // bytes
+}
+
+func (c *Clients) fields() []field {
+	return []field{
+		{key: "max", into: integer(&c.Max, 1, 1_000_000), def: "10000", doc: "Connected clients at most; further ones are refused with SQLSTATE 53300."},
+		{key: "login_timeout", into: duration(&c.LoginTimeout), def: "30s", doc: "How long a login may take."},
+		{key: "max_message", into: size(&c.MaxMessage), def: "64MB", doc: "The largest statement, or set of parameters that choose a shard. Rows and COPY data are streamed and have no such limit."},
+	}
+}
+
 // TLS is what clients see of the proxy.
 type TLS struct {
 	Cert, Key string // files in PEM form
 	CA        string // file; empty: clients need no certificate
+	Require   bool
 }
 
 func (t *TLS) fields() []field {
@@ -19,6 +35,7 @@ func (t *TLS) fields() []field {
 		{key: "cert", into: text(&t.Cert), required: true, doc: "File with the certificate chain, PEM. A relative path is relative to the configuration file."},
 		{key: "key", into: text(&t.Key), required: true, doc: "File with its private key, PEM."},
 		{key: "ca", into: text(&t.CA), doc: "File with the authorities, PEM, of which clients must present a certificate, in addition to their password."},
+		{key: "require", into: boolean(&t.Require), def: "false", doc: "Refuse clients that do not use TLS."},
 	}
 }
 
@@ -28,29 +45,24 @@ type Database struct {
 	ServerName string // as the servers name it
 	User       string
 	Password   Secret
-	TLS        ServerTLS
+	TLS        SSLMode
 	CA         string
+	Cert, Key  string
 }
 
-// ServerTLS is libpq's sslmode, without its two modes that hide whether TLS was used.
-type ServerTLS string
-
-// How connections to the servers are secured.
-const (
-	TLSDisable    ServerTLS = "disable"
-	TLSRequire    ServerTLS = "require"     // encrypted, the certificate not verified
-	TLSVerifyCA   ServerTLS = "verify-ca"   // and issued by an authority of ca
-	TLSVerifyFull ServerTLS = "verify-full" // and for the host's name
-)
+// SSLMode is libpq's sslmode.
+type SSLMode string
 
 func (db *Database) fields() []field {
 	return []field{
 		{key: "name", into: text(&db.Name), required: true, doc: "The name that clients connect to."},
 		{key: "server_name", into: text(&db.ServerName), doc: "The database's name on the servers; the same as `name` when left out."},
 		{key: "user", into: text(&db.User), required: true, doc: "The role by which Tidemark logs in to the servers. The proxy needs the rights of its clients; capture needs `REPLICATION` too."},
-		{key: "password", into: secret(&db.Password), doc: "That role's password."},
-		{key: "tls", into: choice(&db.TLS, TLSDisable, TLSRequire, TLSVerifyCA, TLSVerifyFull), def: "disable", doc: "TLS to the servers, as libpq's `sslmode`."},
+		{key: "password", into: secret(&db.Password), doc: "That role's password. Left out, `PGPASSWORD` and the password file are asked, as libpq does."},
+		{key: "tls", into: choice[SSLMode](&db.TLS, "disable", "prefer", "require", "verify-ca", "verify-full"), def: "prefer", doc: "TLS to the servers, as libpq's `sslmode`. Only `verify-full` protects against an attacker in the network."},
 		{key: "ca", into: text(&db.CA), doc: "File with the authorities, PEM, that sign the servers' certificates; the system's when left out."},
+		{key: "cert", into: text(&db.Cert), doc: "File with the certificate, PEM, that Tidemark presents to the servers."},
+		{key: "key", into: text(&db.Key), doc: "File with its private key, PEM."},
 	}
 }
 
@@ -127,27 +139,31 @@ func (e *Endpoint) fields() []field {
 		{key: "host", into: text(&e.Host), required: true, doc: "Name, address, or directory of the Unix socket."},
 		{key: "port", into: integer(&e.Port, 1, 65535), def: "5432", doc: "The server's port."},
 		{key: "region", into: text(&e.Region), doc: "The server's region; the shard's when left out."},
-		{key: "weight", into: integer(&e.Weight, 0, 1000), def: "1", doc: "Its share of reads among the replicas; 0 keeps reads away."},
+		{key: "weight", into: integer(&e.Weight, 1, 100), def: "1", doc: "Its share of reads among the shard's replicas."},
 	}
 }
 
 // Pool bounds the server connections.
 type Pool struct {
 	Size           int // per endpoint
+	MinIdle        int // per endpoint
 	Budget         int // for the process
 	AcquireTimeout time.Duration
 	IdleTimeout    time.Duration
 	Lifetime       time.Duration
 	ConnectTimeout time.Duration
+	HealthInterval time.Duration
 }
 
 func (p *Pool) fields() []field {
 	return []field{
 		{key: "size", into: integer(&p.Size, 1, 10_000), def: "20", doc: "Connections to one endpoint at most."},
+		{key: "min_idle", into: integer(&p.MinIdle, 0, 10_000), def: "0", doc: "Connections to one endpoint that are opened ahead and kept."},
 		{key: "budget", into: integer(&p.Budget, 1, 100_000), def: "200", doc: "Connections of this process to all endpoints together at most."},
 		{key: "acquire_timeout", into: duration(&p.AcquireTimeout), def: "10s", doc: "How long a client waits for a free connection before its statement fails."},
 		{key: "idle_timeout", into: duration(&p.IdleTimeout), def: "10m", doc: "When an unused connection is closed."},
 		{key: "lifetime", into: duration(&p.Lifetime), def: "1h", doc: "When a connection is replaced, in use or not; at the end of its transaction."},
 		{key: "connect_timeout", into: duration(&p.ConnectTimeout), def: "5s", doc: "How long connecting and logging in to a server may take."},
+		{key: "health_interval", into: duration(&p.HealthInterval), def: "1s", doc: "How often each endpoint is asked for its health, role and replay position."},
 	}
 }

@@ -84,6 +84,13 @@ type Capture struct {
 	Tables      []string
 	Slot        string
 	Publication string
+
+	Failover           bool
+	Resnapshot         bool
+	FixReplicaIdentity bool
+	SnapshotWorkers    int
+	TxMemory           int64 // bytes
+	SpillDir           string
 }
 
 func (c *Capture) fields() []field {
@@ -91,6 +98,12 @@ func (c *Capture) fields() []field {
 		{key: "tables", into: tableNames(&c.Tables), doc: "The tables whose changes are published; those that views are made from when left out. Each needs `REPLICA IDENTITY FULL`."},
 		{key: "slot", into: text(&c.Slot), def: "tidemark", doc: "The logical replication slot on each shard's primary. Lower-case letters, digits and underscores."},
 		{key: "publication", into: text(&c.Publication), def: "tidemark", doc: "The publication on each shard."},
+		{key: "failover", into: boolean(&c.Failover), def: "false", doc: "Create slots that standbys keep too (PostgreSQL 17 and later)."},
+		{key: "resnapshot", into: boolean(&c.Resnapshot), def: "false", doc: "Read all captured rows again, in a new epoch, when the stream cannot go on without a gap: the slot is gone, or the cluster is another one. Otherwise the projector stops with an error that says so."},
+		{key: "fix_replica_identity", into: boolean(&c.FixReplicaIdentity), def: "false", doc: "Let the projector set `REPLICA IDENTITY FULL` where it is missing, instead of refusing to start."},
+		{key: "snapshot_workers", into: integer(&c.SnapshotWorkers, 1, 64), def: "2", doc: "Connections to each shard that read tables at once when capture begins."},
+		{key: "tx_memory", into: size(&c.TxMemory), def: "32MB", doc: "Memory for transactions in flight of one shard; the largest go to disk beyond it."},
+		{key: "spill_dir", into: text(&c.SpillDir), doc: "Where to; the system's folder for temporary files when left out."},
 	}
 }
 
