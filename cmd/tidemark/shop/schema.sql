@@ -1,0 +1,41 @@
+CREATE TABLE customers (
+    id      bigint PRIMARY KEY,
+    name    text NOT NULL,
+    email   text NOT NULL,
+    city    text NOT NULL,
+    country text NOT NULL,
+    joined  date NOT NULL
+);
+CREATE TABLE products (
+    id          bigint PRIMARY KEY,
+    name        text NOT NULL,
+    description text NOT NULL,
+    category    text NOT NULL,
+    price       numeric(10,2) NOT NULL,
+    stock       integer NOT NULL
+);
+CREATE TABLE orders (
+    customer_id bigint NOT NULL REFERENCES customers (id),
+    id          bigint NOT NULL,
+    status      text NOT NULL,
+    total       numeric(12,2) NOT NULL,
+    placed      timestamptz NOT NULL,
+    note        text,
+    PRIMARY KEY (customer_id, id)
+);
+CREATE TABLE order_lines (
+    customer_id bigint NOT NULL,
+    order_id    bigint NOT NULL,
+    line        smallint NOT NULL,
+    product_id  bigint NOT NULL REFERENCES products (id),
+    quantity    integer NOT NULL,
+    price       numeric(10,2) NOT NULL,
+    PRIMARY KEY (customer_id, order_id, line),
+    FOREIGN KEY (customer_id, order_id) REFERENCES orders (customer_id, id)
+);
+CREATE INDEX orders_placed ON orders (placed);
+CREATE INDEX order_lines_product ON order_lines (product_id);
+ALTER TABLE customers REPLICA IDENTITY FULL;
+ALTER TABLE products REPLICA IDENTITY FULL;
+ALTER TABLE orders REPLICA IDENTITY FULL;
+ALTER TABLE order_lines REPLICA IDENTITY FULL;
