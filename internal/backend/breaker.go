@@ -1,0 +1,136 @@
+package backend
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// breakerState is whether an endpoint is worth trying.
+type breakerState uint32
+
+const (
+	breakerClosed   breakerState = iota // it works
+	breakerHalfOpen                     // it is being tried again
+	breakerOpen                         // it is down: fail at once
+)
+
+func (s breakerState) String() string {
+	switch s {
+	case breakerHalfOpen:
+		return "recovering"
+	case breakerOpen:
+		return "down"
+	}
+	return "up"
+}
+
+// breakerCooldown is how long an open breaker waits for a health check before it lets a session try by itself; it only
+// matters where no health checks run.
+const breakerCooldown = 2 * time.Second
+
+// breaker follows an endpoint's successes and failures, of health checks and of connection attempts alike.
+//
+//	state      failure              success             cooldown is over
+//	closed     fall-th: open        count from 0        -
+//	half-open  open                 rise-th: closed     -
+//	open       -                    half-open           half-open, at the next try
+type breaker struct {
+	rise, fall int
+	changed    func(from, to breakerState, cause error) // called without the lock
+
+	state atomic.Uint32 // breakerState; written under mu
+
+	mu       sync.Mutex // guards the fields below
+	count    int        // failures in a row when closed, successes in a row when half-open
+	openedAt time.Time
+	cause    error // the latest failure
+}
+
+func newBreaker(rise, fall int, changed func(from, to breakerState, cause error)) *breaker {
+	return &breaker{rise: rise, fall: fall, changed: changed}
+}
+
+func (b *breaker) current() breakerState { return breakerState(b.state.Load()) }
+
+// success reports that the endpoint answered.
+func (b *breaker) success() {
+	b.mu.Lock()
+	from := b.current()
+	switch from {
+	case breakerClosed:
+		b.count = 0
+	case breakerOpen:
+		b.count = 1
+		b.set(breakerHalfOpen)
+	case breakerHalfOpen:
+		b.count++
+	}
+	if b.current() == breakerHalfOpen && b.count >= b.rise {
+		b.count = 0
+		b.set(breakerClosed)
+	}
+	to := b.current()
+	b.mu.Unlock()
+	if from != to {
+		b.changed(from, to, nil)
+	}
+}
+
+// failure reports that the endpoint did not.
+func (b *breaker) failure(cause error) {
+	b.mu.Lock()
+	b.cause = cause
+	from := b.current()
+	switch from {
+	case breakerClosed:
+		if b.count++; b.count >= b.fall {
+			b.set(breakerOpen)
+		}
+	case breakerHalfOpen:
+		b.set(breakerOpen)
+	case breakerOpen:
+	}
+	to := b.current()
+	b.mu.Unlock()
+	if from != to {
+		b.changed(from, to, cause)
+	}
+}
+
+// isOpen says whether the endpoint is down, and then since when and why.
+func (b *breaker) isOpen() (since time.Time, cause error, open bool) {
+	if b.current() != breakerOpen {
+		return time.Time{}, nil, false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.openedAt, b.cause, true
+}
+
+// allow says whether to try the endpoint now, and if not, since when it is down and why. It calls changed when the
+// cooldown is over, so no lock that changed takes may be held.
+func (b *breaker) allow() (ok bool, since time.Time, cause error) {
+	if b.current() != breakerOpen {
+		return true, time.Time{}, nil
+	}
+	b.mu.Lock()
+	from := b.current()
+	if from == breakerOpen && time.Since(b.openedAt) > breakerCooldown {
+		b.count = 0
+		b.set(breakerHalfOpen)
+	}
+	to, since, cause := b.current(), b.openedAt, b.cause
+	b.mu.Unlock()
+	if from != to {
+		b.changed(from, to, nil)
+	}
+	return to != breakerOpen, since, cause
+}
+
+func (b *breaker) set(s breakerState) {
+	if s == breakerOpen {
+		b.openedAt = time.Now()
+	}
+	b.state.Store(uint32(s))
+}

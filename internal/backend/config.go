@@ -1,0 +1,178 @@
+// Package backend is everything about reaching a PostgreSQL: shards and their endpoints, server connections and the
+// pools that hold them, health, role and replay level, the choice of an endpoint, and cancelling.
+//
+// A session asks in three steps: Shard.Pick chooses an endpoint, Endpoint.Acquire waits for a server connection of it,
+// Conn.Release gives it back. Pick never blocks and Acquire suspends the session's task only; connecting happens in
+// ordinary goroutines. Every error for a client is a *wire.Error with PostgreSQL's own SQLSTATE.
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config is what the package needs to know. Zero values mean the defaults named here.
+type Config struct {
+	Shards []ShardConfig
+
+	// Database, User and Password are what server connections log in with. An empty password is looked up in PGPASSWORD
+	// and the password file, as libpq does. A shard may have a database of another name.
+	Database string
+	User     string
+	Password string
+
+	// SSLMode is libpq's sslmode: disable, allow, prefer (default), require, verify-ca, verify-full. The file names are
+	// libpq's sslrootcert, sslcert and sslkey.
+	SSLMode     string
+	SSLRootCert string
+	SSLCert     string
+	SSLKey      string
+
+	// PoolSize bounds the server connections of one pool, which is one (database, user, endpoint). Default 20.
+	PoolSize int
+	// MinIdle is how many connections a pool opens ahead, and keeps when they are idle. Default 0.
+	MinIdle int
+	// Budget bounds the server connections of the whole process, those being opened included, connections for health
+	// checks (one per endpoint) not. When it is used up, an idle connection elsewhere is closed to make room. Default 200.
+	Budget int
+
+	// AcquireTimeout is how long a session may wait for a connection when it names no deadline. Default 30 s.
+	AcquireTimeout time.Duration
+	// ConnectTimeout bounds one attempt to connect: address, TLS and login. Default 5 s.
+	ConnectTimeout time.Duration
+	// IdleTime is how long an unused connection is kept, Lifetime how long any is, both give or take a tenth so that
+	// connections which were opened together do not end together. Defaults 10 min and 1 h.
+	IdleTime time.Duration
+	Lifetime time.Duration
+	// ResetTimeout bounds the cleaning (DISCARD ALL) of a dirty connection. Default 5 s.
+	ResetTimeout time.Duration
+
+	// HealthInterval is the pause between two health checks of an endpoint, NudgeInterval the pause while a session waits
+	// for a replica's level. Defaults 1 s and 100 ms.
+	HealthInterval time.Duration
+	NudgeInterval  time.Duration
+	// Rise is how many good checks in a row bring an endpoint back, Fall how many failures (of checks and of connections)
+	// take it out. Defaults 2 and 3.
+	Rise, Fall int
+
+	// StatementBytes bounds the texts of prepared statements that one server connection keeps. Default 1 MiB.
+	StatementBytes int
+}
+
+// ShardConfig is one PostgreSQL cluster: a primary and its replicas.
+type ShardConfig struct {
+	Name      string
+	Database  string // Config.Database when empty
+	Endpoints []EndpointConfig
+}
+
+// EndpointConfig is one PostgreSQL server.
+type EndpointConfig struct {
+	Host   string // name, address, or folder of a Unix socket
+	Port   int    // 5432 when 0
+	Role   Role   // RoleAuto follows pg_is_in_recovery()
+	Region string
+	Zone   string
+	Weight int // share of a shard's replica reads, 1 to 100; 1 when 0
+}
+
+// Bounds that keep a mistyped number from becoming a surprise.
+const (
+	maxWeight        = 100
+	maxOpenAtOnce    = 4 // connections that one pool opens at the same time: a ramp against connection storms
+	minBackoff       = 100 * time.Millisecond
+	maxBackoff       = 5 * time.Second
+	janitorInterval  = time.Second
+	nudgeDuration    = time.Second // how long one Nudge keeps an endpoint's checks fast
+	applicationName  = "tidemark"
+	healthName       = "tidemark health"
+	defaultAcquire   = 30 * time.Second
+	defaultConnect   = 5 * time.Second
+	defaultIdle      = 10 * time.Minute
+	defaultLifetime  = time.Hour
+	defaultReset     = 5 * time.Second
+	defaultHealth    = time.Second
+	defaultNudge     = 100 * time.Millisecond
+	defaultPool      = 20
+	defaultBudget    = 200
+	defaultStmtBytes = 1 << 20
+)
+
+// withDefaults fills in defaults and reports everything that cannot be, at once.
+func (c Config) withDefaults() (Config, error) {
+	def(&c.SSLMode, "prefer")
+	def(&c.PoolSize, defaultPool)
+	def(&c.Budget, defaultBudget)
+	def(&c.AcquireTimeout, defaultAcquire)
+	def(&c.ConnectTimeout, defaultConnect)
+	def(&c.IdleTime, defaultIdle)
+	def(&c.Lifetime, defaultLifetime)
+	def(&c.ResetTimeout, defaultReset)
+	def(&c.HealthInterval, defaultHealth)
+	def(&c.NudgeInterval, defaultNudge)
+	def(&c.Rise, 2)
+	def(&c.Fall, 3)
+	def(&c.StatementBytes, defaultStmtBytes)
+
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("backend: "+format, args...)) }
+	for _, n := range []struct {
+		name string
+		n    int
+	}{
+		{"pool size", c.PoolSize}, {"budget", c.Budget}, {"rise", c.Rise}, {"fall", c.Fall}, {"statement bytes", c.StatementBytes},
+		{"acquire timeout", int(c.AcquireTimeout)}, {"connect timeout", int(c.ConnectTimeout)}, {"idle time", int(c.IdleTime)},
+		{"lifetime", int(c.Lifetime)}, {"reset timeout", int(c.ResetTimeout)}, {"health interval", int(c.HealthInterval)},
+		{"nudge interval", int(c.NudgeInterval)},
+	} {
+		if n.n < 1 {
+			fail("%s must be positive, not %d", n.name, n.n)
+		}
+	}
+	if c.MinIdle < 0 || c.MinIdle > c.PoolSize {
+		fail("min idle is %d, want 0 to the pool size of %d", c.MinIdle, c.PoolSize)
+	}
+	if len(c.Shards) == 0 {
+		fail("no shard is configured")
+	}
+	names := map[string]bool{}
+	c.Shards = append([]ShardConfig(nil), c.Shards...)
+	for i := range c.Shards {
+		s := &c.Shards[i]
+		if s.Name == "" || names[s.Name] {
+			fail("shard %d: name %q is empty or used twice", i+1, s.Name)
+		}
+		names[s.Name] = true
+		def(&s.Database, c.Database)
+		if len(s.Endpoints) == 0 {
+			fail("shard %q has no endpoint", s.Name)
+		}
+		s.Endpoints = append([]EndpointConfig(nil), s.Endpoints...)
+		for j := range s.Endpoints {
+			e := &s.Endpoints[j]
+			def(&e.Port, 5432)
+			def(&e.Weight, 1)
+			if e.Host == "" {
+				fail("shard %q: endpoint %d has no host", s.Name, j+1)
+			}
+			if e.Port < 1 || e.Port > 65535 {
+				fail("shard %q: endpoint %s has port %d, want 1 to 65535", s.Name, e.Host, e.Port)
+			}
+			if e.Weight < 1 || e.Weight > maxWeight {
+				fail("shard %q: endpoint %s has weight %d, want 1 to %d", s.Name, e.Host, e.Weight, maxWeight)
+			}
+			if e.Role > RoleReplica {
+				fail("shard %q: endpoint %s has an unknown role", s.Name, e.Host)
+			}
+		}
+	}
+	return c, errors.Join(errs...)
+}
+
+func def[T comparable](p *T, value T) {
+	var zero T
+	if *p == zero {
+		*p = value
+	}
+}

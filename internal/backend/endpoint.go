@@ -1,0 +1,123 @@
+package backend
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/lsn"
+)
+
+// Endpoint is one PostgreSQL server of a shard. It is safe for concurrent use.
+type Endpoint struct {
+	shard *Shard
+	b     *Backend
+	cfg   EndpointConfig
+	name  string // host:port
+	login login
+
+	pool    *pool
+	breaker *breaker
+	health  *health
+
+	role   atomic.Uint32 // Role; RoleAuto while unknown
+	level  atomic.Uint64 // lsn.LSN
+	status atomic.Pointer[Status]
+}
+
+// Status is what the last health check found out.
+type Status struct {
+	Role          Role
+	Level         lsn.LSN       // replayed position of a replica, insert position of a primary
+	Lag           time.Duration // of a replica that has something to replay: age of the last replayed commit
+	Timeline      uint32
+	SystemID      uint64
+	ServerVersion int // server_version_num, such as 150010
+	CheckedAt     time.Time
+	Err           error // why the last check failed; the rest is then from the last good one
+}
+
+func newEndpoint(b *Backend, s *Shard, database string, cfg EndpointConfig) (*Endpoint, error) {
+	e := &Endpoint{shard: s, b: b, cfg: cfg, name: net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))}
+	var err error
+	if e.login, err = newLogin(&b.cfg, b.eng, database, cfg); err != nil {
+		return nil, err
+	}
+	e.breaker = newBreaker(b.cfg.Rise, b.cfg.Fall, e.breakerChanged)
+	e.health = newHealth(e)
+	e.pool = newPool(b, e)
+	e.status.Store(&Status{})
+	e.role.Store(uint32(cfg.Role))
+	if cfg.Role == RoleAuto && len(b.shardConfig(s.name).Endpoints) == 1 {
+		e.role.Store(uint32(RolePrimary)) // the only one, until a check says otherwise
+	}
+	return e, nil
+}
+
+func (b *Backend) shardConfig(name string) ShardConfig {
+	for _, s := range b.cfg.Shards {
+		if s.Name == name {
+			return s
+		}
+	}
+	return ShardConfig{}
+}
+
+// Shard is the shard that the endpoint belongs to.
+func (e *Endpoint) Shard() *Shard { return e.shard }
+
+// Name is host:port.
+func (e *Endpoint) Name() string { return e.name }
+
+// Region and Zone say where the endpoint is, as configured.
+func (e *Endpoint) Region() string { return e.cfg.Region }
+
+// Zone is the zone within the region, as configured.
+func (e *Endpoint) Zone() string { return e.cfg.Zone }
+
+// String names the endpoint and its shard for people.
+func (e *Endpoint) String() string { return fmt.Sprintf("shard %q at %s", e.shard.name, e.name) }
+
+// Role is the detected role; before the first check the configured one.
+func (e *Endpoint) Role() Role { return Role(e.role.Load()) }
+
+// Level is the position that the endpoint is known to have replayed; for a primary it is where it inserts.
+func (e *Endpoint) Level() lsn.LSN { return lsn.LSN(e.level.Load()) }
+
+// Healthy says whether checks and connections succeed.
+func (e *Endpoint) Healthy() bool { return e.breaker.current() == breakerClosed }
+
+// Status is what the last health check found out.
+func (e *Endpoint) Status() Status { return *e.status.Load() }
+
+// Nudge makes health checks frequent for a second, because somebody waits for this endpoint's level. It neither blocks
+// nor allocates.
+func (e *Endpoint) Nudge() { e.health.nudge() }
+
+// Acquire waits, first come first served, for a server connection in transaction status I, and moves it to the task's
+// loop. A zero deadline is Config.AcquireTimeout from now. client may be nil; when it hangs up the wait is abandoned.
+//
+// The error is a *wire.Error: 53300 when no connection became free in time; what the server or the network answered when
+// one could not be opened (28P01, 3D000, 53300, 57P03, 08006, …), at once when the endpoint is known to be down; 57P01
+// when Tidemark shuts down; one that wraps ErrClientGone when the client has left.
+//
+// The wait uses the task's mailbox: a Wake that was meant for something else may be consumed here, and one meant for
+// here may stay pending. A session therefore looks at its own state after Acquire and takes a surprising Woken as nothing.
+func (e *Endpoint) Acquire(t *loop.Task, client *loop.Conn, deadline time.Time) (*Conn, error) {
+	return e.pool.acquire(t, client, deadline)
+}
+
+// Stats are the numbers of the endpoint's pool.
+func (e *Endpoint) Stats() PoolStats { return e.pool.snapshot() }
+
+// sameSystem says whether e can be a replica of primary. Endpoints that were not asked yet get the benefit of the doubt.
+func (e *Endpoint) sameSystem(primary *Endpoint) bool {
+	if primary == nil {
+		return true
+	}
+	a, b := e.status.Load().SystemID, primary.status.Load().SystemID
+	return a == 0 || b == 0 || a == b
+}

@@ -1,0 +1,89 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
+
+// ErrClientGone is wrapped by Acquire's error when the client hung up while it waited. There is nobody to tell.
+var ErrClientGone = errors.New("client has disconnected")
+
+// ErrClosed is wrapped by errors of a Backend that was closed.
+var ErrClosed = errors.New("backend is closed")
+
+// connectError turns what pgconn says about a failed login into an error for a client: the server's own SQLSTATE and
+// words when it answered, 08006 when nobody did. Its severity is ERROR: the client's session can go on, and its next
+// statement may succeed.
+func (e *Endpoint) connectError(err error) *wire.Error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		w := fromPgError(pg)
+		w.Severity = wire.SeverityError
+		if w.Detail == "" {
+			w.Detail = fmt.Sprintf("This is the answer of %s to the login of user %q.", e, e.login.user)
+		}
+		return w
+	}
+	return wire.Errorf(wire.ConnectionFailure, "could not connect to %s: %w", e, reason(err)).
+		WithHint("Is the server running, and does it accept connections from here?")
+}
+
+// reason shortens what pgconn and net wrapped into what people look for, and keeps the chain for errors.Is.
+func reason(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return connectFailure{"connection attempt timed out", err}
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return connectFailure{op.Err.Error(), err}
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return connectFailure{dns.Error(), err}
+	}
+	return connectFailure{strings.Join(strings.Fields(err.Error()), " "), err}
+}
+
+type connectFailure struct {
+	text  string
+	cause error
+}
+
+func (f connectFailure) Error() string { return f.text }
+func (f connectFailure) Unwrap() error { return f.cause }
+
+func fromPgError(pg *pgconn.PgError) *wire.Error {
+	e := wire.Errorf(pg.Code, "%s", pg.Message)
+	e.Severity = pg.SeverityUnlocalized
+	if e.Severity == "" {
+		e.Severity = pg.Severity
+	}
+	e.Detail, e.Hint, e.Where = pg.Detail, pg.Hint, pg.Where
+	e.Position, e.InternalPosition, e.InternalQuery = int(pg.Position), int(pg.InternalPosition), pg.InternalQuery
+	e.Schema, e.Table, e.Column = pg.SchemaName, pg.TableName, pg.ColumnName
+	e.DataType, e.Constraint = pg.DataTypeName, pg.ConstraintName
+	e.File, e.Line, e.Routine = pg.File, int(pg.Line), pg.Routine
+	return e
+}
+
+func (p *pool) errTimeout(waited time.Duration) *wire.Error {
+	return wire.Errorf(wire.TooManyConnections, "no server connection to %s became free within %s", p.endpoint, waited.Round(time.Millisecond)).
+		WithHint("All %d connections of the pool were busy, or the process's budget of %d was used up. Raise the pool size or the budget, or look for transactions that stay open.",
+			p.size, p.budget.limit)
+}
+
+func (p *pool) errClientGone() *wire.Error {
+	return wire.Errorf(wire.ConnectionFailure, "waiting for a server connection: %w", ErrClientGone)
+}
+
+func errClosing() *wire.Error {
+	return wire.Errorf(wire.AdminShutdown, "terminating connection because Tidemark is shutting down: %w", ErrClosed).Fatal()
+}

@@ -1,0 +1,86 @@
+package backend
+
+import "strconv"
+
+// Statements is what a server connection has prepared under a name: the bookkeeping only, bounded in bytes of statement
+// text. The session sends the messages. A statement is known by an id that the proxy gives to each (text, parameter
+// types) for the whole process, so a connection serves every client that prepared the same.
+type Statements struct {
+	limit int
+	bytes int
+	byID  map[uint64]*statement
+	root  *statement // of the ring in order of use: root.next is the latest
+}
+
+type statement struct {
+	id         uint64
+	name       string
+	size       int
+	prev, next *statement
+}
+
+// statementOverhead is what a statement counts besides its text: the server keeps a plan for each.
+const statementOverhead = 512
+
+func newStatements(limit int) Statements { return Statements{limit: limit} }
+
+// Name is the name under which the statement of that id is prepared here; it counts as used. It does not allocate.
+func (s *Statements) Name(id uint64) (name string, ok bool) {
+	st, ok := s.byID[id]
+	if !ok {
+		return "", false
+	}
+	st.unlink()
+	s.pushFront(st)
+	return st.name, true
+}
+
+// Add records a statement whose Parse is about to be sent under the returned name. size is its text in bytes. To stay
+// within the bound, the names least recently used are appended to evicted: their Close must be sent before the Parse.
+func (s *Statements) Add(id uint64, size int, evicted []string) (name string, _ []string) {
+	if name, ok := s.Name(id); ok {
+		return name, evicted
+	}
+	if s.byID == nil {
+		s.byID = map[uint64]*statement{}
+		s.root = &statement{}
+		s.root.prev, s.root.next = s.root, s.root
+	}
+	st := &statement{id: id, name: "tidemark_" + strconv.FormatUint(id, 36), size: size + statementOverhead}
+	s.bytes += st.size
+	for s.bytes > s.limit && s.root.prev != s.root {
+		last := s.root.prev
+		evicted = append(evicted, last.name)
+		s.Remove(last.id)
+	}
+	s.byID[id] = st
+	s.pushFront(st)
+	return st.name, evicted
+}
+
+// Remove forgets a statement: its Parse failed, or it was closed.
+func (s *Statements) Remove(id uint64) {
+	if st, ok := s.byID[id]; ok {
+		st.unlink()
+		delete(s.byID, id)
+		s.bytes -= st.size
+	}
+}
+
+// Reset forgets all: DISCARD ALL or DEALLOCATE ALL ran.
+func (s *Statements) Reset() { *s = Statements{limit: s.limit} }
+
+// Len is the number of statements, Bytes what they count against the bound.
+func (s *Statements) Len() int { return len(s.byID) }
+
+// Bytes is the sum of their texts and overheads.
+func (s *Statements) Bytes() int { return s.bytes }
+
+func (s *Statements) pushFront(st *statement) {
+	st.prev, st.next = s.root, s.root.next
+	st.prev.next, st.next.prev = st, st
+}
+
+func (st *statement) unlink() {
+	st.prev.next, st.next.prev = st.next, st.prev
+}
