@@ -10,7 +10,7 @@ import (
 // startLocal starts the cluster as local processes.
 func startLocal(ctx context.Context, spec Spec) (*Cluster, error) {
 	local := localstack.Spec{
-		Kafka: spec.Kafka, Elasticsearch: spec.Elasticsearch, Redis: spec.Redis,
+		Kafka: spec.Kafka, Elasticsearch: spec.Elasticsearch, Redis: spec.Redis, Memory: true,
 		Progress: func(e localstack.Event) { spec.Progress(e.String()) },
 	}
 	for i := range spec.Shards {

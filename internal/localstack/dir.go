@@ -16,9 +16,16 @@ const tempPrefix = "tidemark-stack-"
 func (s *Stack) openDir() error {
 	dir := s.spec.Dir
 	if dir == "" {
-		sweep(os.TempDir())
+		base := os.TempDir()
+		sweep(base)
+		if memory := memoryDir(); memory != "" {
+			sweep(memory)
+			if s.spec.Memory {
+				base = memory
+			}
+		}
 		var err error
-		if dir, err = os.MkdirTemp("", tempPrefix); err != nil {
+		if dir, err = os.MkdirTemp(base, tempPrefix); err != nil {
 			return fmt.Errorf("localstack: %w", err)
 		}
 	} else {
@@ -51,6 +58,9 @@ func (s *Stack) openDir() error {
 	}
 	return nil
 }
+
+// minMemory is how many bytes must be free in memory for a stack to live there: a few servers with their WAL.
+const minMemory = 4 << 30
 
 // closeDir removes the folder, unless it is to be kept, and unlocks it.
 func (s *Stack) closeDir() error {

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // childAttributes puts a child in its own process group, under account a, and has the kernel send it death when the thread that
@@ -64,4 +66,17 @@ func procStat(pid int) (state byte, parent int) {
 func alive(pid int) bool {
 	state, _ := procStat(pid)
 	return state != 0 && state != 'Z'
+}
+
+// memoryDir returns a world-writable folder in memory with minMemory bytes free that programs may be run from (Java unpacks libraries), or "".
+func memoryDir() string {
+	const dir = "/dev/shm"
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC || fs.Flags&unix.ST_NOEXEC != 0 {
+		return ""
+	}
+	if fs.Bavail*uint64(fs.Bsize) < minMemory {
+		return ""
+	}
+	return dir
 }
