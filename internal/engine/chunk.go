@@ -1,0 +1,82 @@
+package engine
+
+import "sync"
+
+// chunkSize is what one read takes from a socket, and so what a busy connection holds. Idle ones hold nothing.
+const chunkSize = 32 << 10
+
+type chunk [chunkSize]byte
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+// buffer holds bytes that were read and not yet consumed: b[r:w]. Its memory is a pooled chunk, given back whenever
+// the buffer runs empty, or, for one frame that is larger, memory of its own that is dropped then.
+type buffer struct {
+	b    []byte
+	r, w int
+	pool *chunk
+}
+
+func (b *buffer) bytes() []byte { return b.b[b.r:b.w] }
+func (b *buffer) len() int      { return b.w - b.r }
+
+// space returns room to read into: at least one byte, unless the buffer is full with unread bytes.
+func (b *buffer) space() []byte {
+	if b.b == nil {
+		b.pool = chunks.Get().(*chunk)
+		b.b = b.pool[:]
+	}
+	if b.w == len(b.b) && b.r > 0 {
+		b.w = copy(b.b, b.b[b.r:b.w])
+		b.r = 0
+	}
+	return b.b[b.w:]
+}
+
+// full says that nothing can be read before something is consumed.
+func (b *buffer) full() bool { return b.b != nil && b.w-b.r == len(b.b) }
+
+// grow makes room for a frame of n bytes in all.
+func (b *buffer) grow(n int) {
+	if b.r > 0 {
+		b.w = copy(b.b, b.b[b.r:b.w])
+		b.r = 0
+	}
+	if n <= len(b.b) {
+		return
+	}
+	// Doubling keeps a frame of a length that was only announced from taking memory before its bytes have come.
+	size := min(n, max(2*len(b.b), 2*chunkSize))
+	big := make([]byte, size)
+	copy(big, b.b[:b.w])
+	if b.pool != nil {
+		chunks.Put(b.pool)
+		b.pool = nil
+	}
+	b.b = big
+}
+
+func (b *buffer) consume(n int) {
+	b.r += n
+	if b.r == b.w {
+		b.r, b.w = 0, 0
+		b.release()
+	}
+}
+
+// release gives the memory back when nothing unread is in it.
+func (b *buffer) release() {
+	if b.b == nil || b.r != b.w {
+		return
+	}
+	if b.pool != nil {
+		chunks.Put(b.pool)
+	}
+	*b = buffer{}
+}
+
+// drop forgets everything.
+func (b *buffer) drop() {
+	b.r, b.w = 0, 0
+	b.release()
+}

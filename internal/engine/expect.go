@@ -1,0 +1,54 @@
+package engine
+
+import "github.com/tidemarkdb/tidemark/internal/wire"
+
+// Kind names the request whose reply comes next on a link.
+type Kind byte
+
+// The kinds are the requests' own message types, and Synthetic for a reply that the proxy puts in between.
+const (
+	Parse     Kind = 'P'
+	Bind      Kind = 'B'
+	Describe  Kind = 'D'
+	Execute   Kind = 'E'
+	Close     Kind = 'C'
+	Sync      Kind = 'S'
+	Query     Kind = 'Q'
+	Function  Kind = 'F'
+	Synthetic Kind = '+'
+)
+
+// Mute names the parts of a reply that the client does not get.
+type Mute uint8
+
+// Parts of a reply.
+const (
+	MuteAck   Mute = 1 << iota // ParseComplete, BindComplete, CloseComplete
+	MuteDesc                   // ParameterDescription, RowDescription, NoData
+	MuteRows                   // DataRow, CopyData, CopyDone, CopyOutResponse
+	MuteTag                    // CommandComplete, EmptyQueryResponse, PortalSuspended
+	MuteCopy                   // CopyInResponse
+	MuteError                  // ErrorResponse and NoticeResponse
+	MuteReady                  // ReadyForQuery
+	MuteAll   = MuteAck | MuteDesc | MuteRows | MuteTag | MuteCopy | MuteError | MuteReady
+)
+
+// Expect is one reply that a link still owes.
+type Expect struct {
+	Kind      Kind
+	Mute      Mute
+	Bytes     []byte      // Synthetic: what the client gets at this point
+	Statement uint64      // Parse: id of the statement that the connection has if it succeeds
+	Instead   *wire.Error // the error that the client gets in place of the one that is sure to come
+	Reply     *Reply      // where parts are kept for the proxy itself; nil for most
+}
+
+// Reply collects what a request of the proxy's own, or one it wants to know the outcome of, was answered.
+type Reply struct {
+	Done   bool        // ReadyForQuery, or the end of an extended request, has come
+	Err    *wire.Error // the first error
+	Tag    string      // the last command tag
+	Desc   []byte      // body of the RowDescription
+	Row    []byte      // body of the first DataRow
+	CopyIn bool        // the server waits for CopyData
+}

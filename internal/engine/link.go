@@ -1,0 +1,383 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
+
+// Link is a server connection in use by one client: what is to be sent, and the replies that are owed, in order.
+//
+// The queue is the whole state of the conversation. Each request appends one Expect; each reply completes the first.
+// An error in an extended request discards what is queued up to the next Sync, as the server does; if that Sync has
+// not been sent yet, Skipping stays set until it is.
+type Link struct {
+	Conn  *backend.Conn
+	Shard string
+
+	// Paused holds back reading, for a link whose turn in a scatter has not come.
+	Paused bool
+	// Skipping is set after an error until the next Sync: the server ignores what comes, and the proxy should too.
+	Skipping bool
+	// Copying is set while the server waits for CopyData.
+	Copying bool
+	// Errors counts the errors that the server has reported.
+	Errors int
+	// Err is set when the connection broke. Torn says that a message had been forwarded in part, so that the client's
+	// own stream cannot be continued.
+	Err  *wire.Error
+	Torn bool
+
+	out   []byte // for the server, not yet accepted: out[sent:]
+	sent  int
+	in    buffer
+	rest  int  // bytes of a row or copy message still to come
+	mute  bool // ... and they are not forwarded
+	queue []Expect
+	head  int
+}
+
+// NewLink begins to use a connection that was just acquired.
+func NewLink(c *backend.Conn, shard string) *Link { return &Link{Conn: c, Shard: shard} }
+
+// Idle says that no reply is owed and nothing waits to be sent.
+func (l *Link) Idle() bool { return l.head == len(l.queue) && len(l.out) == 0 && l.rest == 0 }
+
+// Owed is the number of replies still to come.
+func (l *Link) Owed() int { return len(l.queue) - l.head }
+
+// Expect queues a reply. A Synthetic one that is first in line is due at once: Deliver it.
+func (l *Link) Expect(e Expect) {
+	if e.Kind == Sync || e.Kind == Query || e.Kind == Function {
+		l.Conn.Outstanding++
+	}
+	if e.Kind == Query {
+		l.Conn.Unnamed = 0 // a simple query takes the unnamed statement's place
+	}
+	l.queue = append(l.queue, e)
+}
+
+// forget takes back that a statement is prepared: its Parse failed, or was not looked at.
+func (l *Link) forget(statement uint64) {
+	if l.Conn.Unnamed == statement {
+		l.Conn.Unnamed = 0
+	}
+	l.Conn.Statements.Remove(statement)
+}
+
+// Send gives bytes to the server: as many as its socket takes now, the rest is kept (see Relay.Pass for large ones).
+func (l *Link) Send(b []byte) error {
+	if l.Err != nil {
+		return nil // the replies owed are answered by Fail; what comes after is of no interest
+	}
+	if len(l.out) == 0 {
+		n, err := l.Conn.IO.Write(b)
+		if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
+			l.broke()
+			return nil
+		}
+		b = b[n:]
+	}
+	l.out = append(l.out, b...)
+	return nil
+}
+
+// Queue appends bytes without sending, so that several messages leave in one write.
+func (l *Link) Queue(b []byte) { l.out = append(l.out, b...) }
+
+// Out lends the bytes to be sent, to be appended to.
+func (l *Link) Out() []byte     { return l.out }
+func (l *Link) SetOut(b []byte) { l.out = b }
+
+func (l *Link) flush() bool {
+	if len(l.out) == 0 || l.Err != nil {
+		return false
+	}
+	n, err := l.Conn.IO.Write(l.out[l.sent:])
+	l.sent += n
+	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
+		l.broke()
+		return true
+	}
+	if l.sent == len(l.out) {
+		l.sent = 0
+		if cap(l.out) > chunkSize {
+			l.out = nil
+		} else {
+			l.out = l.out[:0]
+		}
+	}
+	return n > 0
+}
+
+// broke marks the connection as lost.
+func (l *Link) broke() {
+	if l.Err == nil {
+		l.Err = wire.Errorf(wire.ConnectionFailure, "server connection to shard %s was lost", l.Shard).
+			WithHint("The statement may or may not have taken effect; check before repeating it.")
+	}
+	l.Torn = l.rest > 0 && !l.mute
+	l.out, l.sent = nil, 0
+}
+
+// pull reads once from the server and passes on what came. It reports whether anything did.
+func (l *Link) pull(r *Relay) bool {
+	n, err := l.Conn.IO.Read(l.in.space())
+	l.in.w += n
+	if n > 0 {
+		l.consume(r)
+	}
+	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
+		l.in.drop()
+		l.broke()
+		return true
+	}
+	l.in.release()
+	return n > 0
+}
+
+// consume goes through what was read. Runs of messages that are forwarded leave as one piece, without a copy.
+func (l *Link) consume(r *Relay) {
+	b := l.in.bytes()
+	from, pos := 0, 0 // b[from:pos] is to be forwarded
+	drop := func(n int) {
+		r.Reply(b[from:pos])
+		pos += n
+		from = pos
+	}
+	for pos < len(b) && l.Err == nil {
+		if l.rest > 0 {
+			n := min(l.rest, len(b)-pos)
+			l.rest -= n
+			if l.mute {
+				drop(n)
+			} else {
+				pos += n
+			}
+			continue
+		}
+		if len(b)-pos < 5 {
+			break
+		}
+		typ, size := b[pos], int(int32(binary.BigEndian.Uint32(b[pos+1:])))
+		if size < 4 {
+			l.broke()
+			break
+		}
+		if typ == 'D' || typ == 'd' {
+			l.mute = l.head == len(l.queue) || l.queue[l.head].Mute&MuteRows != 0
+			if l.mute {
+				if e := l.first(); e != nil && e.Reply != nil && typ == 'D' && e.Reply.Row == nil {
+					if len(b)-pos < 1+size {
+						break // the proxy's own rows are small: wait for all of it
+					}
+					e.Reply.Row = append([]byte{}, b[pos+5:pos+1+size]...)
+				}
+			}
+			l.rest = 1 + size
+			continue
+		}
+		if len(b)-pos < 1+size {
+			break
+		}
+		if l.message(r, typ, b[pos+5:pos+1+size], func() { drop(0) }) {
+			pos += 1 + size
+		} else {
+			drop(1 + size)
+		}
+		l.synthetic(r, func() { drop(0) })
+	}
+	if from < pos {
+		if len(r.out) == 0 {
+			r.forward(b[from:pos])
+		} else {
+			r.Reply(b[from:pos])
+		}
+	}
+	l.in.consume(pos)
+	if l.in.full() { // a message that steers and is larger than a chunk: an error with a long text, a wide table's row description
+		l.in.grow(1 + int(binary.BigEndian.Uint32(l.in.bytes()[1:])))
+	}
+	r.flush()
+}
+
+func (l *Link) first() *Expect {
+	if l.head == len(l.queue) {
+		return nil
+	}
+	return &l.queue[l.head]
+}
+
+// done completes the first reply.
+func (l *Link) done() {
+	if e := &l.queue[l.head]; e.Reply != nil {
+		e.Reply.Done = true
+	}
+	l.queue[l.head] = Expect{}
+	l.head++
+	if l.head == len(l.queue) {
+		l.queue, l.head = l.queue[:0], 0
+	}
+}
+
+// Deliver gives the client the synthetic replies that are due.
+func (l *Link) Deliver(r *Relay) { l.synthetic(r, func() {}) }
+
+func (l *Link) synthetic(r *Relay, before func()) {
+	for e := l.first(); e != nil && e.Kind == Synthetic; e = l.first() {
+		before()
+		r.Reply(e.Bytes)
+		l.done()
+	}
+}
+
+// message handles one complete message that steers; it says whether the client gets it. before puts out what is to
+// be forwarded ahead of anything that message itself adds.
+func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward bool) {
+	e := l.first()
+	switch typ {
+	case 'S': // ParameterStatus: the client's view of the session, always passed on
+		name, value, err := wire.DecodeParameterStatus(body)
+		if err != nil {
+			l.broke()
+			return false
+		}
+		l.Conn.SetParam(name, value)
+		return true
+	case 'A': // NotificationResponse
+		return true
+	case 'N':
+		return e != nil && e.Mute&MuteError == 0
+	case 'E':
+		return l.failed(r, e, body, before)
+	}
+	if e == nil {
+		l.broke()
+		return false
+	}
+	switch typ {
+	case '1', '2', '3':
+		mute := e.Mute&MuteAck != 0
+		l.done()
+		return !mute
+	case 't':
+		return e.Mute&MuteDesc == 0
+	case 'T', 'n':
+		mute := e.Mute&MuteDesc != 0
+		if e.Reply != nil && typ == 'T' {
+			e.Reply.Desc = append([]byte{}, body...)
+		}
+		if e.Kind == Describe {
+			l.done()
+		}
+		return !mute
+	case 'C', 'I', 's':
+		l.Copying = false
+		mute := e.Mute&MuteTag != 0
+		if e.Reply != nil && typ == 'C' && len(body) > 0 {
+			e.Reply.Tag = string(body[:len(body)-1])
+		}
+		if e.Kind == Execute {
+			l.done()
+		}
+		return !mute
+	case 'G', 'W':
+		l.Copying = true
+		if e.Reply != nil {
+			e.Reply.CopyIn = true
+		}
+		return e.Mute&MuteCopy == 0
+	case 'H', 'c':
+		return e.Mute&MuteRows == 0
+	case 'V':
+		return e.Mute&MuteRows == 0
+	case 'Z':
+		if len(body) != 1 || (e.Kind != Sync && e.Kind != Query && e.Kind != Function) {
+			l.broke()
+			return false
+		}
+		l.Conn.TxStatus = body[0]
+		l.Conn.Outstanding--
+		l.Skipping, l.Copying = false, false
+		mute := e.Mute&MuteReady != 0
+		l.done()
+		return !mute
+	}
+	l.broke() // a message that no server sends here
+	return false
+}
+
+// failed handles an ErrorResponse.
+func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward bool) {
+	l.Copying = false
+	err, bad := wire.DecodeError(body)
+	if bad != nil {
+		l.broke()
+		return false
+	}
+	if e == nil || err.EndsSession() {
+		// FATAL and PANIC end the connection: the client hears of it through the replies that it is owed.
+		err.Severity, err.SeverityLocalized = wire.SeverityError, ""
+		l.Err = err
+		return false
+	}
+	l.Errors++
+	forward = e.Mute&MuteError == 0
+	if e.Instead != nil {
+		before()
+		r.SetOut(wire.AppendErrorResponse(r.Out(), e.Instead))
+		forward = false
+	}
+	if e.Reply != nil && e.Reply.Err == nil {
+		e.Reply.Err = err
+	}
+	if e.Kind == Query || e.Kind == Function || e.Kind == Sync {
+		return forward
+	}
+	l.Skipping = true
+	for e := l.first(); e != nil && e.Kind != Sync; e = l.first() {
+		if e.Kind == Parse {
+			l.forget(e.Statement)
+		}
+		if e.Reply != nil && e.Reply.Err == nil {
+			e.Reply.Err = err
+		}
+		l.done()
+	}
+	return forward
+}
+
+// Fail answers all that the client is owed by a broken link: the error for the request in progress and each one
+// behind it, and ReadyForQuery with status for each Sync and Query. It says whether a Sync is still to come, whose
+// reply the proxy then owes itself.
+func (l *Link) Fail(r *Relay, status byte) (syncOwed bool) {
+	told := false
+	for e := l.first(); e != nil; e = l.first() {
+		if e.Reply != nil && e.Reply.Err == nil {
+			e.Reply.Err = l.Err
+		}
+		if e.Kind == Synthetic {
+			if !told {
+				r.Reply(e.Bytes)
+			}
+			l.done()
+			continue
+		}
+		if !told && e.Mute&MuteError == 0 {
+			r.SetOut(wire.AppendErrorResponse(r.Out(), l.Err))
+			told = true
+		}
+		syncOwed = true
+		if e.Kind == Sync || e.Kind == Query || e.Kind == Function {
+			if e.Mute&MuteReady == 0 {
+				r.SetOut(wire.AppendReadyForQuery(r.Out(), status))
+			}
+			told, syncOwed = false, false
+		}
+		l.done()
+	}
+	return syncOwed
+}

@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
+
+// ErrClientGone says that the client has left or can no longer be written to.
+var ErrClientGone = errors.New("client has left")
+
+// ErrClosing says that the engine is shutting down and the task should end.
+var ErrClosing = errors.New("shutting down")
+
+// Relay moves bytes between one client and the server connections that it uses now. It is full duplex: whatever its
+// owner waits for, Step goes on taking rows from servers as long as the client takes them, and requests from the
+// client as long as there is room, so that a large result and a large request never wait for each other.
+//
+// All verbs run on the relay's task.
+type Relay struct {
+	Task   *loop.Task
+	Client *loop.Conn
+
+	in    buffer // from the client, not yet consumed
+	out   []byte // to the client, not yet accepted by its socket: out[sent:]
+	sent  int
+	links []*Link // in use: Step serves them
+	gone  bool    // the client closed its side; what it sent before may still be in in
+	woken bool
+	set   []loop.Source // what wait waits for, kept to be filled again
+}
+
+// NewRelay serves client on task t.
+func NewRelay(t *loop.Task, client *loop.Conn) *Relay { return &Relay{Task: t, Client: client} }
+
+// Use adds a link to those that Step serves; Drop removes it.
+func (r *Relay) Use(l *Link) { r.links = append(r.links, l) }
+
+// Drop removes a link; the caller releases or closes its connection.
+func (r *Relay) Drop(l *Link) {
+	for i, x := range r.links {
+		if x == l {
+			r.links = append(r.links[:i], r.links[i+1:]...)
+			return
+		}
+	}
+}
+
+// Links are those in use.
+func (r *Relay) Links() []*Link { return r.links }
+
+// Header returns the type and the whole size in bytes of the client's next message; size is 0 while its five bytes have
+// not come. The error is a *wire.Error: no such message exists, and nothing behind it can be understood.
+func (r *Relay) Header() (typ byte, size int, err error) {
+	return wire.Header(r.in.bytes(), wire.Frontend)
+}
+
+// Input is what the client has sent and nobody has consumed; valid until the next Step or Consume.
+func (r *Relay) Input() []byte { return r.in.bytes() }
+
+// Consume takes n bytes of Input.
+func (r *Relay) Consume(n int) { r.in.consume(n) }
+
+// Frame waits until the whole next message is in Input and returns it, header included; limit bounds its size in
+// bytes. The slice is valid until the next Step or Consume; the message stays at the start of Input until it is consumed.
+func (r *Relay) Frame(limit int) ([]byte, error) {
+	for {
+		_, size, err := r.Header()
+		if err != nil {
+			return nil, err
+		}
+		if size > limit {
+			return nil, wire.Errorf(wire.ProgramLimitExceeded, "message of %d bytes is larger than the %d bytes that can be routed", size, limit).
+				WithHint("Raise max_message in the configuration, or send large values by COPY.")
+		}
+		if size > 0 && r.in.len() >= size {
+			return r.in.bytes()[:size], nil
+		}
+		if size > 0 && r.in.full() {
+			r.in.grow(size)
+		}
+		if err := r.More(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// More waits until more of the client's bytes have come, serving the links meanwhile.
+func (r *Relay) More() error {
+	have := r.in.len()
+	for r.in.len() == have {
+		if r.gone {
+			return ErrClientGone
+		}
+		if err := r.Step(time.Time{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Pass forwards the next n bytes of the client to a link untouched, in bounded memory.
+func (r *Relay) Pass(l *Link, n int) error {
+	for n > 0 {
+		if r.in.len() == 0 {
+			if err := r.More(); err != nil {
+				return err
+			}
+			continue
+		}
+		b := r.in.bytes()
+		b = b[:min(len(b), n)]
+		if err := l.Send(b); err != nil {
+			return err
+		}
+		n -= len(b)
+		r.in.consume(len(b))
+		if err := r.room(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Skip consumes the next n bytes of the client.
+func (r *Relay) Skip(n int) error {
+	for n > 0 {
+		if r.in.len() == 0 {
+			if err := r.More(); err != nil {
+				return err
+			}
+			continue
+		}
+		k := min(r.in.len(), n)
+		r.in.consume(k)
+		n -= k
+	}
+	return nil
+}
+
+// maxPending bounds what waits for a server's socket before the sender is held up.
+const maxPending = 64 << 10
+
+// room waits until a link has taken most of what was sent to it.
+func (r *Relay) room(l *Link) error {
+	for len(l.out)-l.sent > maxPending && l.Err == nil {
+		if err := r.Step(time.Time{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reply appends bytes to what the client gets. They are sent by the next Step or Flush.
+func (r *Relay) Reply(b []byte) { r.out = append(r.out, b...) }
+
+// Out lends the pending output to be appended to: r.SetOut(wire.AppendX(r.Out(), …)) makes no copy.
+func (r *Relay) Out() []byte     { return r.out }
+func (r *Relay) SetOut(b []byte) { r.out = b }
+
+// Flush waits until less than max bytes wait for the client's socket.
+func (r *Relay) Flush(max int) error {
+	for len(r.out)-r.sent > max {
+		if err := r.Step(time.Time{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forward writes to the client directly when nothing waits before, and keeps what its socket does not take.
+func (r *Relay) forward(b []byte) {
+	if len(r.out) == 0 && !r.gone {
+		n, err := r.Client.Write(b)
+		if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
+			r.gone = true
+		}
+		b = b[n:]
+	}
+	r.out = append(r.out, b...)
+}
+
+// flush writes what waits; it reports whether anything moved.
+func (r *Relay) flush() bool {
+	if len(r.out) == 0 {
+		return false
+	}
+	n, err := r.Client.Write(r.out[r.sent:])
+	r.sent += n
+	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
+		r.gone = true
+		r.sent = len(r.out)
+	}
+	if r.sent == len(r.out) {
+		r.sent = 0
+		if cap(r.out) > chunkSize {
+			r.out = nil
+		} else {
+			r.out = r.out[:0]
+		}
+	}
+	return n > 0
+}
+
+// Woken says whether the task was woken by Wake since the last call.
+func (r *Relay) Woken() bool {
+	w := r.woken
+	r.woken = false
+	return w
+}
+
+// ErrDeadline is returned by Step when its deadline passes first.
+var ErrDeadline = errors.New("deadline")
+
+// Step makes all the progress that needs no waiting; if there was none it waits until some is possible, or until the
+// deadline (zero: none). A nil return says that something may have changed.
+func (r *Relay) Step(deadline time.Time) error {
+	moved := r.flush()
+	for _, l := range r.links {
+		if l.flush() {
+			moved = true
+		}
+		if len(r.out) == 0 && !l.Paused && l.Err == nil && l.Conn.IO.Readable() {
+			if l.pull(r) {
+				moved = true
+			}
+		}
+	}
+	if !r.gone && !r.in.full() && r.Client.Readable() {
+		if r.fill() {
+			moved = true
+		}
+	}
+	if r.gone && len(r.out) > 0 {
+		r.out, r.sent = nil, 0
+	}
+	if moved {
+		return nil
+	}
+	return r.wait(deadline)
+}
+
+// fill reads once from the client.
+func (r *Relay) fill() bool {
+	n, err := r.Client.Read(r.in.space())
+	r.in.w += n
+	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
+		r.gone = true
+		r.in.release()
+		return true
+	}
+	r.in.release()
+	return n > 0
+}
+
+// Gone says that the client has closed its side.
+func (r *Relay) Gone() bool { return r.gone }
+
+func (r *Relay) wait(deadline time.Time) error {
+	set := r.set[:0]
+	client := loop.Interest(0)
+	if !r.gone && !r.in.full() {
+		client |= loop.Readable
+	}
+	if len(r.out) > 0 {
+		client |= loop.Writable
+	}
+	if client != 0 {
+		set = append(set, loop.Source{Conn: r.Client, For: client})
+	}
+	for _, l := range r.links {
+		server := loop.Interest(0)
+		if l.Err == nil && !l.Paused && len(r.out) == 0 {
+			server |= loop.Readable
+		}
+		if l.Err == nil && len(l.out) > 0 {
+			server |= loop.Writable
+		}
+		if server != 0 {
+			set = append(set, loop.Source{Conn: l.Conn.IO, For: server})
+		}
+	}
+	r.set = set
+	if len(set) == 0 && r.gone && deadline.IsZero() {
+		return ErrClientGone
+	}
+	switch r.Task.Wait(deadline, set...) {
+	case loop.Closing:
+		return ErrClosing
+	case loop.Timeout:
+		return ErrDeadline
+	case loop.Woken:
+		r.woken = true
+	}
+	return nil
+}
