@@ -77,12 +77,18 @@ func row(rel *replication.Relation, values []replication.Value) (Row, error) {
 		return nil, fmt.Errorf("%d values for %d columns", len(values), len(rel.Columns))
 	}
 	r := make(Row, len(values))
+	size := 0
 	for i := range values {
-		v, err := replication.JSON(rel.Columns[i], values[i])
-		if err != nil {
-			return nil, fmt.Errorf("column %s: %w", rel.Columns[i].Name, err)
+		size += len(values[i].Bytes) + 6 // quotes, or null
+	}
+	b := make([]byte, 0, size)
+	for i := range values {
+		from := len(b)
+		var err error
+		if b, err = replication.AppendJSON(b, rel.Columns[i], values[i]); err != nil {
+			return nil, err
 		}
-		r[i] = Field{Name: rel.Columns[i].Name, Value: v}
+		r[i] = Field{Name: rel.Columns[i].Name, Value: b[from:len(b):len(b)]}
 	}
 	return r, nil
 }
