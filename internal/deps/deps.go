@@ -24,5 +24,6 @@ import (
 	_ "github.com/ulikunitz/xz"
 	_ "golang.org/x/sync/errgroup"
 	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
 	_ "gopkg.in/yaml.v3"
 )
