@@ -45,7 +45,7 @@ type goroutines struct {
 	closed bool
 	dead   bool
 
-	tasks                     atomic.Int64
+	tasks                    atomic.Int64
 	started, panics, resumes atomic.Uint64
 }
 

@@ -1,0 +1,224 @@
+package loop
+
+import (
+	"iter"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// coroutine is what a Task needs in the epoll engine. Except for loop, which anyone may read, the fields belong to the
+// loop's thread: the loop's goroutine and this coroutine take turns.
+type coroutine struct {
+	eng      *epoll
+	loop     atomic.Pointer[eventLoop] // nil: the task runs detached
+	body     func(*Task)
+	next     func() (struct{}, bool) // resumes the task; called by eventLoop.resume only
+	yield    func(struct{}) bool     // suspends it
+	internal bool                    // part of the engine: does not see Closing
+
+	state    taskState
+	cause    Cause    // why it was queued
+	turns    uint8    // Waits in a row that did not suspend
+	set      []Source // of the current wait
+	deadline int64    // of the current wait, in engine time; 0: none
+	timerAt  int64    // key in the timer heap, at most deadline when both are set
+	timerPos int      // index there; -1: not in the heap
+	window   int64    // the balancing window in which it last ran
+
+	awaited awaited
+}
+
+// taskState says who holds a task. See the table in doc.go.
+type taskState uint8
+
+const (
+	queued   taskState = iota // in the run queue
+	running                   // being resumed
+	parked                    // in Wait, registered with its sources and the timers
+	awaiting                  // in Await
+	transit                   // in Wait, on its way to another loop
+	ended
+)
+
+// maxTurns is how many Waits in a row may return at once. Then the other tasks of the loop get their turn, and new events
+// are taken in: a relay that always finds more to do must not keep them waiting.
+const maxTurns = 8
+
+// killed is the panic that unwinds a task after Close has given up waiting.
+type killed struct{}
+
+// begin creates the coroutine; the first resume runs its body.
+func (t *Task) begin() {
+	t.next, _ = iter.Pull(func(yield func(struct{}) bool) {
+		t.yield = yield
+		t.run()
+	})
+}
+
+// run contains the failure of a task. Beyond it, a panic would cross into the loop and lose its stack.
+func (t *Task) run() {
+	defer func() {
+		v := recover()
+		if v == nil || v == (killed{}) {
+			return
+		}
+		stack := debug.Stack()
+		if len(t.awaited.stack) > 0 {
+			stack = append(append(stack, "\nin the function that Await ran:\n"...), t.awaited.stack...)
+		}
+		t.eng.panics.Add(1)
+		t.eng.cfg.Panic(v, stack)
+	}()
+	t.body(t)
+}
+
+// runDetached is for tasks started after the loops have stopped: an ordinary goroutine whose Waits return Closing.
+func (t *Task) runDetached() {
+	defer t.eng.tasks.Add(-1)
+	t.run()
+}
+
+func (t *Task) waitOnLoop(deadline time.Time, set []Source) Cause {
+	l := t.loop.Load()
+	if l == nil {
+		runtime.Gosched()
+		return Closing
+	}
+	for _, s := range set {
+		if s.Conn != nil && s.Conn.home.Load() != l {
+			t.ownOnLoop(s.Conn)
+		}
+	}
+	cause, now := t.look(set)
+	switch {
+	case now && cause != Closing && t.turns < maxTurns:
+		t.turns++
+	case now:
+		l.enqueue(t, cause)
+		cause = t.suspend()
+	default:
+		t.set = append(t.set[:0], set...)
+		t.deadline = 0
+		if !deadline.IsZero() {
+			t.deadline = max(1, int64(deadline.Sub(t.eng.epoch)))
+		}
+		if !l.park(t) {
+			panic(errTwoWaiters)
+		}
+		cause = t.suspend()
+	}
+	if cause == Woken {
+		t.woken.Swap(false) // not Store: what was written before the latest Wake must be visible
+	}
+	return cause
+}
+
+// look says whether a wait for set is over already, deadline apart.
+func (t *Task) look(set []Source) (Cause, bool) {
+	if t.eng.closing.Load() && (!t.internal || t.eng.killed.Load()) {
+		return Closing, true
+	}
+	if t.woken.Load() {
+		return Woken, true
+	}
+	for _, s := range set {
+		if s.Conn != nil && s.Conn.readySocket(s.For) {
+			return Ready, true
+		}
+	}
+	return Ready, false
+}
+
+// suspend gives the thread back to the loop until the run queue gets to t again.
+func (t *Task) suspend() Cause {
+	t.turns = 0
+	t.yield(struct{}{})
+	if t.eng.killed.Load() && t.cause == Closing {
+		panic(killed{})
+	}
+	return t.cause
+}
+
+// park registers t with the sources of its set and with the timers. It reports false, and registers nothing, when another
+// task waits for one of them.
+func (l *eventLoop) park(t *Task) bool {
+	for i, s := range t.set {
+		if s.Conn == nil {
+			continue
+		}
+		if w := s.Conn.waiter.Load(); w != nil && w != t {
+			l.leave(t.set[:i])
+			return false
+		}
+		if s.Conn.waiter.Swap(t) == nil {
+			s.Conn.want = 0
+		}
+		s.Conn.want |= s.For
+	}
+	if t.deadline != 0 && (t.timerPos < 0 || t.timerAt > t.deadline) {
+		l.timers.set(t, t.deadline) // an earlier key stays: it fires once for nothing, and costs nothing until then
+	}
+	t.state = parked
+	return true
+}
+
+// leave takes back the registrations of a wait. Afterwards no event can refer to it.
+func (l *eventLoop) leave(set []Source) {
+	for i, s := range set {
+		if s.Conn != nil {
+			s.Conn.waiter.Store(nil)
+		}
+		set[i] = Source{} // do not keep closed connections alive
+	}
+}
+
+// unpark ends the wait of a parked task and queues it.
+func (l *eventLoop) unpark(t *Task, cause Cause) {
+	l.leave(t.set)
+	l.enqueue(t, cause)
+}
+
+func (t *Task) wakeOnLoop() {
+	if l := t.loop.Load(); l != nil {
+		l.post(mail{t, mailWake})
+	}
+}
+
+// awaited is what became of the function that Await ran.
+type awaited struct {
+	returned bool
+	panic    any
+	stack    []byte
+}
+
+func (t *Task) awaitOnLoop(f func()) {
+	l := t.loop.Load()
+	if l == nil {
+		f()
+		return
+	}
+	t.awaited = awaited{}
+	t.state = awaiting
+	go func() {
+		defer func() {
+			if !t.awaited.returned {
+				if t.awaited.panic = recover(); t.awaited.panic != nil {
+					t.awaited.stack = debug.Stack()
+				}
+			}
+			l.post(mail{t, mailResume}) // only parked tasks move, so the loop is still the same
+		}()
+		f()
+		t.awaited.returned = true
+	}()
+	t.turns = 0
+	t.yield(struct{}{})
+	switch {
+	case t.awaited.panic != nil:
+		panic(t.awaited.panic)
+	case !t.awaited.returned:
+		runtime.Goexit() // as f did
+	}
+}

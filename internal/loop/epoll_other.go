@@ -1,0 +1,36 @@
+//go:build !linux
+
+package loop
+
+import (
+	"crypto/tls"
+	"fmt"
+	"runtime"
+	"time"
+)
+
+const epollSupported = false
+
+// NewEpoll returns an error: only Linux has epoll. Use New, or NewGoroutines.
+func NewEpoll(EpollConfig) (Engine, error) {
+	return nil, fmt.Errorf("loop: the epoll engine needs Linux, this is %s: use the goroutine engine", runtime.GOOS)
+}
+
+// Without the epoll engine no Task and no Conn ever reaches the methods below.
+
+type coroutine struct{}
+
+func (*Task) waitOnLoop(time.Time, []Source) Cause { panic("unreachable") }
+func (*Task) wakeOnLoop()                          { panic("unreachable") }
+func (*Task) awaitOnLoop(func())                   { panic("unreachable") }
+func (*Task) ownOnLoop(*Conn)                      { panic("unreachable") }
+func (*Task) ownsOnLoop(*Conn) bool                { panic("unreachable") }
+
+type socket struct{}
+
+func (*Conn) readSocket([]byte) (int, error)    { panic("unreachable") }
+func (*Conn) writeSocket([]byte) (int, error)   { panic("unreachable") }
+func (*Conn) readySocket(Interest) bool         { panic("unreachable") }
+func (*Conn) abortSocket()                      { panic("unreachable") }
+func (*Conn) closeSocket() error                { panic("unreachable") }
+func (*Conn) tlsOfSocket() *tls.ConnectionState { panic("unreachable") }

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package loop
+
+func systemRigs() []rig { return nil }
