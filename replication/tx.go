@@ -34,7 +34,7 @@ type Tx struct {
 	Shard      string
 	Epoch      lsn.Epoch
 	Commit     lsn.LSN   // position of the commit record; for a snapshot just below the slot's consistent point
-	End        lsn.LSN   // first position after the commit record: what is confirmed when the transaction is durable
+	End        lsn.LSN   // first position after the commit record: what is confirmed when the transaction is durable; 0 for a snapshot
 	XID        uint32    // top-level transaction id; 0 for a snapshot
 	CommitTime time.Time // zero for a snapshot
 	More       bool      // further parts of the same transaction follow; only the last part has More false and the true End
