@@ -152,7 +152,7 @@ func copyFile(from, to string, mode fs.FileMode) error {
 		return err
 	}
 	if _, err := out.ReadFrom(in); err != nil {
-		out.Close() //nolint:errcheck,gosec // the copy has failed already
+		out.Close() //nolint:errcheck // the copy has failed already
 		return err
 	}
 	return out.Close()

@@ -85,10 +85,10 @@ func (f *fetcher) lock(ctx context.Context, path, distribution string) (unlock f
 	for said := false; ; said = true {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return func() { file.Close() }, nil //nolint:errcheck,gosec // only a lock
+			return func() { file.Close() }, nil //nolint:errcheck // only a lock
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			file.Close() //nolint:errcheck,gosec // only a lock
+			file.Close() //nolint:errcheck // only a lock
 			return nil, fmt.Errorf("localstack: lock %s: %w", path, err)
 		}
 		if !said {
@@ -96,7 +96,7 @@ func (f *fetcher) lock(ctx context.Context, path, distribution string) (unlock f
 		}
 		select {
 		case <-ctx.Done():
-			file.Close() //nolint:errcheck,gosec // only a lock
+			file.Close() //nolint:errcheck // only a lock
 			return nil, fmt.Errorf("localstack: lock %s: %w", path, ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}

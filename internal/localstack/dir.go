@@ -49,7 +49,7 @@ func (s *Stack) openDir() error {
 		return fmt.Errorf("localstack: %w", err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close() //nolint:errcheck,gosec // not ours
+		lock.Close() //nolint:errcheck // not ours
 		return fmt.Errorf("localstack: %s is in use by another process; stop that one or choose another folder", dir)
 	}
 	s.lock = lock
@@ -89,6 +89,6 @@ func sweep(temp string) {
 		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
 			_ = os.RemoveAll(dir) // best effort: the next sweep tries again
 		}
-		lock.Close() //nolint:errcheck,gosec // only a lock
+		lock.Close() //nolint:errcheck // only a lock
 	}
 }

@@ -16,9 +16,16 @@ import (
 // and then skips its work the next time.
 const dependencyPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
-// maven downloads the files of a distribution into the folder dir and verifies them. Maven looks into its local repository and
-// the user's mirrors first.
+// maven downloads the files of a distribution into the folder dir and verifies them.
 func (f *fetcher) maven(ctx context.Context, files []download, dir string) error {
+	if err := f.download(ctx, files, dir); err != nil {
+		return err
+	}
+	return verify(dir, files)
+}
+
+// download has Maven bring files into the folder dir. Maven looks into its local repository and the user's mirrors first.
+func (f *fetcher) download(ctx context.Context, files []download, dir string) error {
 	mvn, err := f.tool(ctx, "mvn", "maven")
 	if err != nil {
 		return err
@@ -37,14 +44,9 @@ func (f *fetcher) maven(ctx context.Context, files []download, dir string) error
 	}
 	defer unlock()
 	if len(files) == 1 {
-		err = f.runMaven(ctx, files[0].distribution, mvn, dependencyPlugin+":copy", "-Dartifact="+files[0].coordinates, "-DoutputDirectory="+dir)
-	} else {
-		err = f.mavenPOM(ctx, mvn, files, dir)
+		return f.runMaven(ctx, files[0].distribution, mvn, dependencyPlugin+":copy", "-Dartifact="+files[0].coordinates, "-DoutputDirectory="+dir)
 	}
-	if err != nil {
-		return err
-	}
-	return verify(dir, files)
+	return f.mavenPOM(ctx, mvn, files, dir)
 }
 
 // mavenPOM downloads several files at once: a project that depends on exactly them.

@@ -21,14 +21,14 @@ host replication all      127.0.0.1/32 scram-sha-256
 `
 
 // template returns a data folder to copy, made by initdb once per version and kept in the cache: copying takes a tenth of initdb's time.
-// The shard with index i gets the i-th template, so that no two shards of a stack share a system identifier.
-func (p *Postgres) template(ctx context.Context, s *Stack, index int) (string, error) {
+// The shards of one version get a template each, by ordinal, so that no two shards of a stack share a system identifier.
+func (p *Postgres) template(ctx context.Context, s *Stack, ordinal int) (string, error) {
 	version, err := postgresVersion(ctx, p.bin)
 	if err != nil {
 		return "", err
 	}
 	f := s.fetcher()
-	name := fmt.Sprintf("pgdata-%s-f%d-%d", version, templateFormat, index)
+	name := fmt.Sprintf("pgdata-%s-f%d-%d", version, templateFormat, ordinal)
 	if s.account != nil {
 		name += "-" + s.account.name
 	}
@@ -64,7 +64,7 @@ func (p *Postgres) initTemplate(ctx context.Context, s *Stack, dir string) error
 		return err
 	}
 	if _, err = f.WriteString("\ninclude_if_exists 'tidemark.conf'\n"); err != nil {
-		f.Close() //nolint:errcheck,gosec // the write has failed already
+		f.Close() //nolint:errcheck // the write has failed already
 		return err
 	}
 	if err := f.Close(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -21,6 +22,7 @@ const (
 // ports reserves TCP ports of 127.0.0.1 for one stack. Between choosing a port and the service binding it, and while a service is down,
 // an flock on a file named after the port keeps it from the stacks of other processes; the kernel drops it with its process.
 type ports struct {
+	mu    sync.Mutex
 	locks []*os.File
 }
 
@@ -37,7 +39,9 @@ func (p *ports) reserve(prefer int) (int, error) {
 			port = firstPort + rand.IntN(lastPort-firstPort+1)
 		}
 		if lock := lockPort(dir, port); lock != nil {
+			p.mu.Lock()
 			p.locks = append(p.locks, lock)
+			p.mu.Unlock()
 			return port, nil
 		}
 		port = 0
@@ -60,14 +64,16 @@ func lockPort(dir string, port int) *os.File {
 			return f
 		}
 	}
-	f.Close() //nolint:errcheck,gosec // only a lock
+	f.Close() //nolint:errcheck // only a lock
 	return nil
 }
 
 // release gives all ports back.
 func (p *ports) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, f := range p.locks {
-		f.Close() //nolint:errcheck,gosec // only a lock
+		f.Close() //nolint:errcheck // only a lock
 	}
 	p.locks = nil
 }

@@ -111,28 +111,31 @@ func (p *Postgres) server(s *Stack, role, slot string, port func(string) int) *S
 // startPostgres finds the programs of each version once, then starts all shards.
 func (s *Stack) startPostgres(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for i, p := range s.Postgres {
+	seen := map[string]int{} // shards so far, by version
+	for _, p := range s.Postgres {
+		ordinal := seen[p.Version]
+		seen[p.Version]++
 		g.Go(func() error {
 			bin, err := s.fetcher().postgres(ctx, p.Version)
 			if err != nil {
 				return err
 			}
 			p.bin = bin
-			return p.create(ctx, s, i)
+			return p.create(ctx, s, ordinal)
 		})
 	}
 	return g.Wait()
 }
 
 // create makes the data folders that are missing and starts the servers, the primary first.
-func (p *Postgres) create(ctx context.Context, s *Stack, index int) error {
+func (p *Postgres) create(ctx context.Context, s *Stack, ordinal int) error {
 	dir := filepath.Join(s.Dir, p.Name)
 	if err := s.account.mkdir(dir); err != nil {
 		return fmt.Errorf("localstack: %w", err)
 	}
 	fresh := !exists(p.Primary.Dir)
 	if fresh {
-		template, err := p.template(ctx, s, index)
+		template, err := p.template(ctx, s, ordinal)
 		if err != nil {
 			return err
 		}

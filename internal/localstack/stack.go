@@ -189,9 +189,14 @@ func (s *Stack) savePorts() error {
 
 // service makes the Service of one process and notes it for Stop.
 func (s *Stack) service(name string) *Service {
-	svc := &Service{name: name, stack: s, logFile: filepath.Join(s.Dir, "logs", name+".log"), polite: syscall.SIGTERM, death: syscall.SIGKILL}
+	svc := s.process(name, filepath.Join(s.Dir, "logs", name+".log"))
 	s.all = append(s.all, svc)
 	return svc
+}
+
+// process makes a Service that its maker stops.
+func (s *Stack) process(name, logFile string) *Service {
+	return &Service{name: name, stack: s, logFile: logFile, polite: syscall.SIGTERM, death: syscall.SIGKILL}
 }
 
 // Services lists all processes of the stack.

@@ -1,0 +1,52 @@
+# Tidemark's chores. `make` lists them.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+GO ?= go
+# Packages that test at once. Real services share the machine, so no more than its cores.
+P ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
+FUZZTIME ?= 10s
+PKG ?= ./...
+TOOLS := bin/tools
+NOTICE := @printf '%s\n'
+
+.PHONY: help build demo test prepare race fuzz bench lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/tidemark
+	$(GO) build -o bin/tidemark ./cmd/tidemark
+
+demo: ## two shards, Kafka, Elasticsearch, Redis, the proxy and a shop to try, until Ctrl-C
+	$(GO) run ./cmd/tidemark demo $(ARGS)
+
+test: prepare ## every test, on real services
+	$(NOTICE) 'test: $(P) packages at a time'
+	$(GO) test -p $(P) -timeout 9m $(PKG)
+
+prepare: ## fetch the services that tests and demo start
+	$(NOTICE) 'prepare: building the fetcher'
+	$(GO) run ./internal/localstack/cmd/fetch
+
+race: prepare ## every test under the race detector
+	$(GO) test -race -p $(P) -timeout 30m $(PKG)
+
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	GO=$(GO) FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+bench: prepare ## direct PostgreSQL, PgBouncer and Tidemark side by side
+	$(GO) run ./bench $(ARGS)
+
+lint: $(TOOLS)/.built ## gofumpt, vet, errcheck, errorlint, ineffassign, unconvert, staticcheck and unused
+	GO=$(GO) TOOLS=$(TOOLS) scripts/lint $(PKG)
+
+# One build for all linters; versions are those of .ci/tools/go.mod.
+$(TOOLS)/.built: .ci/tools/go.mod .ci/tools/go.sum .ci/tools/lint/main.go
+	$(NOTICE) 'lint: building the linters (about a minute, once)'
+	$(GO) build -C .ci/tools -o $(CURDIR)/$(TOOLS)/ ./lint honnef.co/go/tools/cmd/staticcheck github.com/mdempsky/unconvert mvdan.cc/gofumpt
+	@touch $@
+
+clean: ## remove what was built here; downloads stay in the user's cache folder
+	rm -rf bin
+	$(GO) clean -testcache
