@@ -265,10 +265,6 @@ func (d *decoder) checkViews(c *Config) {
 			d.uniqueAt(places, "index "+v.Elastic.Index, path, true)
 			d.needs(len(c.Elasticsearch.Addresses) > 0, "elasticsearch.addresses", v.Name)
 		case inRedis && v.Redis != nil:
-			if v.Redis.Prefix == "" {
-				v.Redis.Prefix = v.Name + ":"
-			}
-			d.uniqueAt(places, "prefix "+v.Redis.Prefix, path, true)
 			d.needs(c.Redis.Address != "", "redis.address", v.Name)
 		case !inElastic && !inRedis && d.isSection(path):
 			d.addAt(path, "found no store; expected elastic: {} or redis: {}")

@@ -2,9 +2,7 @@ package config
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -56,14 +54,10 @@ func (c *Config) ClientTLS() (*tls.Config, error) {
 	}
 	out := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	if c.TLS.CA != "" {
-		pem, err := os.ReadFile(c.path(c.TLS.CA))
-		if err != nil {
-			return nil, fmt.Errorf("%s: tls.ca: %w", c.File, err)
+		if out.ClientCAs, err = c.authorities("tls.ca", c.TLS.CA); err != nil {
+			return nil, err
 		}
-		out.ClientCAs, out.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-		if !out.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: tls.ca: %s holds no certificate in PEM form", c.File, c.TLS.CA)
-		}
+		out.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return out, nil
 }

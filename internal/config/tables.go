@@ -1,8 +1,11 @@
 package config
 
 import (
+	"strconv"
 	"time"
 
+	"github.com/tidemarkdb/tidemark/cqrs"
+	"github.com/tidemarkdb/tidemark/cqrs/kafka"
 	"github.com/tidemarkdb/tidemark/sharding"
 )
 
@@ -65,17 +68,56 @@ func (c *Consistency) fields() []field {
 // Kafka is the log of changes.
 type Kafka struct {
 	Brokers           []string
+	TLS               bool
+	CA                string
+	SASL              *SASL
 	Prefix            string
 	Partitions        int
 	ReplicationFactor int
+	MinInSync         int // 0: the broker's default
+	Compression       Compression
+	Retention         time.Duration // 0: the broker's default
+	MaxRecord         int64         // bytes
+	Timeout           time.Duration
+	SessionTimeout    time.Duration
 }
+
+// Compression of batches on Kafka.
+type Compression string
 
 func (k *Kafka) fields() []field {
 	return []field{
 		{key: "brokers", into: addresses(&k.Brokers), doc: "Addresses to begin with; the others are learned from them."},
-		{key: "prefix", into: text(&k.Prefix), def: "tidemark.", doc: "Put before the topics' names: `<prefix><database>.<schema>.<table>`."},
-		{key: "partitions", into: integer(&k.Partitions, 1, 1000), def: "6", doc: "Partitions of each table's topic, when Tidemark creates it. Never changed later, because order is kept per partition."},
+		{key: "tls", into: boolean(&k.TLS), def: "false", doc: "Use TLS, and verify the brokers' certificates."},
+		{key: "ca", into: text(&k.CA), doc: "File with the authorities, PEM, that sign those; the system's when left out."},
+		{key: "sasl", into: optional(&k.SASL, (*SASL).fields), doc: "How to log in to the brokers; not at all when left out."},
+		{key: "prefix", into: text(&k.Prefix), def: cqrs.DefaultPrefix, doc: "Put before the names of topics and consumer groups: `<prefix><database>.<schema>.<table>`."},
+		{key: "partitions", into: integer(&k.Partitions, 1, 1000), def: strconv.Itoa(kafka.DefaultPartitions), doc: "Partitions of each table's topic, when Tidemark creates it. Never changed later, because order is kept per partition."},
 		{key: "replication_factor", into: integer(&k.ReplicationFactor, 1, 10), def: "1", doc: "Copies of each topic, when Tidemark creates it. Use 3 where losing a broker must not lose changes."},
+		{key: "min_in_sync", into: integer(&k.MinInSync, 0, 10), def: "0", doc: "`min.insync.replicas` of topics that Tidemark creates; 0 leaves it to the brokers. Use 2 with 3 copies."},
+		{key: "compression", into: choice[Compression](&k.Compression, "none", "gzip", "snappy", "lz4", "zstd"), def: "none", doc: "Compression of batches."},
+		{key: "retention", into: duration(&k.Retention), def: "0s", doc: "How long the topics of tables keep events, when Tidemark creates them; 0s leaves it to the brokers. A projector that was away for longer has to be rebuilt."},
+		{key: "max_record", into: size(&k.MaxRecord), def: "1MB", doc: "The largest event, with the old and the new row. Capture stops at a larger one rather than leaving it out."},
+		{key: "timeout", into: duration(&k.Timeout), def: "10s", doc: "How long one request may take."},
+		{key: "session_timeout", into: duration(&k.SessionTimeout), def: "6s", doc: "After how long a silent projector is replaced by another one."},
+	}
+}
+
+// SASL is a login to Kafka.
+type SASL struct {
+	Mechanism SASLMechanism
+	User      string
+	Password  Secret
+}
+
+// SASLMechanism is how a password is proven.
+type SASLMechanism string
+
+func (s *SASL) fields() []field {
+	return []field{
+		{key: "mechanism", into: choice[SASLMechanism](&s.Mechanism, "plain", "scram-sha-256", "scram-sha-512"), def: "scram-sha-512", doc: "How the password is proven."},
+		{key: "user", into: text(&s.User), required: true, doc: "User."},
+		{key: "password", into: secret(&s.Password), required: true, doc: "Password."},
 	}
 }
 
@@ -128,21 +170,30 @@ func viewValue(v *View, name string) value {
 
 // ElasticView is a read model's place in Elasticsearch.
 type ElasticView struct {
-	Index   string // empty: the view's name
-	Mapping map[string]any
+	Index    string
+	Mapping  map[string]any // by column
+	Settings map[string]any
+	Shards   int
+	Replicas int
+	Refresh  time.Duration
 }
 
 func (v *ElasticView) fields() []field {
 	return []field{
 		{key: "index", into: text(&v.Index), doc: "The index; the view's name when left out."},
 		{key: "mapping", into: free(&v.Mapping, "a mapping from columns to Elasticsearch field definitions"), doc: "Field definitions by column, in Elasticsearch's own terms, instead of those derived from the columns' types: `{name: {type: text, analyzer: english}}`."},
+		{key: "settings", into: free(&v.Settings, "a mapping of index settings"), doc: "Settings of the index, such as `analysis`, in Elasticsearch's own terms."},
+		{key: "shards", into: integer(&v.Shards, 1, 1024), def: "1", doc: "Primary shards of the index."},
+		{key: "replicas", into: integer(&v.Replicas, 0, 10), def: "0", doc: "Copies of each of them. Use 1 where losing a node must not lose the read model, which can be rebuilt."},
+		{key: "refresh", into: duration(&v.Refresh), def: "1s", doc: "How soon at the latest searches see what was applied. A session that waits for its own write has the index refreshed at once."},
 	}
 }
 
 // RedisView is a read model's place in Redis.
 type RedisView struct {
-	Prefix string // empty: the view's name and a colon
+	Prefix string
 	As     RedisForm
+	Slices int
 }
 
 // RedisForm is how a row is kept under its key.
@@ -156,8 +207,9 @@ const (
 
 func (v *RedisView) fields() []field {
 	return []field{
-		{key: "prefix", into: text(&v.Prefix), doc: "Put before each key; the view's name and a colon when left out."},
+		{key: "prefix", into: text(&v.Prefix), doc: "Put before each key, which goes on with the view's name in braces and the row's key: `<prefix>{customer_cache}:42`."},
 		{key: "as", into: choice(&v.As, AsHash, AsJSON), def: "hash", doc: "A hash with a field per column, or one JSON text."},
+		{key: "slices", into: integer(&v.Slices, 1, 4096), def: "1", doc: "How many hash tags, and so nodes of a Redis Cluster, the view is spread over. It can never change."},
 	}
 }
 
@@ -167,6 +219,7 @@ type Elasticsearch struct {
 	User      string
 	Password  Secret
 	APIKey    Secret
+	CA        string
 }
 
 func (e *Elasticsearch) fields() []field {
@@ -175,6 +228,7 @@ func (e *Elasticsearch) fields() []field {
 		{key: "user", into: text(&e.User), doc: "User for basic authentication."},
 		{key: "password", into: secret(&e.Password), doc: "That user's password."},
 		{key: "api_key", into: secret(&e.APIKey), doc: "Instead of user and password."},
+		{key: "ca", into: text(&e.CA), doc: "File with the authorities, PEM, that sign the nodes' certificates; the system's when left out."},
 	}
 }
 
@@ -184,6 +238,9 @@ type Redis struct {
 	User     string
 	Password Secret
 	Database int
+	TLS      bool
+	Cluster  bool
+	Timeout  time.Duration
 }
 
 func (r *Redis) fields() []field {
@@ -191,7 +248,10 @@ func (r *Redis) fields() []field {
 		{key: "address", into: address(&r.Address), doc: "The server's address."},
 		{key: "user", into: text(&r.User), doc: "User, where access control lists are used."},
 		{key: "password", into: secret(&r.Password), doc: "Password."},
-		{key: "database", into: integer(&r.Database, 0, 1<<15), def: "0", doc: "The number of the logical database."},
+		{key: "database", into: integer(&r.Database, 0, 1<<15), def: "0", doc: "The number of the logical database; none but 0 in a cluster."},
+		{key: "tls", into: boolean(&r.TLS), def: "false", doc: "Use TLS, and verify the server's certificate by the system's authorities."},
+		{key: "cluster", into: boolean(&r.Cluster), def: "false", doc: "The address is a node of a Redis Cluster."},
+		{key: "timeout", into: duration(&r.Timeout), def: "5s", doc: "How long one request may take."},
 	}
 }
 

@@ -1,0 +1,32 @@
+package config
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/loop"
+)
+
+// Backend is how the servers are reached. Its shards are in the order of the shard map.
+func (c *Config) Backend() backend.Config {
+	db := c.Database
+	out := backend.Config{
+		Database: db.ServerName, User: db.User, Password: db.Password.Reveal(),
+		SSLMode: string(db.TLS), SSLRootCert: c.path(db.CA), SSLCert: c.path(db.Cert), SSLKey: c.path(db.Key),
+		PoolSize: c.Pool.Size, MinIdle: c.Pool.MinIdle, Budget: c.Pool.Budget,
+		AcquireTimeout: c.Pool.AcquireTimeout, ConnectTimeout: c.Pool.ConnectTimeout,
+		IdleTime: c.Pool.IdleTimeout, Lifetime: c.Pool.Lifetime, HealthInterval: c.Pool.HealthInterval,
+	}
+	roles := map[Role]backend.Role{AnyRole: backend.RoleAuto, PrimaryRole: backend.RolePrimary, ReplicaRole: backend.RoleReplica}
+	for _, s := range c.Shards {
+		shard := backend.ShardConfig{Name: s.Name}
+		for _, e := range s.Servers() {
+			shard.Endpoints = append(shard.Endpoints, backend.EndpointConfig{Host: e.Host, Port: e.Port, Role: roles[e.Role], Region: e.Region, Weight: e.Weight})
+		}
+		out.Shards = append(out.Shards, shard)
+	}
+	return out
+}
+
+// Loop is how sessions are run.
+func (c *Config) Loop() loop.Config {
+	return loop.Config{Engine: string(c.Engine), Epoll: loop.EpollConfig{Loops: c.Loops}}
+}
