@@ -1,0 +1,5 @@
+package replication
+
+const workerEnv = "TIDEMARK_TEST_CAPTURE"
+
+func workerMain() {}
