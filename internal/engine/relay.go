@@ -170,6 +170,20 @@ func (r *Relay) Flush(max int) error {
 	return nil
 }
 
+// Last gives the client what still waits for its socket, for at most d, and serves nothing else.
+func (r *Relay) Last(d time.Duration) {
+	until := time.Now().Add(d)
+	for len(r.out) > 0 && !r.gone {
+		r.flush()
+		if len(r.out) == 0 || r.gone || time.Now().After(until) {
+			return
+		}
+		if r.Task.Wait(until, loop.Source{Conn: r.Client, For: loop.Writable}) == loop.Closing {
+			return // what the socket took at once is all it gets
+		}
+	}
+}
+
 // forward writes to the client directly when nothing waits before, and keeps what its socket does not take.
 func (r *Relay) forward(b []byte) {
 	if len(r.out) == 0 && !r.gone {

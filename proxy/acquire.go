@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/lsn"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// linkFor returns a link on which the plan may run: the one in use if it suits, else a fresh one, after the old one has
+// answered. It refuses what would take a transaction to a second shard. Errors that are *wire.Error are for the client;
+// others end the session.
+//
+// What the session has read of its client's input may move meanwhile: take it from Input again.
+func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
+	if s.link != nil && s.suits(s.link, p) {
+		return s.link, nil
+	}
+	if s.link != nil && !s.batch.sent {
+		if err := s.drain(); err != nil {
+			return nil, err
+		}
+	}
+	if l := s.link; l != nil {
+		switch {
+		case s.suits(l, p):
+			return l, nil
+		case s.tx.state == txOpen && !s.tx.neutral, s.tx.state != txOpen && s.batch.wrote:
+			return nil, s.errElsewhere(l, p)
+		}
+		if err := s.leave(); err != nil {
+			return nil, err
+		}
+	}
+	if s.tx.state == txFailed {
+		return nil, s.errAborted()
+	}
+	shard := s.p.shard(p, 0)
+	if p.Kind == router.AnyShard && len(p.Shards) > 1 && !p.Has(router.Neutral) {
+		shard = s.p.shard(p, int(s.p.turn.Add(1)%uint32(len(p.Shards))))
+	}
+	access := backend.Write
+	if p.Access == router.Read && (s.tx.state == txNone || s.tx.readOnly) {
+		access = backend.Read
+	}
+	return s.acquire(shard, access)
+}
+
+// suits says whether the plan may run on the link in use, whatever state that is in.
+func (s *session) suits(l *engine.Link, p *router.Plan) bool {
+	if l.Err != nil {
+		return false
+	}
+	if p.Has(router.Here) || p.Kind == router.Tx {
+		return true
+	}
+	there := false
+	for i := range p.Shards {
+		there = there || s.p.shard(p, i) == l.Shard
+	}
+	return there && (s.tx.state == txOpen || p.Access == router.Read || l.Conn.Endpoint().Role() != backend.RoleReplica)
+}
+
+// drain waits until the link has answered what it was asked, and settles it.
+func (s *session) drain() error {
+	for s.link != nil && (!s.link.Idle() || s.after.active) && s.link.Err == nil {
+		if err := s.Serve(); err != nil {
+			return err
+		}
+		if err := s.settle(); err != nil {
+			return err
+		}
+	}
+	return s.settle()
+}
+
+// leave ends the link's part in a batch or transaction that may go on elsewhere: only reads, or nothing that matters,
+// have run there.
+func (s *session) leave() error {
+	l := s.link
+	before := l.Errors
+	if s.batch.sent {
+		l.SetOut(wire.AppendSync(l.Out()))
+		l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+	}
+	moving := s.tx.state == txOpen
+	if moving {
+		s.ask(l, "ROLLBACK", nil)
+	}
+	s.batch.sent = false
+	if err := s.Await(l); err != nil {
+		return err
+	}
+	if l.Err == nil && moving {
+		s.tx.state = txBegun
+	}
+	if err := s.settle(); err != nil {
+		return err
+	}
+	if l.Errors > before {
+		s.batch.skip = true
+		return errAnswered
+	}
+	return nil
+}
+
+// errAnswered says that the client has been given an error already.
+var errAnswered = errors.New("answered")
+
+// ask sends a query of the proxy's own; nothing of its answer reaches the client.
+func (s *session) ask(l *engine.Link, sql string, reply *engine.Reply) {
+	l.SetOut(wire.AppendQuery(l.Out(), sql))
+	l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll, Reply: reply})
+}
+
+// acquire begins to use a connection to a shard, brings it to the session's settings and, in a transaction, says the
+// preamble. It becomes the session's link.
+func (s *session) acquire(shard string, access backend.Access) (*engine.Link, error) {
+	l, err := s.connect(shard, access)
+	if err != nil {
+		return nil, err
+	}
+	s.link = l
+	s.Use(l)
+	s.client.hold(l.Conn)
+	s.last.conn(l)
+	if s.tx.state == txBegun {
+		l.SetOut(wire.AppendQuery(l.Out(), s.tx.preamble))
+		l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
+		s.tx.state = txOpen
+	}
+	return l, nil
+}
+
+// connect takes a connection out of a pool, with the session's settings on their way to it.
+func (s *session) connect(shard string, access backend.Access) (*engine.Link, error) {
+	if l := s.pins[shard]; l != nil {
+		if l.Conn.Settings != s.settings.print {
+			s.synchronize(l)
+		}
+		return l, nil
+	}
+	if access == backend.Read && s.unsure[shard] {
+		access = backend.Write
+	}
+	sh := s.p.backend.Shard(shard)
+	var least lsn.LSN
+	if access == backend.Read && s.own.consistency == Session {
+		least = s.token[shard].LSN
+	}
+	e, err := sh.Pick(access, least)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := e.Acquire(s.Task, s.Client, time.Time{})
+	if err != nil && access == backend.Read && !errors.Is(err, backend.ErrClientGone) {
+		// A replica that cannot be reached: the primary has everything it has.
+		if primary, perr := sh.Pick(backend.Write, 0); perr == nil && primary != e {
+			conn, err = primary.Acquire(s.Task, s.Client, time.Time{})
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := engine.NewLink(conn, shard)
+	if conn.Settings != s.settings.print {
+		s.synchronize(l)
+	}
+	return l, nil
+}
+
+// synchronize sends the session's settings ahead of what the client asks.
+func (s *session) synchronize(l *engine.Link) {
+	l.SetOut(wire.AppendQuery(l.Out(), s.settings.syncSQL()))
+	l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
+	l.Conn.Settings = s.settings.print
+}
+
+// pin keeps the link's connection with this session: it holds state that cannot be moved.
+func (s *session) pin(l *engine.Link) {
+	if s.pins == nil {
+		s.pins = map[string]*engine.Link{}
+	}
+	s.pins[l.Shard] = l
+	l.Conn.Dirty = true
+}

@@ -1,0 +1,48 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// catalogTimeout bounds one reading of the catalog.
+const catalogTimeout = 30 * time.Second
+
+// loadCatalog reads the catalog and puts a router in place that knows it. Plans made before stay valid for those who
+// hold them; new ones come from the new router.
+func (p *Proxy) loadCatalog(ctx context.Context) error {
+	p.reload.Lock()
+	defer p.reload.Unlock()
+	ctx, stop := context.WithTimeout(ctx, catalogTimeout)
+	defer stop()
+	c, err := p.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	for name, v := range p.views {
+		m := router.Model{Name: name}
+		for _, col := range v.Columns() {
+			m.Columns = append(m.Columns, router.ModelColumn{Name: col.Name, OID: col.OID, TypeMod: col.TypeMod})
+		}
+		c.Models = append(c.Models, m)
+	}
+	rt, err := router.New(router.Config{Map: p.shardMap, Catalog: c})
+	if err != nil {
+		return fmt.Errorf("plan with the new catalog: %w", err)
+	}
+	p.router.Store(rt)
+	return nil
+}
+
+// Reload reads the catalog again, for a change of the schema that did not pass through this proxy.
+func (p *Proxy) Reload(ctx context.Context) error { return p.loadCatalog(ctx) }
+
+// reloadCatalog reads it after a change that did pass. When that fails the old one stays, with a warning.
+func (p *Proxy) reloadCatalog() {
+	if err := p.loadCatalog(context.Background()); err != nil {
+		p.log.Warn("the catalog could not be read after a change of the schema", "error", err)
+	}
+}

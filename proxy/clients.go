@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"context"
+	"crypto/subtle"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/loop"
+)
+
+// clients are all that are connected, by the process id that they were told.
+type clients struct {
+	mu    sync.Mutex
+	byPID map[uint32]*client
+	count atomic.Int64 // logins included
+}
+
+// client is what others may know and do about a session.
+type client struct {
+	pid   uint32
+	key   []byte
+	user  string
+	addr  net.Addr
+	since time.Time
+	task  *loop.Task
+
+	mu   sync.Mutex
+	held []*backend.Conn // server connections in use
+}
+
+// add registers a client under a process id that nobody else has.
+func (c *clients) add(x *client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		x.pid = 1 + rand.Uint32N(1<<31-2)
+		if _, taken := c.byPID[x.pid]; !taken {
+			break
+		}
+	}
+	c.byPID[x.pid] = x
+}
+
+func (c *clients) remove(x *client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byPID, x.pid)
+}
+
+// find is the client that a cancel request means, or nil. It takes as long for a wrong key as for a right one.
+func (c *clients) find(pid uint32, key []byte) *client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.byPID[pid]
+	if x == nil || subtle.ConstantTimeCompare(x.key, key) != 1 {
+		return nil
+	}
+	return x
+}
+
+// wakeAll lets every session look at the proxy's state.
+func (c *clients) wakeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range c.byPID {
+		x.task.Wake()
+	}
+}
+
+// hold and letGo say which server connections run the client's statements, so that a cancel request finds them.
+func (x *client) hold(c *backend.Conn) {
+	x.mu.Lock()
+	x.held = append(x.held, c)
+	x.mu.Unlock()
+}
+
+func (x *client) letGo() {
+	x.mu.Lock()
+	clear(x.held)
+	x.held = x.held[:0]
+	x.mu.Unlock()
+}
+
+// keys are what to cancel. They stay valid, and harmless, when the connections are given back meanwhile.
+func (x *client) keys() []backend.CancelKey {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	keys := make([]backend.CancelKey, len(x.held))
+	for i, c := range x.held {
+		keys[i] = c.CancelKey()
+	}
+	return keys
+}
+
+// cancel serves a CancelRequest. It blocks, and tells the client nothing, as PostgreSQL does not.
+func (p *Proxy) cancel(pid uint32, key []byte) {
+	if x := p.clients.find(pid, key); x != nil {
+		p.cancelKeys(x.keys())
+	}
+}
+
+// cancelTimeout bounds the delivery of one cancel request.
+const cancelTimeout = 5 * time.Second
+
+func (p *Proxy) cancelKeys(keys []backend.CancelKey) {
+	ctx, stop := context.WithTimeout(context.Background(), cancelTimeout)
+	defer stop()
+	for _, k := range keys {
+		if err := k.Cancel(ctx); err != nil {
+			p.log.Warn("cancel request not delivered", "error", err)
+		}
+	}
+}
+
+// cancelLater cancels without waiting. Serve waits for it.
+func (p *Proxy) cancelLater(keys []backend.CancelKey) {
+	p.logins.Add(1)
+	go func() {
+		defer p.logins.Done()
+		p.cancelKeys(keys)
+	}()
+}

@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
+
+// Config is what a proxy serves and to whom.
+type Config struct {
+	// Database is the name that clients connect to. Required.
+	Database string
+	// Users who may come in. Required.
+	Users []User
+	// TLS is offered to clients that ask for it when set. RequireTLS refuses those that do not.
+	TLS        *tls.Config
+	RequireTLS bool
+	// MaxClients bounds connected clients; further ones get SQLSTATE 53300. Default 10,000.
+	MaxClients int
+	// LoginTimeout bounds a login, from accept to ReadyForQuery. Default 30 s.
+	LoginTimeout time.Duration
+	// MaxMessage bounds, in bytes, a message of a client that must be read whole before it can be routed: Query,
+	// Parse, and a Bind whose values choose the shard. Default 64 MiB.
+	MaxMessage int
+	// Consistency is the default of tidemark.consistency. Default Session.
+	Consistency Consistency
+	// WaitTimeout is the default of tidemark.wait_timeout: how long a read waits for a copy to reach the session's
+	// marks. Default 5 s.
+	WaitTimeout time.Duration
+	// OnTimeout is the default of tidemark.on_timeout. Default OnTimeoutError.
+	OnTimeout OnTimeout
+}
+
+// User is a name and how it proves itself: by SCRAM-SHA-256 against a verifier.
+type User struct {
+	Name     string
+	Verifier wire.Verifier
+}
+
+// Consistency says how old an answer may be, relative to what the session wrote and saw.
+type Consistency string
+
+// The levels of consistency.
+const (
+	Eventual Consistency = "eventual" // any copy answers
+	Session  Consistency = "session"  // only copies that have what the session wrote and saw
+)
+
+// OnTimeout says what happens when a copy does not arrive in time.
+type OnTimeout string
+
+// What can happen then.
+const (
+	OnTimeoutPrimary OnTimeout = "primary" // a table is read from its primary; a read model gives an error
+	OnTimeoutStale   OnTimeout = "stale"   // the old answer, with a warning
+	OnTimeoutError   OnTimeout = "error"   // an error
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Database == "" {
+		return c, errors.New("proxy: no database name")
+	}
+	if len(c.Users) == 0 {
+		return c, errors.New("proxy: no users: nobody could log in")
+	}
+	if c.RequireTLS && c.TLS == nil {
+		return c, errors.New("proxy: TLS is required, but no certificate is configured")
+	}
+	if c.MaxClients == 0 {
+		c.MaxClients = 10_000
+	}
+	if c.LoginTimeout == 0 {
+		c.LoginTimeout = 30 * time.Second
+	}
+	if c.MaxMessage == 0 {
+		c.MaxMessage = 64 << 20
+	}
+	if c.Consistency == "" {
+		c.Consistency = Session
+	}
+	if c.WaitTimeout == 0 {
+		c.WaitTimeout = 5 * time.Second
+	}
+	if c.OnTimeout == "" {
+		c.OnTimeout = OnTimeoutError
+	}
+	if c.MaxClients < 0 || c.LoginTimeout < 0 || c.MaxMessage < 0 || c.WaitTimeout < 0 {
+		return c, errors.New("proxy: a limit is negative")
+	}
+	if _, err := parseConsistency(string(c.Consistency)); err != nil {
+		return c, fmt.Errorf("proxy: %w", err)
+	}
+	if _, err := parseOnTimeout(string(c.OnTimeout)); err != nil {
+		return c, fmt.Errorf("proxy: %w", err)
+	}
+	return c, nil
+}
+
+func parseConsistency(s string) (Consistency, error) {
+	switch c := Consistency(s); c {
+	case Eventual, Session:
+		return c, nil
+	case "strong":
+		return "", wire.Errorf(wire.FeatureNotSupported, `tidemark.consistency "strong" is not supported`).
+			WithHint(`Use "session", or read inside a transaction, which always runs on the primary.`)
+	}
+	return "", wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.consistency\": %q", s).
+		WithHint("Available values: eventual, session.")
+}
+
+func parseOnTimeout(s string) (OnTimeout, error) {
+	switch o := OnTimeout(s); o {
+	case OnTimeoutPrimary, OnTimeoutStale, OnTimeoutError:
+		return o, nil
+	}
+	return "", wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.on_timeout\": %q", s).
+		WithHint("Available values: primary, stale, error.")
+}

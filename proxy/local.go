@@ -1,0 +1,105 @@
+package proxy
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/sql"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// discardsHere says whether the plan is a DISCARD or DEALLOCATE that concerns only what the proxy keeps: no server
+// connection belongs to the session now.
+func discardsHere(s *session, p *router.Plan) bool {
+	return p.Has(router.Discards) && s.link == nil && len(s.pins) == 0 && s.tx.state == txNone
+}
+
+// local runs a plan that the proxy answers itself, without ReadyForQuery. bound is the Bind message in the extended
+// protocol, where the row description has been asked for separately; nil in the simple protocol.
+func (s *session) local(p *router.Plan, bound *wire.Bind) error {
+	switch {
+	case p.Kind == router.Nothing:
+		s.SetOut(wire.AppendEmptyQueryResponse(s.Out()))
+		return nil
+	case p.Kind == router.Setting:
+		return s.setOwn(p, bound)
+	case p.Kind == router.ViewScan:
+		return s.scanView(p, bound)
+	}
+	// DISCARD ALL, DEALLOCATE ALL
+	s.forgetAll()
+	if p.Command == sql.Discard {
+		s.settings.discard()
+		s.own.defaults(s.p.cfg)
+		s.refreshView()
+	}
+	s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))
+	return nil
+}
+
+// setOwn runs SET, RESET or SHOW of a tidemark setting.
+func (s *session) setOwn(p *router.Plan, bound *wire.Bind) error {
+	c := p.Setting
+	switch c.Op {
+	case router.SetOp:
+		if err := s.own.set(s, c.Name, c.Value()); err != nil {
+			return err
+		}
+		s.SetOut(wire.AppendCommandComplete(s.Out(), "SET"))
+	case router.ResetOp:
+		if err := s.own.reset(s, c.Name); err != nil {
+			return err
+		}
+		s.SetOut(wire.AppendCommandComplete(s.Out(), "RESET"))
+	case router.ShowOp:
+		value, err := s.own.show(s, c.Name)
+		if err != nil {
+			return err
+		}
+		if bound == nil {
+			s.SetOut(s.appendFields(s.Out(), p, nil))
+		}
+		s.SetOut(wire.AppendDataRow(s.Out(), []byte(value)))
+		s.SetOut(wire.AppendCommandComplete(s.Out(), "SHOW"))
+	default:
+		return wire.Errorf(wire.FeatureNotSupported, "this form of SHOW is not supported").WithHint("Show one setting by its name.")
+	}
+	return nil
+}
+
+// appendFields describes the rows of a plan that the proxy answers itself: RowDescription or NoData.
+func (s *session) appendFields(dst []byte, p *router.Plan, bound *wire.Bind) []byte {
+	switch {
+	case p.Kind == router.Setting && p.Setting.Own && p.Setting.Op == router.ShowOp:
+		return wire.AppendRowDescription(dst, []wire.Field{{Name: []byte(p.Setting.Name), TypeOID: textOID, TypeLen: -1, TypeMod: -1}})
+	case p.Kind == router.ViewScan:
+		fields := make([]wire.Field, len(p.Scan.Columns))
+		for i, c := range p.Scan.Columns {
+			fields[i] = wire.Field{Name: []byte(c.Name), TypeOID: c.OID, TypeLen: typeLen(c.OID), TypeMod: c.TypeMod}
+			if bound != nil {
+				fields[i].Format = bound.ResultFormat(i)
+			}
+		}
+		return wire.AppendRowDescription(dst, fields)
+	}
+	return wire.AppendNoData(dst)
+}
+
+const textOID = 25
+
+// typeLen is pg_type.typlen of the types with a fixed length; -1 for the others.
+func typeLen(oid uint32) int16 {
+	switch oid {
+	case 16, 18: // bool, "char"
+		return 1
+	case 21: // int2
+		return 2
+	case 23, 26, 700, 1082: // int4, oid, float4, date
+		return 4
+	case 20, 701, 1083, 1114, 1184, 790: // int8, float8, time, timestamp, timestamptz, money
+		return 8
+	case 1266: // timetz
+		return 12
+	case 1186, 2950: // interval, uuid
+		return 16
+	}
+	return -1
+}

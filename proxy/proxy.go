@@ -1,0 +1,315 @@
+// Package proxy is what clients connect to: it lets them in, speaks PostgreSQL's protocol with them, keeps each session's
+// state, asks the router where a statement goes, and has the engine run it.
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/cqrs"
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/lsn"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+	"github.com/tidemarkdb/tidemark/sharding"
+)
+
+// Parts are what a proxy is built on. All but Views and Levels are required.
+type Parts struct {
+	Engine  loop.Engine
+	Backend *backend.Backend
+	Map     *sharding.Map
+	// Catalog reads the state of the schema; it is called at start and after each change of the schema that passes.
+	Catalog func(context.Context) (*router.Catalog, error)
+	// Views are the read models, by the name under which they are queried; Levels says how far each has come.
+	Views  map[string]cqrs.View
+	Levels *cqrs.Levels
+	// ServerUser is who server connections log in as.
+	ServerUser string
+	// Version is what SHOW tidemark.version says.
+	Version string
+	Log     *slog.Logger
+}
+
+// Proxy serves one database.
+type Proxy struct {
+	cfg        Config
+	engine     loop.Engine
+	backend    *backend.Backend
+	shardMap   *sharding.Map
+	catalog    func(context.Context) (*router.Catalog, error)
+	views      map[string]cqrs.View
+	levels     *cqrs.Levels
+	serverUser string
+	version    string
+	log        *slog.Logger
+
+	users        map[string]wire.Verifier
+	mockSecret   []byte // makes the salts of users that do not exist
+	router       atomic.Pointer[router.Router]
+	reload       sync.Mutex // one reading of the catalog at a time
+	clients      clients
+	statements   registry
+	turn         atomic.Uint32 // of shards, for statements that any can answer
+	defaultShard []int
+	copies       bool // something lags behind the primaries: replicas or read models
+	draining     atomic.Bool
+	logins       sync.WaitGroup
+	stats        counters
+}
+
+// New makes a proxy. Serve starts it.
+func New(cfg Config, parts Parts) (*Proxy, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		cfg: cfg, engine: parts.Engine, backend: parts.Backend, shardMap: parts.Map, catalog: parts.Catalog, views: parts.Views,
+		levels: parts.Levels, serverUser: parts.ServerUser, version: parts.Version, log: parts.Log,
+		users: map[string]wire.Verifier{}, mockSecret: make([]byte, 32),
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	p.clients.byPID = map[uint32]*client{}
+	if _, err := rand.Read(p.mockSecret); err != nil {
+		return nil, err
+	}
+	for _, u := range cfg.Users {
+		if _, twice := p.users[u.Name]; twice {
+			return nil, fmt.Errorf("proxy: user %q is configured twice", u.Name)
+		}
+		p.users[u.Name] = u.Verifier
+	}
+	p.defaultShard = []int{p.shardMap.Default()}
+	p.copies = len(p.views) > 0
+	for _, s := range p.shardMap.Shards() {
+		sh := p.backend.Shard(s.Name)
+		if sh == nil {
+			return nil, fmt.Errorf("proxy: the map's shard %q has no servers", s.Name)
+		}
+		p.copies = p.copies || len(sh.Endpoints()) > 1
+	}
+	return p, nil
+}
+
+// shard is the name of the i-th shard of a plan.
+func (p *Proxy) shard(x *router.Plan, i int) string { return p.shardMap.Shards()[x.Shards[i]].Name }
+
+// onDefault gives a plan that names no shard the default one.
+func (p *Proxy) onDefault(x *router.Plan) *router.Plan {
+	if len(x.Shards) > 0 {
+		return x
+	}
+	q := *x
+	q.Shards = p.defaultShard
+	return &q
+}
+
+// Serve accepts clients until ctx ends, then drains: new clients are refused, idle sessions end at once, others when their
+// transaction does. Shutdown cuts that short. The catalog must be readable at start.
+func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
+	if err := p.loadCatalog(ctx); err != nil {
+		return fmt.Errorf("read the catalog: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		p.draining.Store(true)
+		ln.Close()
+		p.clients.wakeAll()
+	})
+	defer stop()
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			p.logins.Wait()
+			return nil
+		case err != nil:
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("accept clients: %w", err)
+			}
+			// Out of descriptors, most likely: some will be given back.
+			p.log.Warn("accept failed", "error", err)
+			time.Sleep(acceptPause)
+			continue
+		}
+		p.logins.Add(1)
+		go func() {
+			defer p.logins.Done()
+			p.welcome(ctx, nc)
+		}()
+	}
+}
+
+const acceptPause = 50 * time.Millisecond
+
+// welcome takes a client through its login and starts its session.
+func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
+	defer func() {
+		if e := recover(); e != nil {
+			p.log.Error("login panicked", "panic", fmt.Sprint(e), "client", nc.RemoteAddr().String())
+			nc.Close()
+		}
+	}()
+	n := p.clients.count.Add(1)
+	leave := func() { p.clients.count.Add(-1) }
+	l := &login{p: p, conn: p.engine.Wrap(nc), full: n > int64(p.cfg.MaxClients)}
+	log := p.log.With("client", nc.RemoteAddr().String())
+	if err := l.run(); err != nil {
+		if !errors.Is(err, errDone) {
+			p.stats.refused.Add(1)
+			log.Info("login refused", "user", l.user, "error", err)
+		}
+		l.conn.Close()
+		leave()
+		return
+	}
+	x, greeting, err := p.greet(ctx, l)
+	if err == nil {
+		err = l.conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		err = l.refuse(err)
+		log.Warn("login failed", "user", l.user, "error", err)
+		l.conn.Close()
+		leave()
+		return
+	}
+	conn, err := p.engine.Adopt(l.conn)
+	if err != nil {
+		log.Warn("login failed", "user", l.user, "error", err)
+		l.conn.Close()
+		leave()
+		return
+	}
+	p.engine.Go(func(t *loop.Task) {
+		defer leave()
+		p.session(t, conn, x, l, greeting, log)
+	})
+}
+
+// greet makes what the client hears between AuthenticationOk and its first request.
+func (p *Proxy) greet(ctx context.Context, l *login) (*client, []byte, error) {
+	ctx, stop := context.WithTimeout(ctx, p.cfg.LoginTimeout)
+	defer stop()
+	params, err := p.backend.Shard(p.shardMap.Shards()[p.defaultShard[0]].Name).ServerParams(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := cancelKey(l.version)
+	if err != nil {
+		return nil, nil, err
+	}
+	var out []byte
+	for _, name := range sortedKeys(params) {
+		value := params[name]
+		switch name {
+		case "is_superuser", "session_authorization", "in_hot_standby":
+			if name == "session_authorization" {
+				value = l.user
+			}
+		}
+		for _, asked := range l.params {
+			if equalFold(asked.Name, name) {
+				value = reported(name, asked.Value)
+			}
+		}
+		out = wire.AppendParameterStatus(out, name, value)
+	}
+	x := &client{key: key, user: l.user, addr: l.conn.RemoteAddr(), since: time.Now()}
+	return x, out, nil
+}
+
+// session runs one client's session to its end.
+func (p *Proxy) session(t *loop.Task, conn *loop.Conn, x *client, l *login, greeting []byte, log *slog.Logger) {
+	defer conn.Close()
+	x.task = t
+	p.clients.add(x)
+	defer p.clients.remove(x)
+	t.Own(conn)
+	s := &session{
+		Relay: engine.NewRelay(t, conn), p: p, log: log, user: l.user, client: x,
+		stmts: map[string]*statement{}, portals: map[string]*portal{}, token: lsn.Token{}, unsure: map[string]bool{},
+	}
+	s.own.defaults(p.cfg)
+	defer s.end()
+	err := s.begin(l.params)
+	if err == nil {
+		greeting = wire.AppendBackendKeyData(greeting, x.pid, x.key)
+		s.Reply(wire.AppendReadyForQuery(greeting, wire.TxIdle))
+		p.stats.logins.Add(1)
+		err = s.run()
+	}
+	s.farewell(err)
+}
+
+// begin takes the settings that came with the startup message.
+func (s *session) begin(params []wire.Parameter) error {
+	kept := params[:0:0]
+	for _, q := range params {
+		if isOwn(q.Name) {
+			if err := s.own.set(s, q.Name, q.Value); err != nil {
+				return err
+			}
+			continue
+		}
+		kept = append(kept, q)
+	}
+	s.settings.startup(kept)
+	v, err := s.viewWith(nil)
+	if err != nil {
+		return err
+	}
+	s.view = v
+	return nil
+}
+
+// farewell tells the client why its session ends, when it does not know.
+func (s *session) farewell(err error) {
+	var e *wire.Error
+	var r *router.Refusal
+	switch {
+	case err == nil, errors.Is(err, engine.ErrClientGone), errors.Is(err, errTorn):
+		s.log.Debug("session ended", "user", s.user, "error", err)
+		return
+	case errors.Is(err, engine.ErrClosing), errors.Is(err, errDrained):
+		e = wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command")
+	case errors.As(err, &r):
+		e = refusal(r)
+	default:
+		e = wire.AsError(err)
+		s.log.Warn("session ended by an error", "user", s.user, "error", err)
+	}
+	told := *e
+	s.SetOut(wire.AppendErrorResponse(s.Out(), told.Fatal()))
+	s.Relay.Last(lastWords)
+}
+
+// lastWords is how long a client may take to receive its last message.
+const lastWords = time.Second
+
+// errDrained ends sessions that are idle while the proxy shuts down.
+var errDrained = errors.New("the proxy is shutting down")
+
+// Clients is the number of clients that are connected, logins included.
+func (p *Proxy) Clients() int { return int(p.clients.count.Load()) }
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,374 @@
+package proxy
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/lsn"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// session is one client after its login. It runs as one task; everything here happens on that task.
+//
+// It reads as a loop over the client's messages. While it waits for the next one the relay moves rows, and settle looks
+// at whether the server connection in use has answered all that it was asked and can go back to the pool.
+type session struct {
+	*engine.Relay
+	p      *Proxy
+	log    *slog.Logger
+	user   string
+	client *client
+
+	link  *engine.Link            // the server connection in use, nil between transactions
+	pins  map[string]*engine.Link // by shard: connections that hold state of this session and stay with it
+	tx    transaction
+	batch batch
+	after after
+
+	stmts    map[string]*statement
+	portals  map[string]*portal
+	settings settings
+	own      ownSettings
+	token    lsn.Token
+	unsure   map[string]bool // shards where something was written and no mark could be taken
+
+	view    *router.Session // what of the settings changes the meaning of SQL
+	scratch router.Scratch
+	values  [][]byte // reused by Bind
+	formats []int16
+	last    route
+}
+
+// after is what is to be done when the link has answered everything, before the client hears ReadyForQuery if it was held.
+type after struct {
+	active  bool
+	hold    bool              // ReadyForQuery was muted, the session gives it
+	schema  bool              // read the catalog again
+	tx      *router.TxControl // the transaction command whose outcome changes the session's state
+	changes []*router.SettingChange
+	outcome engine.Reply // of these statements
+	mark    bool         // the probe was sent
+	probe   engine.Reply
+}
+
+// run serves the client until it leaves. The error says why it ended, nil for a Terminate.
+func (s *session) run() error {
+	for {
+		typ, size, err := s.next()
+		if err != nil {
+			return err
+		}
+		if typ == wire.MsgTerminate {
+			return nil
+		}
+		if err := s.handle(typ, size); err != nil {
+			return err
+		}
+	}
+}
+
+// next waits for the header of the client's next message. It returns only when that message may be handled.
+func (s *session) next() (typ byte, size int, err error) {
+	for {
+		if err := s.settle(); err != nil {
+			return 0, 0, err
+		}
+		if !s.after.active || s.batch.sent {
+			if typ, size, err = s.Header(); err != nil || size > 0 {
+				return typ, size, err
+			}
+		}
+		switch {
+		case s.Gone():
+			return 0, 0, engine.ErrClientGone
+		case s.p.draining.Load() && s.link == nil && s.tx.state == txNone && !s.batch.sent && len(s.pins) == 0:
+			return 0, 0, errDrained
+		}
+		if err := s.Step(time.Time{}); err != nil {
+			return 0, 0, err
+		}
+	}
+}
+
+// handle takes one message from the client.
+//
+//	message                  goes to
+//	Query                    simple.go
+//	Parse … Sync             extended.go
+//	CopyData, Done, Fail     the link, while it takes a COPY; dropped otherwise, as PostgreSQL does
+//	FunctionCall             the default shard
+func (s *session) handle(typ byte, size int) error {
+	if s.skipping() && typ != wire.MsgSync {
+		return s.Skip(size)
+	}
+	switch typ {
+	case wire.MsgQuery:
+		return s.query()
+	case wire.MsgParse:
+		return s.parse()
+	case wire.MsgBind:
+		return s.bind(size)
+	case wire.MsgDescribe:
+		return s.describe()
+	case wire.MsgExecute:
+		return s.execute()
+	case wire.MsgClose:
+		return s.close()
+	case wire.MsgFlush:
+		return s.flush()
+	case wire.MsgSync:
+		return s.sync()
+	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
+		if s.link != nil && s.link.Owed() > 0 {
+			return s.Pass(s.link, size)
+		}
+		return s.Skip(size)
+	case wire.MsgFunctionCall:
+		return s.function()
+	}
+	return wire.Errorf(wire.ProtocolViolation, "unexpected message type %q", typ).Fatal()
+}
+
+// settle looks at a link that has nothing more to say: it closes the transaction's books, gives the connection back, and
+// says ReadyForQuery where that was held. It does nothing while replies are owed.
+func (s *session) settle() error {
+	l := s.link
+	if l == nil {
+		return nil
+	}
+	if l.Err != nil {
+		return s.lost(l)
+	}
+	if s.batch.sent || !l.Idle() {
+		return nil
+	}
+	s.endTransaction(l)
+	if s.after.active {
+		if err := s.finish(l); err != nil {
+			return err
+		}
+		if !l.Idle() {
+			return nil // a probe is on its way
+		}
+	}
+	if l.Conn.TxStatus == wire.TxIdle {
+		s.release()
+	}
+	return nil
+}
+
+// endTransaction follows what the server says of the transaction.
+func (s *session) endTransaction(l *engine.Link) {
+	a := &s.after
+	ok := a.active && a.outcome.Done && a.outcome.Err == nil
+	if ok {
+		for _, c := range a.changes {
+			s.remember(c, l)
+		}
+	}
+	committed := ok && a.tx != nil && a.outcome.Tag == "COMMIT"
+	if l.Conn.TxStatus == wire.TxIdle {
+		if s.tx.state == txOpen {
+			s.settingsEnded(committed, l)
+			s.tx.reset()
+		}
+		clear(s.portals)
+		return
+	}
+	s.tx.state = txOpen // also when BEGIN came within a query of several statements
+	if committed {      // AND CHAIN
+		s.settingsEnded(true, l)
+	}
+	if ok && a.tx != nil {
+		switch a.tx.Op {
+		case router.Savepoint:
+			s.settings.savepoint(a.tx.Name)
+		case router.RollbackTo:
+			s.settings.rollbackTo(a.tx.Name)
+			s.refreshView()
+		}
+	}
+	a.tx, a.changes = nil, nil
+}
+
+// settingsEnded closes the log of settings that a transaction changed. The server has done the same to its own.
+func (s *session) settingsEnded(committed bool, l *engine.Link) {
+	touched := s.settings.touched()
+	if s.settings.end(committed) {
+		l.Conn.Settings = s.settings.print
+	}
+	if touched {
+		s.refreshView()
+	}
+}
+
+// remember records a setting that the server has accepted.
+func (s *session) remember(c *router.SettingChange, l *engine.Link) {
+	inTx := l.Conn.TxStatus != wire.TxIdle
+	same := l.Conn.Settings == s.settings.print
+	s.settings.apply(c, inTx)
+	if same && !inTx {
+		l.Conn.Settings = s.settings.print
+	}
+	s.refreshView()
+}
+
+// refreshView makes the router's view of the session anew. The settings were checked before they were sent.
+func (s *session) refreshView() {
+	if v, err := s.viewWith(nil); err == nil {
+		s.view = v
+	}
+}
+
+// viewWith is the router's view of the session with one setting changed; it fails when SQL could not be read safely then.
+func (s *session) viewWith(c *router.SettingChange) (*router.Session, error) {
+	get := func(name, byDefault string) string {
+		v, ok := s.settings.value(name)
+		if c != nil && (c.Name == name || c.Op == router.ResetAll) {
+			v, ok = raw(c), c.Op == router.SetOp
+		}
+		if !ok {
+			return byDefault
+		}
+		return v
+	}
+	user := get("role", get("session_authorization", s.p.serverUser))
+	return router.NewSession(user, get("search_path", ""), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", "on")))
+}
+
+// boolean reads a boolean setting as PostgreSQL does; what it would refuse counts as on, and the server refuses it.
+func boolean(v string) bool {
+	switch v {
+	case "off", "false", "no", "0", "f", "n", "OFF", "FALSE", "NO":
+		return false
+	}
+	return true
+}
+
+// finish does what was put off until the link had answered, and gives ReadyForQuery if it was held.
+func (s *session) finish(l *engine.Link) error {
+	a := &s.after
+	if a.mark {
+		s.marked(l.Shard, a.probe.Row)
+		a.mark = false
+	}
+	if s.tx.state == txNone && s.tx.probeLater {
+		// COPY cannot have the probe behind it in the same round trip.
+		s.tx.probeLater = false
+		if a.outcome.Err == nil && l.Conn.TxStatus == wire.TxIdle {
+			s.sendProbe(l)
+			return nil
+		}
+	}
+	if a.schema {
+		a.schema = false
+		s.Task.Await(func() { s.p.reloadCatalog() })
+	}
+	hold := a.hold
+	*a = after{}
+	if hold {
+		s.SetOut(wire.AppendReadyForQuery(s.Out(), l.Conn.TxStatus))
+	}
+	return nil
+}
+
+// lost answers for a server connection that broke.
+func (s *session) lost(l *engine.Link) error {
+	s.log.Warn("server connection lost", "shard", l.Shard, "error", l.Err.Message)
+	status := byte(wire.TxIdle)
+	if s.tx.state == txOpen {
+		status = wire.TxAborted
+	}
+	probing := s.after.mark
+	syncOwed := l.Fail(s.Relay, status)
+	if s.after.hold && !syncOwed {
+		s.SetOut(wire.AppendReadyForQuery(s.Out(), status))
+	}
+	s.after = after{}
+	if s.tx.wrote || s.batch.wrote || probing {
+		s.unsure[l.Shard] = true
+	}
+	torn, cause := l.Torn, l.Err
+	s.drop()
+	if torn {
+		return errTorn
+	}
+	if status == wire.TxAborted {
+		// What follows until ROLLBACK must not run outside of the transaction that it was written for.
+		s.tx.fail(cause)
+		s.settings.end(false)
+		s.refreshView()
+	}
+	if s.batch.sent {
+		s.batch.sent, s.batch.skip = false, true
+	}
+	clear(s.portals)
+	return nil
+}
+
+// errTorn ends a session whose client has got half a message from a server that is gone.
+var errTorn = errors.New("a server connection broke in the middle of a message to the client")
+
+// release gives the link's connection back, or keeps it if the session is pinned to it.
+func (s *session) release() {
+	l := s.link
+	s.Relay.Drop(l)
+	s.link = nil
+	s.client.letGo()
+	if s.pins[l.Shard] == l {
+		return
+	}
+	l.Conn.Release()
+}
+
+// drop closes the link's connection.
+func (s *session) drop() {
+	l := s.link
+	s.Relay.Drop(l)
+	s.link = nil
+	s.client.letGo()
+	if s.pins[l.Shard] == l {
+		delete(s.pins, l.Shard)
+	}
+	l.Conn.Close()
+}
+
+// end gives back all that the session holds when its client has left.
+func (s *session) end() {
+	if l := s.link; l != nil {
+		if l.Owed() > 0 && l.Err == nil {
+			s.p.cancelLater(s.client.keys()) // the query runs for nobody
+		}
+		s.drop()
+	}
+	for _, l := range s.pins {
+		l.Conn.Dirty = true
+		l.Conn.Release()
+	}
+	clear(s.pins)
+}
+
+// reply gives the client bytes of the proxy's own, in order behind the replies that the link still owes.
+func (s *session) reply(b []byte) {
+	if s.link != nil && s.link.Owed() > 0 {
+		s.link.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: b})
+		return
+	}
+	s.Reply(b)
+}
+
+// status is what ReadyForQuery says when the session gives it itself.
+func (s *session) status() byte {
+	switch {
+	case s.link != nil:
+		return s.link.Conn.TxStatus
+	case s.tx.state == txBegun:
+		return wire.TxOpen
+	case s.tx.state == txFailed:
+		return wire.TxAborted
+	}
+	return wire.TxIdle
+}

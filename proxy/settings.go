@@ -1,0 +1,210 @@
+package proxy
+
+import (
+	"hash/maphash"
+	"sort"
+	"strings"
+
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// settings are the run-time settings that a session has set, as it has them: a server connection is given them before
+// the session uses it, and only if it was left with others (compare print).
+//
+// Inside a transaction changes go to a log on top, which a rollback drops and a commit merges, as PostgreSQL does; a
+// savepoint is a position in the log.
+type settings struct {
+	base  map[string]string // name -> value as set_config() takes it
+	sql   string            // SELECTs that make them; empty for none
+	print uint64            // of sql: equal prints mean equal settings; 0 for none
+	log   []change
+}
+
+type change struct {
+	name, value string
+	reset       bool // RESET name, or RESET ALL when name is empty
+	local       bool
+	savepoint   string // not a change, but a savepoint of that name
+}
+
+// startup takes the settings of the startup message. client_encoding and the like come as the client wrote them.
+func (s *settings) startup(params []wire.Parameter) {
+	s.base = map[string]string{}
+	for _, p := range params {
+		s.base[strings.ToLower(p.Name)] = p.Value
+	}
+	s.fingerprint()
+}
+
+// apply records a SET or RESET that a server accepted.
+func (s *settings) apply(c *router.SettingChange, inTx bool) {
+	x := change{name: c.Name, local: c.Local}
+	switch c.Op {
+	case router.SetOp:
+		x.value = raw(c)
+	case router.ResetOp:
+		x.reset = true
+	case router.ResetAll:
+		x.name, x.reset = "", true
+	default:
+		return
+	}
+	if inTx {
+		s.log = append(s.log, x)
+		return
+	}
+	if !c.Local {
+		s.merge(x)
+		s.fingerprint()
+	}
+}
+
+func (s *settings) merge(x change) {
+	switch {
+	case x.reset && x.name == "":
+		for name := range s.base {
+			if name != "role" && name != "session_authorization" { // RESET ALL leaves them
+				delete(s.base, name)
+			}
+		}
+	case x.reset:
+		delete(s.base, x.name)
+	default:
+		s.base[x.name] = x.value
+	}
+	if x.name == "session_authorization" {
+		delete(s.base, "role")
+	}
+}
+
+// savepoint, rollbackTo and end follow the transaction.
+func (s *settings) savepoint(name string) { s.log = append(s.log, change{savepoint: name}) }
+
+func (s *settings) rollbackTo(name string) {
+	for i := len(s.log) - 1; i >= 0; i-- {
+		if s.log[i].savepoint == name {
+			s.log = s.log[:i+1]
+			return
+		}
+	}
+}
+
+// end closes the transaction. It says whether the settings changed.
+func (s *settings) end(committed bool) bool {
+	log := s.log
+	s.log = s.log[:0]
+	if !committed {
+		return false
+	}
+	changed := false
+	for _, x := range log {
+		if x.savepoint == "" && !x.local {
+			s.merge(x)
+			changed = true
+		}
+	}
+	if changed {
+		s.fingerprint()
+	}
+	return changed
+}
+
+// discard forgets everything: DISCARD ALL.
+func (s *settings) discard() {
+	clear(s.base)
+	s.fingerprint()
+}
+
+// touched says whether the open transaction changed settings.
+func (s *settings) touched() bool {
+	for _, x := range s.log {
+		if x.savepoint == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// value is a setting's value, and whether the session has set it.
+func (s *settings) value(name string) (string, bool) {
+	for i := len(s.log) - 1; i >= 0; i-- {
+		x := s.log[i]
+		if x.savepoint == "" && (x.name == name || x.name == "") {
+			return x.value, !x.reset
+		}
+	}
+	v, ok := s.base[name]
+	return v, ok
+}
+
+func (s *settings) fingerprint() {
+	names := make([]string, 0, len(s.base))
+	for name := range s.base {
+		names = append(names, name)
+	}
+	// session_authorization goes before role, which it resets, and both behind all else, which they may forbid.
+	rank := func(n string) string {
+		switch n {
+		case "session_authorization":
+			return "\xff0"
+		case "role":
+			return "\xff1"
+		}
+		return n
+	}
+	sort.Slice(names, func(i, j int) bool { return rank(names[i]) < rank(names[j]) })
+	if len(names) == 0 {
+		s.sql, s.print = "", 0
+		return
+	}
+	var b strings.Builder
+	for i, n := range names {
+		if i == 0 {
+			b.WriteString("; SELECT ")
+		} else {
+			b.WriteString(", ")
+		}
+		b.WriteString("pg_catalog.set_config(")
+		b.WriteString(quoteLiteral(n))
+		b.WriteString(", ")
+		b.WriteString(quoteLiteral(s.base[n]))
+		b.WriteString(", false)")
+	}
+	s.sql = b.String()
+	s.print = max(1, maphash.String(printSeed, s.sql))
+}
+
+// printSeed makes prints unpredictable to clients, so that nobody can choose settings that collide with another's.
+var printSeed = maphash.MakeSeed()
+
+// syncSQL brings a server connection with any settings to these.
+func (s *settings) syncSQL() string { return "RESET SESSION AUTHORIZATION; RESET ALL" + s.sql }
+
+// raw is the value of a SET as set_config() takes it: PostgreSQL flattens a list the same way (flatten_set_variable_args).
+func raw(c *router.SettingChange) string {
+	if c.Function {
+		return c.Value()
+	}
+	if !listOfNames[c.Name] {
+		return strings.Join(c.Values, ", ")
+	}
+	names := make([]string, len(c.Values))
+	for i, v := range c.Values {
+		names[i] = `"` + strings.ReplaceAll(v, `"`, `""`) + `"`
+	}
+	return strings.Join(names, ", ")
+}
+
+// listOfNames are the settings whose parts are identifiers (GUC_LIST_QUOTE) and that a session can set.
+var listOfNames = map[string]bool{
+	"search_path": true, "temp_tablespaces": true, "session_preload_libraries": true, "local_preload_libraries": true,
+}
+
+func quoteLiteral(v string) string {
+	q := "'" + strings.ReplaceAll(v, "'", "''") + "'"
+	if strings.Contains(v, `\`) {
+		return "E" + strings.ReplaceAll(q, `\`, `\\`)
+	}
+	return q
+}

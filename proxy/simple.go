@@ -1,0 +1,248 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/sql"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// query handles a Query message.
+func (s *session) query() error {
+	if err := s.prepareHeld(); err != nil {
+		return s.failed(err)
+	}
+	frame, err := s.Frame(s.p.cfg.MaxMessage)
+	if err != nil {
+		return s.tooLarge(err)
+	}
+	text, err := wire.DecodeQuery(frame[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	statements := s.plan(text)
+	p := statements[0].Plan
+	if len(statements) > 1 {
+		p = s.together(statements)
+	}
+	if err := s.simple(p, text, len(frame)); err != nil {
+		return s.failed(err)
+	}
+	return nil
+}
+
+// plan asks the router, off the loop when that takes long.
+func (s *session) plan(text []byte) []router.Statement {
+	rt := s.p.router.Load()
+	statements, ok := rt.Cached(&s.scratch, s.view, text)
+	if ok {
+		return statements
+	}
+	if router.Costly(len(text)) {
+		s.Task.Await(func() { statements = rt.Plan(&s.scratch, s.view, text) })
+		return statements
+	}
+	return rt.Plan(&s.scratch, s.view, text)
+}
+
+// simple runs one plan for the Query message of n bytes at the start of Input.
+func (s *session) simple(p *router.Plan, text []byte, n int) error {
+	s.note(p)
+	if p.Kind == router.Refuse {
+		s.Consume(n)
+		return refusal(p.Refusal)
+	}
+	if s.tx.state == txFailed && !endsTransaction(p) {
+		s.Consume(n)
+		return s.errAborted()
+	}
+	switch {
+	case p.Kind == router.Nothing, p.Kind == router.Setting && p.Setting.Own, p.Kind == router.ViewScan, discardsHere(s, p):
+		if err := s.drain(); err != nil {
+			return err
+		}
+		s.Consume(n)
+		if err := s.local(p, nil); err != nil {
+			return err
+		}
+		s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
+		return nil
+	case p.Kind == router.Tx:
+		if s.link != nil && s.tx.state != txOpen {
+			if err := s.drain(); err != nil {
+				return err
+			}
+			text = s.Input()[wire.HeaderLen : n-1]
+		}
+		if answer, handled := s.control(p, text); handled {
+			s.Consume(n)
+			s.Reply(answer)
+			s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
+			return nil
+		}
+		p = s.p.onDefault(p)
+	case wide(p):
+		whole := string(text)
+		s.Consume(n)
+		if err := s.alone(p); err != nil {
+			return err
+		}
+		if err := s.wide(p, whole); err != nil {
+			return err
+		}
+		s.SetOut(wire.AppendReadyForQuery(s.Out(), wire.TxIdle))
+		return nil
+	}
+	if err := s.checkSetting(p); err != nil {
+		s.Consume(n)
+		return err
+	}
+	l, err := s.linkFor(p)
+	if err != nil {
+		s.Consume(n)
+		return err
+	}
+	s.forward(l, p, s.Input()[:n])
+	s.Consume(n)
+	return nil
+}
+
+// forward sends a whole Query to the link.
+func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte) {
+	e := engine.Expect{Kind: engine.Query}
+	if s.effects(l, p) {
+		e.Reply = &s.after.outcome
+		if s.after.schema || s.after.mark || s.tx.probeLater {
+			s.after.hold = true
+			e.Mute = engine.MuteReady
+		}
+	}
+	l.Expect(e)
+	l.Send(frame)
+	if s.after.mark {
+		s.sendProbe(l)
+	}
+}
+
+// effects notes what the statement will have changed. It says whether the session must look at its outcome.
+func (s *session) effects(l *engine.Link, p *router.Plan) bool {
+	if p.Flags == 0 && p.Kind != router.Tx && p.Kind != router.Setting {
+		return false
+	}
+	if !p.Has(router.Neutral) && p.Kind != router.Setting && p.Kind != router.Tx {
+		s.tx.neutral = false
+	}
+	if p.Has(router.Dirty) {
+		l.Conn.Dirty = true
+	}
+	if p.Has(router.Pin) {
+		s.pin(l)
+	}
+	if p.Has(router.Discards) {
+		s.forgetAll()
+		l.Conn.Statements.Reset()
+	}
+	a := &s.after
+	if c := p.Setting; c != nil && c.Op != router.ShowOp && c.Op != router.ShowAll {
+		a.changes = append(a.changes, c)
+		a.active = true
+		if s.tx.state == txOpen && !c.Function {
+			s.tx.neutral = false
+		}
+	}
+	if p.Has(router.Schema) {
+		s.tx.schema = true
+	}
+	if p.Has(router.Writes) {
+		s.batch.wrote = true
+		s.tx.wrote = s.tx.wrote || s.marksMatter()
+	}
+	ends := false
+	if p.Kind == router.Tx {
+		a.active, a.tx = true, p.Tx
+		ends = (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) && !p.Tx.Chain
+	}
+	if s.tx.state == txNone || ends {
+		if s.tx.wrote {
+			s.tx.wrote, a.active = false, true
+			if p.Command == sql.CopyFrom { // the probe would be taken for a break in the copy data
+				s.tx.probeLater = true
+			} else {
+				a.mark = true
+			}
+		}
+		if s.tx.schema {
+			s.tx.schema, a.active, a.schema = false, true, true
+		}
+	}
+	return a.active
+}
+
+// failed answers an error of the proxy's own to the request in progress. Errors that are not for the client are returned.
+func (s *session) failed(err error) error {
+	if errors.Is(err, errAnswered) {
+		return nil
+	}
+	var e *wire.Error
+	if !errors.As(err, &e) || e.EndsSession() {
+		return err
+	}
+	s.refuse(e)
+	if l := s.link; l != nil && l.Owed() > 0 && l.Err == nil {
+		l.SetOut(wire.AppendSync(l.Out()))
+		l.Expect(engine.Expect{Kind: engine.Sync})
+		return nil
+	}
+	s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
+	return nil
+}
+
+// refuse gives the client an error and aborts the transaction it is in: on the server too, by a request that is sure to
+// fail there and whose error is replaced by this one.
+func (s *session) refuse(e *wire.Error) {
+	if l := s.link; l != nil && l.Err == nil && (s.batch.sent || s.tx.state == txOpen || l.Owed() > 0) {
+		l.SetOut(wire.AppendExecute(l.Out(), noPortal, 0))
+		l.Expect(engine.Expect{Kind: engine.Execute, Instead: e, Mute: engine.MuteError})
+		return
+	}
+	if s.tx.state == txBegun {
+		s.tx.fail(nil)
+	}
+	s.SetOut(wire.AppendErrorResponse(s.Out(), e))
+}
+
+// noPortal is a name that no client's portal has.
+const noPortal = "tidemark: no such portal"
+
+// tooLarge answers a message over the limit, and skips it: the session goes on.
+func (s *session) tooLarge(err error) error {
+	var e *wire.Error
+	if !errors.As(err, &e) || e.Code != wire.ProgramLimitExceeded {
+		return err
+	}
+	typ, size, herr := s.Header()
+	if herr != nil {
+		return herr
+	}
+	if err := s.Skip(size); err != nil {
+		return err
+	}
+	if typ == wire.MsgQuery {
+		return s.failed(e)
+	}
+	return s.failBatch(e)
+}
+
+// refusal is a plan's refusal as an error.
+func refusal(r *router.Refusal) *wire.Error {
+	e := wire.Errorf(r.Code, "%s", r.Message)
+	e.Detail, e.Hint, e.Position = r.Detail, r.Hint, r.Position
+	return e
+}
+
+// endsTransaction says whether the plan may run in a failed transaction.
+func endsTransaction(p *router.Plan) bool {
+	return p.Kind == router.Nothing || p.Kind == router.Tx && (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback)
+}

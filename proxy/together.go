@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// together is the plan for several statements in one query string. They are one implicit transaction, so all must run
+// in one place, forwarded as one message; what they are is the sum of what each is.
+func (s *session) together(statements []router.Statement) *router.Plan {
+	var whole *router.Plan
+	for _, st := range statements {
+		p := st.Plan
+		switch {
+		case p.Kind == router.Refuse:
+			return p
+		case p.Kind == router.Nothing:
+			continue
+		case whole == nil:
+			copied := *s.p.onDefault(p)
+			whole = &copied
+			continue
+		}
+		if !s.join(whole, s.p.onDefault(p)) {
+			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{
+				Code:    wire.FeatureNotSupported,
+				Message: "these statements cannot run together in one query string",
+				Detail:  fmt.Sprintf("They are one implicit transaction, but one needs %s and another needs %s.", s.p.whereOf(whole), s.p.whereOf(p)),
+				Hint:    "Send them one by one.",
+			}}
+		}
+	}
+	if whole == nil {
+		return statements[0].Plan
+	}
+	if whole.Kind == router.Tx { // BEGIN; …; COMMIT in one string: the server follows it, settle reads the status
+		whole.Kind, whole.Tx = router.AnyShard, nil
+	}
+	return whole
+}
+
+// join makes the plan a of some statements one for those and b; false when they cannot run in one place.
+func (s *session) join(a, b *router.Plan) bool {
+	if !forwarded(a) || !forwarded(b) {
+		return a.Kind == router.Broadcast && b.Kind == router.Broadcast && (a.Flags|b.Flags)&router.NoTx == 0
+	}
+	shards := slices.DeleteFunc(slices.Clone(a.Shards), func(i int) bool { return !slices.Contains(b.Shards, i) })
+	switch {
+	case len(shards) > 0:
+	case anywhere(a):
+		shards = b.Shards
+	case anywhere(b):
+		shards = a.Shards
+	default:
+		return false
+	}
+	a.Shards = shards
+	neutral := a.Flags & b.Flags & router.Neutral
+	a.Flags = (a.Flags|b.Flags)&^router.Neutral | neutral
+	if b.Access == router.Write {
+		a.Access = router.Write
+	}
+	if b.Kind == router.Route || a.Kind == router.Tx || a.Kind == router.Setting {
+		a.Kind = b.Kind
+	}
+	a.Setting, a.Tx = nil, nil
+	return true
+}
+
+// anywhere says that it makes no difference which shard runs the plan.
+func anywhere(p *router.Plan) bool {
+	return p.Has(router.Neutral) || p.Kind == router.Tx || p.Kind == router.Setting
+}
+
+// forwarded says whether the plan sends the client's own text to one shard.
+func forwarded(p *router.Plan) bool {
+	switch p.Kind {
+	case router.Route, router.AnyShard, router.Tx:
+		return true
+	case router.Setting:
+		return !p.Setting.Own
+	case router.Broadcast, router.Scatter, router.CopyIn:
+		return len(p.Shards) == 1
+	}
+	return false
+}
+
+// wide says whether the plan runs on several shards.
+func wide(p *router.Plan) bool {
+	switch p.Kind {
+	case router.Broadcast, router.Scatter, router.CopyIn:
+		return len(p.Shards) > 1
+	}
+	return false
+}

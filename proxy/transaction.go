@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// A transaction begins where its first statement names a shard, so BEGIN is answered before any server hears of it.
+//
+//	state   BEGIN            first statement          COMMIT / ROLLBACK    error of the proxy   server lost
+//	none    begun            (none)                   none, with warning   none                 none
+//	begun   begun, warning   open on the shard        none                 failed               -
+//	open    forwarded        open; other shard 0A000  none, by the server  aborted by server    failed
+//	failed  25P02            25P02                    none, "ROLLBACK"     failed               -
+//
+// begun -> open sends the preamble: BEGIN and all that was said since and must be said on whatever server it becomes.
+type txState uint8
+
+const (
+	txNone txState = iota
+	txBegun
+	txOpen
+	txFailed
+)
+
+type transaction struct {
+	state    txState
+	preamble []byte
+	readOnly bool
+	// snapshot: repeatable read or serializable: all statements see one state, which only one shard can show.
+	snapshot bool
+	// neutral: nothing but neutral statements has run on the server, so that the transaction may still move elsewhere.
+	neutral bool
+	// wrote: a statement may have changed data, so a mark is taken behind COMMIT. schema: ... the catalog.
+	wrote, schema bool
+	// probeLater: the mark is to be taken when the link is idle.
+	probeLater bool
+	// cause is why it failed, told once.
+	cause *wire.Error
+}
+
+func (t *transaction) reset() {
+	*t = transaction{preamble: t.preamble[:0]}
+}
+
+func (t *transaction) fail(cause *wire.Error) {
+	t.state, t.cause = txFailed, cause
+}
+
+func (t *transaction) isolation(level string) {
+	if level != "" {
+		t.snapshot = level == "repeatable read" || level == "serializable"
+	}
+}
+
+// add appends a statement to the preamble.
+func (t *transaction) add(sql []byte) {
+	if len(t.preamble) > 0 {
+		t.preamble = append(t.preamble, ';', '\n')
+	}
+	t.preamble = append(t.preamble, sql...)
+}
+
+// control handles transaction commands that no server needs to hear of. Its answer is a command tag, perhaps with a notice
+// before it; handled is false when the command must go to the link.
+func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bool) {
+	if s.link != nil {
+		return nil, false
+	}
+	c := p.Tx
+	warn := func(code, text string) {
+		answer = wire.AppendNoticeResponse(answer, wire.Noticef(wire.SeverityWarning, code, "%s", text))
+	}
+	tag := p.Tag
+	switch c.Op {
+	case router.Begin:
+		if s.tx.state != txNone {
+			warn(wire.ActiveSQLTransaction, "there is already a transaction in progress")
+			break
+		}
+		s.tx.reset()
+		s.tx.state, s.tx.readOnly, s.tx.neutral = txBegun, c.ReadOnly == router.On, true
+		s.tx.isolation(c.Isolation)
+		s.tx.add(sql)
+	case router.Commit, router.Rollback:
+		switch s.tx.state {
+		case txNone:
+			if c.Chain {
+				return wire.AppendErrorResponse(nil, wire.Errorf(wire.NoActiveSQLTransaction, "%s AND CHAIN can only be used in transaction blocks", tag)), true
+			}
+			warn(wire.NoActiveSQLTransaction, "there is no transaction in progress")
+		case txFailed:
+			tag = "ROLLBACK"
+		}
+		again := c.Chain && s.tx.state == txBegun
+		if !again {
+			s.settings.end(false)
+			s.tx.reset()
+		}
+	case router.Savepoint, router.SetTransaction:
+		if s.tx.state != txBegun {
+			return nil, false // PostgreSQL's own error is the right one
+		}
+		s.tx.add(sql)
+		if c.Op == router.SetTransaction && c.ReadOnly != router.Unset {
+			s.tx.readOnly = c.ReadOnly == router.On
+		}
+		s.tx.isolation(c.Isolation)
+	case router.Release, router.RollbackTo:
+		s.tx.neutral = false
+		return nil, false // the savepoint may not exist: let a server say
+	}
+	return wire.AppendCommandComplete(answer, tag), true
+}
+
+// errAborted is the answer to statements in a transaction that failed.
+func (s *session) errAborted() *wire.Error {
+	if e := s.tx.cause; e != nil {
+		s.tx.cause = nil
+		return e
+	}
+	return wire.Errorf(wire.InFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+}
+
+// errElsewhere refuses a statement that would take a transaction to a second shard.
+func (s *session) errElsewhere(l *engine.Link, p *router.Plan) *wire.Error {
+	where := "another shard"
+	if len(p.Shards) == 1 {
+		where = "shard " + s.p.shard(p, 0)
+	}
+	return wire.Errorf(wire.FeatureNotSupported, "a transaction cannot touch two shards").
+		WithDetail("The transaction runs on shard %s; this statement needs %s.", l.Shard, where).
+		WithHint("Commit first, or keep rows that change together on one shard by giving them the same shard key.")
+}

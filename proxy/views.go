@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/cqrs"
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// scanTimeout bounds the reading of one read model, beside statement_timeout of the session.
+const scanTimeout = 5 * time.Minute
+
+// scanView answers a SELECT from a read model: it waits until the view has what the session wrote, then streams rows.
+func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
+	v := s.p.views[p.Scan.View]
+	if v == nil {
+		return wire.Errorf(wire.UndefinedTable, "read model %q does not exist", p.Scan.View)
+	}
+	q := queryOf(p.Scan)
+	formats := make([]int16, len(p.Scan.Columns))
+	if bound != nil {
+		for i := range formats {
+			formats[i] = bound.ResultFormat(i)
+		}
+	} else {
+		s.SetOut(s.appendFields(s.Out(), p, nil))
+	}
+	out := s.Out()
+	described := len(out)
+	ctx, stop := context.WithTimeout(context.Background(), scanTimeout)
+	defer stop()
+	if err := s.catchUp(ctx, v, q); err != nil {
+		s.SetOut(out[:min(described, len(s.Out()))])
+		return err
+	}
+	rows, err := s.Feed(ctx, func(ctx context.Context, row func([]byte) error) error {
+		var buf []byte
+		return v.Scan(ctx, q, func(values [][]byte) error {
+			var err error
+			if buf, err = appendRow(buf[:0], p.Scan.Columns, formats, values); err != nil {
+				return err
+			}
+			return row(buf)
+		})
+	})
+	if err != nil {
+		return viewError(p.Scan.View, err)
+	}
+	s.SetOut(wire.AppendCommandComplete(s.Out(), "SELECT "+strconv.FormatUint(rows, 10)))
+	return nil
+}
+
+// appendRow appends one DataRow.
+func appendRow(dst []byte, columns []router.ScanColumn, formats []int16, values [][]byte) ([]byte, error) {
+	dst = append(dst, wire.MsgDataRow, 0, 0, 0, 0, byte(len(values)>>8), byte(len(values)))
+	for i, v := range values {
+		if v == nil {
+			dst = append(dst, 0xff, 0xff, 0xff, 0xff)
+			continue
+		}
+		at := len(dst)
+		dst = append(dst, 0, 0, 0, 0)
+		var err error
+		if dst, err = engine.EncodeColumn(columns[i].OID, formats[i], v, dst); err != nil {
+			return dst, err
+		}
+		putLen(dst[at:], len(dst)-at-4)
+	}
+	putLen(dst[1:], len(dst)-1)
+	return dst, nil
+}
+
+func putLen(b []byte, n int) {
+	b[0], b[1], b[2], b[3] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
+}
+
+// catchUp waits until the view has what the session's token asks for.
+func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error {
+	if s.own.consistency != Session || s.p.levels == nil {
+		return nil
+	}
+	if s.link == nil { // within a transaction nothing new is committed
+		if err := s.ascertain(); err != nil {
+			return err
+		}
+	}
+	if len(s.token) == 0 {
+		return nil
+	}
+	name := v.Name()
+	_, lookup := cqrs.LookupIDs(v.Columns(), q.Where)
+	covered, err := s.p.levels.Covers(name, s.token, "")
+	if err == nil && covered && lookup {
+		return nil
+	}
+	token := s.token
+	s.Task.Await(func() {
+		if !covered && err == nil {
+			wait, stop := context.WithTimeout(ctx, s.own.waitTimeout)
+			defer stop()
+			err = s.p.levels.Wait(wait, name, token, "")
+		}
+		if err == nil && !lookup {
+			err = v.Refresh(ctx)
+		}
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, cqrs.ErrStale) && s.own.onTimeout == OnTimeoutStale:
+		s.SetOut(wire.AppendNoticeResponse(s.Out(), wire.Noticef(wire.SeverityWarning, wire.Warning, "the answer may be older than this session's writes: %v", err)))
+		return nil
+	}
+	return viewError(name, err)
+}
+
+// viewError gives an error of a read model its SQLSTATE.
+func viewError(name string, err error) error {
+	var e *wire.Error
+	switch {
+	case errors.As(err, &e), errors.Is(err, engine.ErrClientGone), errors.Is(err, engine.ErrClosing):
+		return err
+	case errors.Is(err, cqrs.ErrUnsupported):
+		return wire.Errorf(wire.FeatureNotSupported, "read model %q: %w", name, err)
+	case errors.Is(err, cqrs.ErrStale):
+		return wire.Errorf(wire.ObjectNotInPrerequisiteState, "read model %q: %w", name, err).
+			WithHint("Raise tidemark.wait_timeout, set tidemark.on_timeout to 'stale', or look at the projector and its dead-letter queue.")
+	case errors.Is(err, context.DeadlineExceeded):
+		return wire.Errorf(wire.QueryCanceled, "reading read model %q took too long: %w", name, err)
+	}
+	return wire.Errorf(wire.SystemError, "read model %q cannot be read now: %w", name, err)
+}
+
+// queryOf is a scan as views take it.
+func queryOf(x *router.Scan) cqrs.Query {
+	q := cqrs.Query{Limit: x.Limit, Offset: x.Offset, Count: x.Count}
+	for _, c := range x.Columns {
+		if c.Column != "" {
+			q.Columns = append(q.Columns, c.Column)
+		}
+	}
+	for _, w := range x.Where {
+		q.Where = append(q.Where, cqrs.Predicate{Column: w.Column, Op: cqrs.Compare(w.Op), Values: w.Values})
+	}
+	for _, o := range x.Order {
+		q.Order = append(q.Order, cqrs.Order{Column: o.Column, Desc: o.Desc, NullsFirst: o.NullsFirst})
+	}
+	return q
+}

@@ -1,0 +1,211 @@
+package proxy
+
+import (
+	"strconv"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// Plans over several shards: scatter, broadcast, split COPY. They run while the session has no link of its own, one link
+// for each shard, and end with all of them given back.
+
+// alone makes sure that the session is in no transaction that the plan would have to join, and has no link.
+func (s *session) alone(p *router.Plan) error {
+	if err := s.drain(); err != nil {
+		return err
+	}
+	switch {
+	case s.tx.state == txNone && s.link == nil:
+		return nil
+	case s.tx.state == txBegun && p.Kind == router.Scatter && !s.tx.snapshot:
+		// Nothing has been written yet, and at read committed each statement sees a state of its own anyway.
+		return nil
+	case p.Kind == router.Scatter:
+		return wire.Errorf(wire.FeatureNotSupported, "a transaction cannot read from several shards").
+			WithHint("Read outside of the transaction, before its first statement, or give the shard key in the WHERE clause.")
+	}
+	return wire.Errorf(wire.FeatureNotSupported, "%s over several shards cannot run inside a transaction block", p.Tag).
+		WithHint("Run it outside of a transaction: it is then atomic by itself.")
+}
+
+// open connects to every shard of the plan, in the map's order so that two sessions never wait for each other's pools in a
+// circle.
+func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
+	access := backend.Write
+	if p.Access == router.Read {
+		access = backend.Read
+	}
+	links := make([]*engine.Link, 0, len(p.Shards))
+	for i := range p.Shards {
+		l, err := s.connect(s.p.shard(p, i), access)
+		if err != nil {
+			s.giveBack(links)
+			return nil, err
+		}
+		s.Use(l)
+		s.client.hold(l.Conn)
+		s.last.conn(l)
+		if p.Has(router.Dirty) {
+			l.Conn.Dirty = true
+		}
+		links = append(links, l)
+	}
+	return links, nil
+}
+
+// giveBack releases what is clean and closes the rest: a shard whose answer nobody waits for any more.
+func (s *session) giveBack(links []*engine.Link) {
+	s.client.letGo()
+	for _, l := range links {
+		s.Relay.Drop(l)
+		l.Paused = false
+		if l.Err != nil || !l.Idle() {
+			if s.pins[l.Shard] == l {
+				delete(s.pins, l.Shard)
+			}
+			l.Conn.Close()
+			continue
+		}
+		if s.pins[l.Shard] != l {
+			l.Conn.Release() // one that is still in a transaction is closed by that, and so rolled back
+		}
+	}
+}
+
+// wide runs a simple query's plan over several shards; the caller gives ReadyForQuery.
+func (s *session) wide(p *router.Plan, text string) error {
+	links, err := s.open(p)
+	if err != nil {
+		return err
+	}
+	defer func() { s.giveBack(links) }()
+	s.notice()
+	if p.Kind == router.Scatter {
+		replies := make([]engine.Reply, len(links))
+		for i, l := range links {
+			mute := engine.MuteAll
+			if i == 0 {
+				mute &^= engine.MuteDesc | engine.MuteRows
+			} else {
+				mute &^= engine.MuteRows
+				l.Paused = true
+			}
+			l.SetOut(wire.AppendQuery(l.Out(), text))
+			l.Expect(engine.Expect{Kind: engine.Query, Mute: mute, Reply: &replies[i]})
+		}
+		return s.concatenate(links, replies)
+	}
+	return s.change(p, links, text)
+}
+
+func (s *session) concatenate(links []*engine.Link, replies []engine.Reply) error {
+	rows, err := s.Concatenate(links, replies)
+	if err != nil {
+		return err
+	}
+	s.SetOut(wire.AppendCommandComplete(s.Out(), "SELECT "+strconv.FormatUint(rows, 10)))
+	return nil
+}
+
+// change runs a broadcast or a split COPY, takes the marks behind it, and reads the catalog again if it changed.
+func (s *session) change(p *router.Plan, links []*engine.Link, text string) error {
+	var tag string
+	var err error
+	switch {
+	case p.Kind == router.CopyIn:
+		linkOf := make([]*engine.Link, len(s.p.shardMap.Shards()))
+		for i, shard := range p.Shards {
+			linkOf[shard] = links[i]
+		}
+		var rows uint64
+		rows, err = s.CopySplit(links, linkOf, text, p.Copy)
+		tag = "COPY " + strconv.FormatUint(rows, 10)
+	case p.Has(router.NoTx):
+		tag, err = s.InTurn(links, text)
+	default:
+		tag, err = s.Everywhere(links, text)
+	}
+	if err != nil {
+		return err
+	}
+	if p.Has(router.Writes) && s.marksMatter() {
+		for _, l := range links {
+			reply, err := s.Ask(l, probeSQL, engine.MuteAll)
+			if err != nil {
+				s.log.Warn("no mark behind a write", "shard", l.Shard, "error", err)
+				s.unsure[l.Shard] = true
+				continue
+			}
+			s.marked(l.Shard, reply.Row)
+		}
+	}
+	if p.Has(router.Schema) {
+		s.Task.Await(s.p.reloadCatalog)
+	}
+	s.SetOut(wire.AppendCommandComplete(s.Out(), tag))
+	return nil
+}
+
+// wideBound runs a bound portal's plan over several shards, without ReadyForQuery.
+func (s *session) wideBound(pt *portal) error {
+	p := pt.plan
+	if p.Kind != router.Scatter {
+		m, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
+		if err != nil {
+			return err
+		}
+		if m.NumParams() > 0 {
+			return wire.Errorf(wire.FeatureNotSupported, "%s over several shards cannot have parameters", p.Tag).
+				WithHint("Write the values into the statement.")
+		}
+		links, err := s.open(p)
+		if err != nil {
+			return err
+		}
+		defer func() { s.giveBack(links) }()
+		return s.change(p, links, string(pt.st.sql))
+	}
+	links, err := s.open(p)
+	if err != nil {
+		return err
+	}
+	defer func() { s.giveBack(links) }()
+	s.notice()
+	replies := make([]engine.Reply, len(links))
+	for i, l := range links {
+		l.Paused = i > 0
+		if err := askBound(l, pt, i == 0 && pt.told, &replies[i]); err != nil {
+			return err
+		}
+	}
+	return s.concatenate(links, replies)
+}
+
+// askBound sends a shard the whole of a bound query: Parse, Bind, Describe if the client wants it, Execute and Sync.
+func askBound(l *engine.Link, pt *portal, describe bool, reply *engine.Reply) error {
+	out := wire.AppendParse(l.Out(), "", pt.st.sql, pt.st.oids)
+	bound := wire.Bind{}
+	bound, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	portalName := string(bound.Portal)
+	if out, err = wire.AppendRenamed(out, pt.bind, ""); err != nil {
+		return err
+	}
+	l.Conn.Unnamed = 0
+	l.Expect(engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll, Reply: reply})
+	l.Expect(engine.Expect{Kind: engine.Bind, Mute: engine.MuteAll, Reply: reply})
+	if describe {
+		out = wire.AppendDescribe(out, wire.KindPortal, portalName)
+		l.Expect(engine.Expect{Kind: engine.Describe, Mute: engine.MuteAll &^ engine.MuteDesc, Reply: reply})
+	}
+	out = wire.AppendExecute(out, portalName, 0)
+	l.Expect(engine.Expect{Kind: engine.Execute, Mute: engine.MuteAll &^ engine.MuteRows, Reply: reply})
+	l.SetOut(wire.AppendSync(out))
+	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteAll, Reply: reply})
+	return nil
+}
