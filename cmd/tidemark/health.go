@@ -1,9 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -51,22 +52,42 @@ func serveHealth(probes []probe) http.HandlerFunc {
 	}
 }
 
-// readiness says whether new work should be sent here. It is false until the process serves, and again when it drains.
-type readiness struct{ reason atomic.Pointer[string] }
-
-func newReadiness() *readiness {
-	r := new(readiness)
-	r.not("starting")
-	return r
+// readiness says whether new work should be sent here: not before the process serves, nor when it drains.
+type readiness struct {
+	mu   sync.Mutex
+	why  func() string // empty: ready
+	over string        // set once and for ever by not
 }
 
-func (r *readiness) yes()              { r.reason.Store(nil) }
-func (r *readiness) not(reason string) { r.reason.Store(&reason) }
+func newReadiness() *readiness {
+	return &readiness{why: func() string { return "starting" }}
+}
+
+// when has each request ask why it is not ready; empty: it is.
+func (r *readiness) when(why func() string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.why = why
+}
+
+// not ends readiness for good.
+func (r *readiness) not(reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = reason
+}
+
+func (r *readiness) reason() string {
+	r.mu.Lock()
+	why, over := r.why, r.over
+	r.mu.Unlock()
+	return cmp.Or(over, why())
+}
 
 // ServeHTTP answers /ready.
 func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	if reason := r.reason.Load(); reason != nil {
-		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"ready": false, "reason": *reason})
+	if reason := r.reason(); reason != "" {
+		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"ready": false, "reason": reason})
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"ready": true})

@@ -95,7 +95,9 @@ func TestReady(t *testing.T) {
 		}
 	}
 	want(503, `{ "ready": false, "reason": "starting" }`)
-	r.yes()
+	r.when(func() string { return "shard s1 has no primary" })
+	want(503, `{ "ready": false, "reason": "shard s1 has no primary" }`)
+	r.when(func() string { return "" })
 	want(200, `{ "ready": true }`)
 	r.not("draining")
 	want(503, `{ "ready": false, "reason": "draining" }`)

@@ -4,7 +4,7 @@ import "github.com/tidemarkdb/tidemark/replication"
 
 // CaptureOf is what capture of one shard takes: the captured tables that have rows of their own there. Reference tables, equal
 // everywhere, and tables outside the map are captured from the one shard that has them. With no table there is nothing to capture.
-func (c *Config) CaptureOf(s Shard) (cfg replication.Config, any bool) {
+func (c *Config) CaptureOf(s Shard) (cfg replication.Config, some bool) {
 	capture := c.Capture
 	cfg = replication.Config{
 		Shard: s.Name, ConnString: c.PrimaryConnString(s),

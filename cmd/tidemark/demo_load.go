@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidemarkdb/tidemark/cmd/tidemark/shop"
+	"github.com/tidemarkdb/tidemark/internal/localstack"
+)
+
+// createDatabases makes the empty database on each shard's primary. This is the only thing that the demo does behind the proxy's back.
+func createDatabases(ctx context.Context, stack *localstack.Stack) error {
+	for _, pg := range stack.Postgres {
+		conn, err := pgx.Connect(ctx, pg.Primary.DSN("postgres"))
+		if err != nil {
+			return fmt.Errorf("connect to %s: %w", pg.Name, err)
+		}
+		var there bool
+		err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", demoLogin).Scan(&there)
+		if err == nil && !there {
+			_, err = conn.Exec(ctx, "CREATE DATABASE "+demoLogin+" OWNER "+localstack.User)
+		}
+		if err := conn.Close(ctx); err != nil {
+			return fmt.Errorf("disconnect from %s: %w", pg.Name, err)
+		}
+		if err != nil {
+			return fmt.Errorf("create the database on %s: %w", pg.Name, err)
+		}
+	}
+	return nil
+}
+
+// demoURL is how clients connect to the demo.
+func demoURL(address string) string {
+	return fmt.Sprintf("postgres://%s:%s@%s/%s", demoLogin, demoLogin, address, demoLogin)
+}
+
+// createSchema creates the shop's tables through the proxy, unless an earlier demo has left them.
+func createSchema(ctx context.Context, conn *pgx.Conn) (created bool, err error) {
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT to_regclass('public.order_lines') IS NOT NULL").Scan(&there); err != nil {
+		return false, fmt.Errorf("look for the shop's tables: %w", err)
+	}
+	if there {
+		return false, nil
+	}
+	for _, statement := range shop.Statements() {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return false, fmt.Errorf("create the shop's tables: %w\n%s", err, statement)
+		}
+	}
+	return true, nil
+}
+
+// loadShop copies the shop's rows through the proxy, a step for each table.
+func loadShop(ctx context.Context, conn *pgx.Conn, s shop.Shop, p *progress) error {
+	for _, table := range s.Tables() {
+		if err := loadTable(ctx, conn, table, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func loadTable(ctx context.Context, conn *pgx.Conn, table shop.Table, p *progress) error {
+	step := p.start("load " + table.Name)
+	begun := time.Now()
+	data := table.Rows()
+	defer func() { _ = data.Close() }()
+	counted := &lineCounter{r: data, step: step}
+	tag, err := conn.PgConn().CopyFrom(ctx, counted, table.Copy())
+	if err != nil {
+		step.failed()
+		return fmt.Errorf("load %s: %w", table.Name, err)
+	}
+	if got, want := tag.RowsAffected(), counted.lines.Load(); got != want {
+		step.failed()
+		return fmt.Errorf("load %s: %d rows were sent and %d arrived", table.Name, want, got)
+	}
+	step.done(fmt.Sprintf("%s rows by COPY, %.1f s", thousands(int(tag.RowsAffected())), time.Since(begun).Seconds()))
+	return nil
+}
+
+// lineCounter counts what passes through it.
+type lineCounter struct {
+	r     io.Reader
+	step  *step
+	lines atomic.Int64
+}
+
+func (c *lineCounter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.step.update(thousands(int(c.lines.Add(int64(bytes.Count(p[:n], []byte{'\n'}))))))
+	return n, err
+}
