@@ -231,15 +231,15 @@ func (c *Capture) session(ctx context.Context, sink Sink) error {
 			return err
 		}
 	}
-	return c.stream(ctx, ctl, ws, start, plan.tables, sink)
+	return c.stream(ctx, ctl, ws, start, plan.recorded, sink)
 }
 
 // course is what setup found: the tables, and either the epoch in which the stream goes on or why a snapshot is taken.
 type course struct {
-	tables []*table
-	epoch  lsn.Epoch
-	why    string
-	system string
+	tables   []*table
+	recorded []capturedTable // as they were when the snapshot was taken
+	epoch    lsn.Epoch
+	why      string
 }
 
 // setup creates or checks everything in the shard that capture needs, and decides how to go on.
@@ -270,7 +270,7 @@ func (c *Capture) setup(ctx context.Context, ctl *control) (course, error) {
 	if err != nil {
 		return p, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	p.tables, p.system = tables, s.current
+	p.tables, p.recorded = tables, s.tables
 	captured := make([]capturedTable, len(tables))
 	for i, t := range tables {
 		captured[i] = t.captured()
@@ -319,7 +319,8 @@ func (c *Capture) setup(ctx context.Context, ctl *control) (course, error) {
 	if p.epoch, err = raiseEpoch(ctx, conn, c.cfg.MinEpoch, c.cfg.Slot+": "+p.why); err != nil {
 		return p, err
 	}
-	return p, beginSnapshot(ctx, conn, &c.cfg, p.epoch, p.system, captured)
+	p.recorded = captured
+	return p, beginSnapshot(ctx, conn, &c.cfg, p.epoch, s.current, captured)
 }
 
 func (c *Capture) streamed() bool {

@@ -20,7 +20,7 @@ type typeInfo struct {
 type catalog struct {
 	ctl   *control
 	types map[uint32]typeInfo
-	keys  map[uint32][]string // by table: the key when the capture was set up
+	keys  map[uint32][]string // by table: the key when its snapshot was taken
 }
 
 // describe completes a relation of the stream. old is the relation known before under the same OID, or nil.
@@ -36,7 +36,7 @@ func (c *catalog) describe(ctx context.Context, m relationMsg, old *Relation) (*
 	if err != nil {
 		return nil, fmt.Errorf("describe %s.%s: %w", m.schema, m.name, err)
 	}
-	if !markKey(rel, key) && (old == nil || !markKey(rel, old.key())) && !markKey(rel, c.keys[m.oid]) && !rel.own() {
+	if !markKey(rel, key) && !markKey(rel, old.key()) && !markKey(rel, renamedKey(old, rel)) && !markKey(rel, c.keys[m.oid]) && !rel.own() {
 		return nil, fmt.Errorf("%s.%s: %w among its columns; capture needs one: ALTER TABLE %s ADD PRIMARY KEY (…), then start again with a new snapshot",
 			m.schema, m.name, ErrNoKey, pgx.Identifier{m.schema, m.name}.Sanitize())
 	}
@@ -47,7 +47,29 @@ func (c *catalog) describe(ctx context.Context, m relationMsg, old *Relation) (*
 	return rel, nil
 }
 
+// renamedKey is the key of old under the names that its columns have in rel, if all that differs up to them are their names.
+func renamedKey(old, rel *Relation) (names []string) {
+	if old == nil {
+		return nil
+	}
+	for i, c := range old.Columns {
+		if i >= len(rel.Columns) || rel.Columns[i].TypeOID != c.TypeOID || rel.Columns[i].Name != c.Name && !c.Key {
+			break
+		}
+		if c.Key {
+			names = append(names, rel.Columns[i].Name)
+		}
+	}
+	if len(names) != len(old.key()) {
+		return nil
+	}
+	return names
+}
+
 func (r *Relation) key() (names []string) {
+	if r == nil {
+		return nil
+	}
 	for _, c := range r.Columns {
 		if c.Key {
 			names = append(names, c.Name)

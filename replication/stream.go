@@ -17,7 +17,7 @@ import (
 
 // stream runs one replication connection. Three goroutines share it: one reads and hands over, one confirms what was
 // acknowledged, one looks after WAL that nobody flushes. They end together.
-func (c *Capture) stream(ctx context.Context, ctl *control, ws *walsender, first lsn.Epoch, tables []*table, sink Sink) error {
+func (c *Capture) stream(ctx context.Context, ctl *control, ws *walsender, first lsn.Epoch, tables []capturedTable, sink Sink) error {
 	timeline, flushed, err := ws.identify(ctx)
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func (c *Capture) stream(ctx context.Context, ctl *control, ws *walsender, first
 
 	keys := make(map[uint32][]string, len(tables))
 	for _, t := range tables {
-		keys[t.oid] = t.key
+		keys[t.OID] = t.Key
 	}
 	cat := &catalog{ctl: ctl, types: map[uint32]typeInfo{}, keys: keys}
 	s := &stream{
