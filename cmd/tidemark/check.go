@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +79,7 @@ func counted(n int, noun string) string {
 
 // onlineProbes are those of check --online: one for each service, thorough.
 func onlineProbes(c *config.Config) []probe {
-	return append(postgresProbes(c), storeProbes(c)...)
+	return slices.Concat(postgresProbes(c), captureProbes(c), storeProbes(c))
 }
 
 // printFindings prints a line for each, in columns, and advice below it. Its error is errReported when one failed.

@@ -13,7 +13,7 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/config"
 )
 
-// postgresProbes has one probe for each server: login, role, and on primaries what capture needs.
+// postgresProbes has one probe for each server: login, version and role.
 func postgresProbes(c *config.Config) []probe {
 	var probes []probe
 	for _, s := range c.Shards {
@@ -31,7 +31,6 @@ func postgresProbes(c *config.Config) []probe {
 type server struct {
 	version   string
 	standby   bool
-	walLevel  string
 	slotsFree int
 	replicas  int
 }
@@ -43,9 +42,9 @@ func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	var found server
-	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('wal_level'),
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), pg_is_in_recovery(),
 		current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_stat_replication)`).
-		Scan(&found.version, &found.standby, &found.walLevel, &found.slotsFree, &found.replicas)
+		Scan(&found.version, &found.standby, &found.slotsFree, &found.replicas)
 	if err != nil {
 		return "", fmt.Errorf("ask the server: %w", err)
 	}
@@ -57,16 +56,10 @@ func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config
 			fmt.Sprintf("correct the roles of shard %s, or list its servers under endpoints: to have them detected", s.Name),
 		}
 	}
-	if found.standby || len(c.Capture.Tables) == 0 {
-		return detail, nil
+	if !found.standby {
+		detail += fmt.Sprintf(", %s attached, %d slots free", counted(found.replicas, "replica"), found.slotsFree)
 	}
-	if found.walLevel != "logical" {
-		return "", advice{
-			fmt.Errorf("wal_level is %s, and capture needs logical", found.walLevel),
-			"ALTER SYSTEM SET wal_level = logical; and restart the server",
-		}
-	}
-	return fmt.Sprintf("%s, wal_level logical, %d replicas attached, %d slots free", detail, found.replicas, found.slotsFree), nil
+	return detail, nil
 }
 
 func roleName(standby bool) string {
