@@ -66,7 +66,7 @@ type PublisherConfig struct {
 	BufferBytes int
 	// MaxRecordBytes is the largest record that the bus takes. Default 1 MiB.
 	MaxRecordBytes int
-	// ProgressInterval is the least time between two progress records of the shard. Default 2 ms.
+	// ProgressInterval is the time between two progress records of the shard while commits keep coming. Default 2 ms.
 	ProgressInterval time.Duration
 	// Acked is called for every transaction and progress in the order they were handed over, when it is durable on the
 	// bus. It must not block.

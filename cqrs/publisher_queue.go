@@ -170,28 +170,36 @@ func (p *Publisher) send(ctx context.Context, q *queue, batch []item) error {
 	return nil
 }
 
-// progressBytesPerSecond bounds what progress records of a shard with very many partitions cost.
-const progressBytesPerSecond = 1 << 20
+const (
+	// progressBytesPerSecond bounds what progress records of a shard with very many partitions cost.
+	progressBytesPerSecond = 1 << 20
+	// progressBurst is how many progress records may follow each other at once after a quieter time.
+	progressBurst = 8
+)
 
-// report writes a progress record whenever the mark has moved: at once after a pause, and otherwise as often as
-// ProgressInterval and progressBytesPerSecond allow. Since only the newest mark counts, marks that come meanwhile share
-// one record: a session waits at most one interval longer than it would with a record for each commit, and an idle shard
-// writes nothing.
+// report writes a progress record whenever the mark has moved: at once, until there were progressBurst more than one for
+// each ProgressInterval (and progressBytesPerSecond), and then at that rate. A session that writes, waits and writes
+// again stays below the rate and never pays for it. In a storm of commits marks that come meanwhile share one record,
+// since only the newest counts: a session then waits one interval longer at most. An idle shard writes nothing.
 func (p *Publisher) report(ctx context.Context) error {
-	var next time.Time
+	due := time.Now() // when the rate alone would allow the next record
+	spacing := p.cfg.ProgressInterval
 	for {
 		select {
 		case <-p.moved:
 		case <-ctx.Done():
 			return nil
 		}
-		if !sleep(ctx, time.Until(next)) {
+		if !sleep(ctx, time.Until(due)-progressBurst*spacing) {
 			return nil
 		}
 		progress := p.progress()
 		r := progress.record()
-		spacing := max(p.cfg.ProgressInterval, time.Duration(r.Size())*time.Second/progressBytesPerSecond)
-		next = time.Now().Add(spacing)
+		spacing = max(p.cfg.ProgressInterval, time.Duration(r.Size())*time.Second/progressBytesPerSecond)
+		if now := time.Now(); due.Before(now) {
+			due = now
+		}
+		due = due.Add(spacing)
 		topic := p.cfg.Names.Progress()
 		err := retry(ctx, p.log, "publishing progress", func() error {
 			_, err := p.bus.Append(ctx, topic, 0, []Record{r})

@@ -124,15 +124,16 @@ type Pipeline struct {
 	Acked     chan lsn.LSN
 	View      cqrs.Projection
 
-	t   *testing.T
-	ctx context.Context
+	t          *testing.T
+	ctx        context.Context
+	partitions int
 }
 
 // NewPipeline starts a publisher and a follower, each with its own client of the bus. The view is "accounts".
 func NewPipeline(t *testing.T, open func(t *testing.T) cqrs.Bus, partitions int, store cqrs.Projector) *Pipeline {
 	names := cqrs.Names{Prefix: name("pipe") + ".", Database: "shop"}
 	p := &Pipeline{
-		t: t, ctx: within(t), Names: names, Levels: cqrs.NewLevels(cqrs.LevelLimits{}), Acked: make(chan lsn.LSN, 1<<20),
+		t: t, ctx: within(t), partitions: partitions, Names: names, Levels: cqrs.NewLevels(cqrs.LevelLimits{}), Acked: make(chan lsn.LSN, 1<<20),
 		View: cqrs.Projection{
 			ViewID: cqrs.ViewID{Name: "accounts", Generation: 1}, Projector: store,
 			Tables: []cqrs.Table{{Schema: "public", Name: "accounts"}},
@@ -153,7 +154,7 @@ func NewPipeline(t *testing.T, open func(t *testing.T) cqrs.Bus, partitions int,
 
 // Work starts one worker of the view; stop ends it.
 func (p *Pipeline) Work(bus cqrs.Bus, view cqrs.Projection) (r *cqrs.Runner, stop func()) {
-	r, err := cqrs.NewRunner(bus, cqrs.RunnerConfig{Names: p.Names, Levels: p.Levels, Log: Log(p.t)}, view)
+	r, err := cqrs.NewRunner(bus, cqrs.RunnerConfig{Names: p.Names, Partitions: p.partitions, Levels: p.Levels, Log: Log(p.t)}, view)
 	must(p.t, err)
 	return r, p.Start("runner", r.Run)
 }

@@ -41,13 +41,14 @@ func (b *Bus) Join(ctx context.Context, group string, topics []string, own func(
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	var claims sync.WaitGroup
-	// In this order: the claims end, then the member leaves the group, so that nobody else begins before.
+	// Close waits for the claims, which commit what they have done, and then leaves the group, so that nobody else begins
+	// before.
 	defer func() {
 		stop(context.Canceled)
-		claims.Wait()
 		if err := cg.Close(); err != nil {
 			log.Debug("leaving the group", "error", err)
 		}
+		claims.Wait()
 	}()
 	failures := 0
 	for {
@@ -92,7 +93,8 @@ func (b *Bus) runGeneration(ctx context.Context, gen *kafka.Generation, claims *
 				if err := b.runClaim(ctx, gen, topic, a, own); err != nil && ctx.Err() == nil {
 					fail(err)
 				}
-				<-ctx.Done() // returning would end the generation for all partitions
+				// Returning would end the generation for all partitions, and make kafka-go join for the next one.
+				<-genCtx.Done()
 			})
 		}
 	}

@@ -17,6 +17,8 @@ const (
 	batchOverhead = 4096
 	// Compacted topics are read from their beginning by every process that starts, so they are kept short.
 	compactedSegment = 4 << 20
+	// usablePoll is the time between two questions whether a new topic is there.
+	usablePoll = 10 * time.Millisecond
 )
 
 // Ensure implements cqrs.Bus.
@@ -43,7 +45,29 @@ func (b *Bus) Ensure(ctx context.Context, topics ...cqrs.Topic) error {
 			return fmt.Errorf("kafka: create topic %s: %w", name, classify(err))
 		}
 	}
+	for _, t := range missing {
+		if err := b.usable(ctx, t.Topic); err != nil {
+			return fmt.Errorf("kafka: create topic %s: it exists, but cannot be used: %w", t.Topic, err)
+		}
+	}
 	return nil
+}
+
+// usable waits until the leaders of a new topic answer: the controller says that it exists before they know.
+func (b *Bus) usable(ctx context.Context, topic string) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	for {
+		_, err := b.Bounds(ctx, topic)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(usablePoll):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (b *Bus) topicConfig(t cqrs.Topic) kafka.TopicConfig {
