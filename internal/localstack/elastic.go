@@ -70,7 +70,11 @@ node.processors: 2
 xpack.security.enabled: false
 cluster.routing.allocation.disk.threshold_enabled: false
 `, e.path("data"), e.path("logs"), Host, e.port)
-	jvm := fmt.Sprintf(`-Xms128m
+	// Elasticsearch patches java.base, which rules out archives of verified classes; its jars were verified by checksum, so it starts two
+	// seconds sooner without verifying each class again.
+	jvm := fmt.Sprintf(`-XX:+UnlockDiagnosticVMOptions
+-XX:-BytecodeVerificationRemote
+-Xms128m
 -Xmx256m
 -XX:+UseSerialGC
 -XX:TieredStopAtLevel=1
@@ -102,6 +106,7 @@ func (e *Elastic) run() (*exec.Cmd, error) {
 	cmd.Env = []string{
 		"PATH=/usr/bin:/bin", "HOME=" + e.dir, "LC_ALL=C.UTF-8", "TZ=UTC",
 		"ES_JAVA_HOME=" + e.java, "ES_PATH_CONF=" + e.path("conf"), "ES_TMPDIR=" + e.path("tmp"),
+		"CLI_JAVA_OPTS=-XX:TieredStopAtLevel=1 -XX:-UsePerfData",
 	}
 	return cmd, nil
 }

@@ -152,6 +152,9 @@ func (f *fetcher) redis(ctx context.Context) (program, libraries string, err err
 	return filepath.Join(dir, "usr/bin/redis-server"), strings.Join(libs, ":"), nil
 }
 
+// installedJava is where Debian and others put their Javas; a variable for tests.
+var installedJava = "/usr/lib/jvm/*"
+
 var javaVersion = regexp.MustCompile(`version "(\d+)`)
 
 // java returns the home folder of a Java that is new enough.
@@ -167,7 +170,7 @@ func (f *fetcher) java(ctx context.Context) (string, error) {
 			homes = append(homes, filepath.Dir(filepath.Dir(path)))
 		}
 	}
-	installed, err := filepath.Glob("/usr/lib/jvm/*")
+	installed, err := filepath.Glob(installedJava)
 	if err != nil {
 		return "", fmt.Errorf("localstack: %w", err)
 	}

@@ -25,6 +25,7 @@ type Spec struct {
 	Redis         bool
 
 	// Dir holds data, configuration and logs. A folder that an earlier stack kept is started again with its data. Empty means a temporary folder.
+	// When this process is root the unprivileged user of the services must be able to enter every folder above (testing.T.TempDir is closed to it).
 	Dir string
 	// Memory puts the temporary folder on a file system in memory where there is one with several gigabytes free. Making the thousand files of
 	// each PostgreSQL server takes a fraction of the time there.
