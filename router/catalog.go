@@ -25,6 +25,7 @@ type Column struct {
 	Collation     string // collname when it is not the type's default
 	Deterministic bool   // pg_collation.collisdeterministic; true for types without collation
 	Default       bool   // it has a default, or is an identity or generated column
+	Generated     bool   // GENERATED ALWAYS AS (...): no data is given for it
 	Volatile      bool   // its default calls a volatile function, or it is an identity column
 }
 

@@ -1,8 +1,11 @@
 package router
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/sharding"
 )
 
@@ -17,8 +20,9 @@ type Config struct {
 // DefaultCacheBytes is the plan cache's size when none is configured.
 const DefaultCacheBytes = 64 << 20
 
-// MaxStatementBytes is the longest query string that is planned; a longer one is refused with SQLSTATE 54000.
-const MaxStatementBytes = 64 << 20
+// MaxShapeBytes bounds a query string without its literals; a longer one is refused with SQLSTATE 54000. Parsing takes a
+// few hundred times as much memory.
+const MaxShapeBytes = 1 << 20
 
 // CostlyBytes is the length of a query string from which parsing it takes long enough to disturb a loop.
 const CostlyBytes = 4 << 10
@@ -29,8 +33,12 @@ func Costly(n int) bool { return n >= CostlyBytes }
 // Router plans statements for one database, one version of its map and one state of its catalog. It is safe for
 // concurrent use. When map or catalog change, make a new one; the cache starts empty.
 type Router struct {
-	m   *sharding.Map
-	cat *Catalog
+	m          *sharding.Map
+	names      *names
+	cache      *cache
+	everyShard []int
+	oneShard   [][]int // by shard
+	nothing    *Plan
 }
 
 // New makes a router.
@@ -38,30 +46,32 @@ func New(c Config) (*Router, error) {
 	if c.Map == nil {
 		return nil, errors.New("router: no shard map")
 	}
-	return &Router{m: c.Map, cat: c.Catalog}, nil
+	if c.CacheBytes == 0 {
+		c.CacheBytes = DefaultCacheBytes
+	}
+	r := &Router{m: c.Map, names: index(c.Catalog), cache: newCache(c.CacheBytes)}
+	for i := range c.Map.Shards() {
+		r.everyShard = append(r.everyShard, i)
+		r.oneShard = append(r.oneShard, []int{i})
+	}
+	// The default shard is asked first where any would do.
+	d := c.Map.Default()
+	r.everyShard[0], r.everyShard[d] = r.everyShard[d], r.everyShard[0]
+	r.nothing = &Plan{Kind: Nothing, Command: sql.Empty, shards: c.Map}
+	return r, nil
 }
 
 // Map is the shard map that the plans' shard indices refer to.
 func (r *Router) Map() *sharding.Map { return r.m }
 
-// Session is the part of a session's state that changes what a statement means. It is immutable: make a new one when
-// one of its settings changes. Sessions with equal settings share cached plans.
-type Session struct {
-	key string
-}
-
-// NewSession takes the session's user, its search_path as SHOW prints it ("" or `"$user", public` is the default), its
-// client_encoding, and standard_conforming_strings. It fails for settings under which SQL cannot be read safely:
-// encodings whose second bytes look like quotes (SJIS, BIG5, GBK, GB18030, UHC, JOHAB, SHIFT_JIS_2004), and
-// standard_conforming_strings = off. The error is a *Refusal.
-func NewSession(user, searchPath, clientEncoding string, conformingStrings bool) (*Session, error) {
-	return &Session{}, nil
-}
-
 // Scratch is memory that planning reuses: one per session (or task), used by one goroutine at a time. The zero value
 // is ready. Statements returned from a call are valid until the next call with the same Scratch.
 type Scratch struct {
+	scan  sql.Scanner
+	key   []byte
+	src   source
 	stmts []Statement
+	one   [1]Statement
 }
 
 // Statement is one statement of a simple query with its plan.
@@ -73,48 +83,127 @@ type Statement struct {
 // Cached plans a simple query if all that it needs is in the cache. It never parses; on a hit it allocates nothing for
 // statements whose plan is a matter of place. ok is false when Plan must be asked.
 func (r *Router) Cached(sc *Scratch, s *Session, query []byte) (stmts []Statement, ok bool) {
-	return nil, false
+	if !sc.scan.Scan(query) {
+		return nil, false
+	}
+	if len(sc.scan.Statements) == 0 {
+		return sc.single(r.nothing, len(query)), true
+	}
+	it := r.lookup(sc, s, query)
+	if it == nil {
+		return nil, false
+	}
+	sc.stmts = sc.stmts[:0]
+	src := &sc.src
+	src.text, src.lits, src.values, src.formats, src.oids = query, sc.scan.Literals, nil, nil, nil
+	for i, c := range it.stmts {
+		span := sc.scan.Statements[i]
+		sc.stmts = append(sc.stmts, Statement{c.bind(src), span.Start, span.End})
+	}
+	return sc.stmts, true
+}
+
+func (sc *Scratch) single(p *Plan, end int) []Statement {
+	sc.stmts = append(sc.stmts[:0], Statement{Plan: p, End: end})
+	return sc.stmts
+}
+
+// lookup finds what is known of the shape that was just scanned. The key is left in sc.
+func (r *Router) lookup(sc *Scratch, s *Session, query []byte) *item {
+	sc.key = append(append(append(sc.key[:0], 'S'), s.key...), sc.scan.Shape...)
+	it := r.cache.get(sc.key)
+	if it != nil && it.structural != nil {
+		sc.key = structuralKey(sc.key, it.structural, sc.scan.Literals, query)
+		it = r.cache.get(sc.key)
+	}
+	return it
+}
+
+// structuralKey adds the literals that decide the meaning to a shape's key.
+func structuralKey(key []byte, structural []int, lits []sql.Literal, query []byte) []byte {
+	for _, i := range structural {
+		if i < len(lits) {
+			raw := query[lits[i].Start:lits[i].End]
+			key = append(binary.AppendUvarint(append(key, 0), uint64(len(raw))), raw...)
+		}
+	}
+	return key
 }
 
 // Plan plans a simple query, which may hold several statements. An empty one has one statement of kind Nothing. A
 // query that cannot be parsed has one statement, of kind Refuse, for all of it: PostgreSQL runs nothing of it either.
 // Plan parses on a miss, which takes tens of microseconds for each kilobyte: see Costly.
 func (r *Router) Plan(sc *Scratch, s *Session, query []byte) []Statement {
-	return nil
+	if stmts, ok := r.Cached(sc, s, query); ok {
+		return stmts
+	}
+	parsed, ref := r.parse(sc, query)
+	if ref != nil {
+		return sc.single(r.refusal(ref), len(query))
+	}
+	it := &item{}
+	var structural []int
+	for _, p := range parsed {
+		c := r.compile(s, p.Facts)
+		it.stmts = append(it.stmts, c)
+		it.cost += c.cost
+		structural = append(structural, p.Facts.Structural...)
+	}
+	if len(parsed) == len(sc.scan.Statements) { // else semicolons stand inside of a statement, and spans are not the scanner's
+		r.store(sc, s, it, structural, query)
+	}
+	sc.stmts = sc.stmts[:0]
+	src := &sc.src
+	src.text, src.lits, src.values, src.formats, src.oids = query, sc.scan.Literals, nil, nil, nil
+	for i, c := range it.stmts {
+		sc.stmts = append(sc.stmts, Statement{c.bind(src), parsed[i].Start, parsed[i].End})
+	}
+	return sc.stmts
 }
 
-// CachedTemplate finds the template of a Parse message if it is in the cache; it never parses.
-func (r *Router) CachedTemplate(sc *Scratch, s *Session, query []byte, paramOIDs []uint32) (*Template, bool) {
-	return nil, false
+func (r *Router) refusal(ref *Refusal) *Plan {
+	return &Plan{Kind: Refuse, Refusal: ref, shards: r.m}
 }
 
-// Template plans a Parse message: a single statement with parameters. paramOIDs are those of the message; 0 or a
-// missing one is unspecified. Errors are found in Template.Generic, whose kind is then Refuse. query and paramOIDs may
-// be reused after the call.
-func (r *Router) Template(sc *Scratch, s *Session, query []byte, paramOIDs []uint32) *Template {
-	return nil
+// parse reads the query that sc has scanned, or failed to scan.
+func (r *Router) parse(sc *Scratch, query []byte) ([]sql.Parsed, *Refusal) {
+	scanned := &sc.scan
+	if !scanned.Scan(query) {
+		scanned = nil
+	} else if len(scanned.Shape) > MaxShapeBytes {
+		return nil, &Refusal{
+			Code: "54000", Message: fmt.Sprintf("statement is too long: %d bytes without its literals, at most %d are planned", len(scanned.Shape), MaxShapeBytes),
+			Hint: "Use COPY for bulk data, or fewer rows for each INSERT.",
+		}
+	}
+	if scanned == nil && len(query) > MaxShapeBytes {
+		return nil, &Refusal{Code: "54000", Message: "statement is too long and cannot be read"}
+	}
+	parsed, err := sql.Parse(query, scanned)
+	if err != nil {
+		ref := &Refusal{Code: "42601", Message: err.Error()}
+		var se *sql.SyntaxError
+		if errors.As(err, &se) {
+			ref.Position = se.Position
+		}
+		return nil, ref
+	}
+	if len(parsed) == 0 {
+		return nil, &Refusal{Code: "42601", Message: "syntax error"}
+	}
+	return parsed, nil
 }
 
-// Template is a parsed statement without the values of its parameters. It is immutable and shared between sessions.
-type Template struct {
-	generic *Plan
-	fixed   bool
-	params  []uint32
-}
-
-// Generic is the plan as far as it is known without values: its Kind and Flags; Shards are all that it may go to. For
-// Parse and Describe, any one of them knows the statement. A Scan has its columns, not its values.
-func (t *Template) Generic() *Plan { return t.generic }
-
-// Fixed says that every Bind gives Generic itself: no value matters.
-func (t *Template) Fixed() bool { return t.fixed }
-
-// Params are the types of the parameters of a ViewScan, for ParameterDescription. nil for other kinds: the server knows.
-func (t *Template) Params() []uint32 { return t.params }
-
-// Bind is the plan for the values of a Bind message: values in order, nil for NULL; formats as in the message (none: all
-// text, one: all alike, else one each). It allocates nothing when the plan is a matter of place. A value that cannot
-// be read gives a plan of kind Refuse.
-func (t *Template) Bind(values [][]byte, formats []int16) *Plan {
-	return nil
+// store caches the statements of the shape that sc has scanned.
+func (r *Router) store(sc *Scratch, s *Session, it *item, structural []int, query []byte) {
+	sc.key = append(append(append(sc.key[:0], 'S'), s.key...), sc.scan.Shape...)
+	if len(structural) > 0 {
+		r.cache.put(&item{key: string(sc.key), structural: structural})
+		if head := r.cache.get(sc.key); head != nil { // whoever was first has the order
+			structural = head.structural
+		}
+		sc.key = structuralKey(sc.key, structural, sc.scan.Literals, query)
+	}
+	it.key = string(sc.key)
+	r.cache.put(it)
 }

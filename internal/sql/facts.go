@@ -197,11 +197,12 @@ const (
 
 // Setting are the facts of SET, RESET, SHOW and of a lone set_config.
 type Setting struct {
-	Op       SettingOp
-	Name     string
-	Values   []string
-	Local    bool
-	Function bool // SELECT set_config(...)
+	Op        SettingOp
+	Name      string
+	Values    []string
+	Local     bool
+	Function  bool // SELECT set_config(...)
+	ToDefault bool // Reset was written as SET ... TO DEFAULT
 }
 
 // Copy are the facts of COPY.

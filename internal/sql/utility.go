@@ -299,7 +299,7 @@ func (b *builder) set(s *pg.VariableSetStmt) {
 			set.Values = append(set.Values, v)
 		}
 	case pg.VariableSetKind_VAR_SET_DEFAULT, pg.VariableSetKind_VAR_RESET:
-		set.Op = Reset
+		set.Op, set.ToDefault = Reset, s.Kind == pg.VariableSetKind_VAR_SET_DEFAULT
 	case pg.VariableSetKind_VAR_RESET_ALL:
 		set.Op = ResetAll
 		set.Name = ""

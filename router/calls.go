@@ -1,0 +1,113 @@
+package router
+
+import (
+	"strings"
+
+	"github.com/tidemarkdb/tidemark/internal/sql"
+)
+
+// calls is what the functions that a statement calls mean for its plan.
+type calls struct {
+	volatile  bool   // some function is: the primary answers
+	harmless  bool   // those that are volatile only make values (random) or wait: any primary will do
+	writes    bool   // something may change data
+	dirty     bool   // something may change the session unseen
+	pin       bool   // something leaves state in the connection on purpose
+	here      bool   // something asks for state of the connection
+	aggregate string // an aggregate that is called
+	unsafe    string // a function that must not run on several shards
+	unstable  string // a function whose result may differ between shards
+	onDefault string // a function whose effect is looked for on the default shard
+	refusal   *Refusal
+}
+
+// What PostgreSQL's own volatile functions do cannot be read from the catalog. Those that are not listed may write and
+// leave traces.
+var (
+	// makesValues only make values, or wait.
+	makesValues = set("random", "random_normal", "clock_timestamp", "timeofday", "gen_random_uuid", "uuidv4", "uuidv7", "pg_sleep", "pg_sleep_for", "pg_sleep_until")
+	// sequences work on a sequence; each shard has its own.
+	sequences = set("nextval", "setval")
+	// asksConnection ask for what the connection did before.
+	asksConnection = set("currval", "lastval", "pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all")
+	// sessionLocks are held until the session ends.
+	sessionLocks = set("pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared")
+	// meeting are effects that sessions meet at: on one shard, the default one.
+	meeting = set("pg_notify", "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared")
+	// ownTransaction are stable in name, but bind the transaction that asks to its shard.
+	ownTransaction = set("txid_current", "pg_current_xact_id", "pg_export_snapshot")
+	// perServer are stable, but each server has its own answer; harmless where tables are not read with them.
+	serverInfo = set("pg_is_in_recovery", "pg_current_wal_lsn", "pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn")
+)
+
+func set(names ...string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, n := range names {
+		m[n] = true
+	}
+	return m
+}
+
+func (s *statement) calls() calls {
+	c := calls{harmless: true}
+	sharded := s.anySplit(indices(len(s.rels)))
+	for _, call := range s.f.Functions {
+		f := s.r.function(s.ses, call)
+		label := call.Name + "()"
+		if (f.Aggregate || call.Aggregate) && !call.Over && call.Block == 0 && c.aggregate == "" {
+			c.aggregate = label
+		}
+		own := f.Schema == "pg_catalog" && !f.User
+		if f.Volatility != Immutable && c.unstable == "" {
+			c.unstable = label
+		}
+		if f.User && f.Volatility != Immutable && c.unsafe == "" {
+			c.unsafe = label
+		}
+		switch name := call.Name; {
+		case own && serverInfo[name]:
+			c.volatile = true
+		case own && ownTransaction[name]:
+			c.volatile, c.harmless = true, false
+		case f.Volatility != Volatile:
+		case own && makesValues[name]:
+			c.volatile = true
+		case own && sequences[name]:
+			c.volatile, c.harmless, c.writes, c.unsafe = true, false, true, label
+			if !sharded {
+				c.onDefault = label
+			}
+		case own && asksConnection[name]:
+			c.volatile, c.harmless, c.here, c.unsafe = true, false, true, label
+		case own && sessionLocks[name]:
+			c.volatile, c.harmless, c.pin, c.unsafe, c.onDefault = true, false, true, label, label
+		case own && meeting[name]:
+			c.volatile, c.harmless, c.unsafe, c.onDefault = true, false, label, label
+		case own && name == "setseed":
+			c.volatile, c.harmless, c.dirty, c.unsafe = true, false, true, label
+		case own && name == "set_config":
+			c.volatile, c.harmless, c.dirty, c.unsafe = true, false, true, label
+		case own && strings.HasPrefix(name, "lo_"):
+			c.volatile, c.harmless, c.writes, c.unsafe, c.onDefault = true, false, true, label, label
+		default:
+			c.volatile, c.harmless, c.writes, c.dirty, c.unsafe = true, false, true, true, label
+		}
+	}
+	for i := range s.rels {
+		if v := s.r.names.views[s.rels[i].name]; v != nil && v.Volatile {
+			c.volatile, c.harmless, c.writes, c.dirty = true, false, true, true
+		}
+	}
+	if len(s.f.Writes) > 0 && s.f.Command == sql.Explain && !s.f.Analyzes {
+		c.writes = false
+	}
+	return c
+}
+
+func indices(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}

@@ -1,0 +1,347 @@
+package router
+
+import (
+	"fmt"
+
+	"github.com/tidemarkdb/tidemark/internal/sql"
+)
+
+// outcome is the plan of a query before its values are known.
+type outcome struct {
+	keys    []*key // all must lead to one shard
+	only    int    // -1, or the shard that a local table asks for
+	unkeyed *Plan  // what to do when the keys cannot be read, and when there is none
+	access  Access
+	flags   Flags
+	reason  string
+}
+
+// query plans SELECT, INSERT, UPDATE, DELETE and MERGE, also inside EXPLAIN and the like.
+func (s *statement) query() outcome {
+	o := outcome{only: -1}
+	command := s.f.Command
+	if s.f.Of != sql.Unknown {
+		command = s.f.Of
+	}
+	if ref := s.models(); ref != nil {
+		return s.refused(ref)
+	}
+	calls := s.calls()
+	s.accessOf(&o, command, calls)
+	if calls.refusal != nil {
+		return s.refused(calls.refusal)
+	}
+	var sharded, local, replicas []int
+	for i := range s.rels {
+		rel := &s.rels[i]
+		switch rel.place {
+		case split:
+			if why := rel.unfit(); why != "" {
+				return s.refused(&Refusal{Code: "55000", Message: "table " + rel.name.String() + " cannot be routed", Detail: why + ".", Hint: "Correct the shard map or the table."})
+			}
+			sharded = append(sharded, i)
+		case derived:
+			if len(s.r.m.Shards()) > 1 {
+				return s.refused(refuse(
+					fmt.Sprintf("view %s is not supported", rel.name),
+					"It reads sharded tables, or local tables of different shards, and each shard would answer from its own part alone.",
+					"Query the tables beneath it.",
+				))
+			}
+		case onOne:
+			local = append(local, i)
+		case everywhere:
+			replicas = append(replicas, i)
+		}
+	}
+	if ref := s.writes(sharded); ref != nil {
+		return s.refused(ref)
+	}
+	if p := s.referenceWrite(sharded, local, calls); p != nil {
+		return outcome{only: -1, unkeyed: p, access: p.Access, flags: p.Flags}
+	}
+	if calls.onDefault != "" {
+		o.only, o.reason = s.r.m.Default(), calls.onDefault+" works on the default shard"
+	}
+	for _, i := range local {
+		if o.only >= 0 && o.only != s.rels[i].shard {
+			return s.refused(refuse(
+				"tables or functions of different shards in one statement are not supported",
+				fmt.Sprintf("%s lives on shard %s, and %s.", s.rels[i].name, s.shardName(s.rels[i].shard), o.reason),
+				"Use one statement for each, or make one of the tables a reference table.",
+			))
+		}
+		o.only, o.reason = s.rels[i].shard, fmt.Sprintf("%s lives on shard %s", s.rels[i].name, s.shardName(s.rels[i].shard))
+	}
+	if len(sharded) == 0 {
+		o.unkeyed = s.unsharded(&o, replicas, calls)
+		return o
+	}
+	s.keyed(&o, command, sharded, calls)
+	return o
+}
+
+func (s *statement) shardName(i int) string { return s.r.m.Shards()[i].Name }
+
+func (s *statement) refused(ref *Refusal) outcome {
+	return outcome{only: -1, unkeyed: s.plan(&Plan{Kind: Refuse, Refusal: ref})}
+}
+
+// plan completes a plan with what all plans of the statement share.
+func (s *statement) plan(p *Plan) *Plan {
+	p.Command = s.f.Command
+	p.shards = s.r.m
+	return p
+}
+
+// models refuses what a read model cannot take part in. A SELECT from one alone never comes here.
+func (s *statement) models() *Refusal {
+	for i := range s.rels {
+		if s.rels[i].place == model {
+			return refuse(
+				fmt.Sprintf("read model %s cannot be used in this statement", s.rels[i].name),
+				"A read model answers a SELECT from it alone: no joins, no subqueries, no writes, no EXPLAIN or cursors.",
+				"Select from the read model on its own, or use the tables that it is made from.",
+			)
+		}
+	}
+	return nil
+}
+
+// accessOf decides between primary and replica, and the flags that calls bring.
+func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
+	o.access = Read
+	if command != sql.Select || s.f.Flags&(sql.Locking|sql.ModifyCTE|sql.CurrentOf) != 0 || c.volatile {
+		o.access = Write
+	}
+	if command != sql.Select || s.f.Flags&(sql.ModifyCTE|sql.Locking) != 0 || c.writes {
+		o.flags |= Writes
+	}
+	if c.dirty {
+		o.flags |= Dirty
+	}
+	if c.pin {
+		o.flags |= Pin
+	}
+	if c.here {
+		o.flags |= Here
+	}
+}
+
+// writes refuses writes that cannot be confined to a shard.
+func (s *statement) writes(sharded []int) *Refusal {
+	many := len(s.r.m.Shards()) > 1
+	for _, w := range s.f.Writes {
+		rel := &s.rels[w.Relation]
+		if rel.place != split || !many {
+			continue
+		}
+		k := rel.table.Column
+		switch w.Command {
+		case sql.Merge:
+			return refuse("MERGE into a sharded table is not supported",
+				fmt.Sprintf("Rows of %s that match on no shard would be inserted by every shard.", rel.name),
+				"Use INSERT ... ON CONFLICT, or UPDATE and DELETE by key.")
+		case sql.Update:
+			if contains(w.Columns, k) {
+				return s.keyChange(rel)
+			}
+		case sql.Insert:
+			if contains(w.Sets, k) {
+				return s.keyChange(rel)
+			}
+			if ref := s.insertProblem(w); ref != nil {
+				return ref
+			}
+		}
+	}
+	return nil
+}
+
+func (s *statement) keyChange(rel *relation) *Refusal {
+	return refuse(fmt.Sprintf("changing the shard key %s of %s is not supported", rel.table.Column, rel.name),
+		"The row would belong to another shard afterwards, and would have to be moved there.",
+		"Delete the row and insert it with its new key.")
+}
+
+// insertProblem says why the shard of an INSERT's rows cannot be known.
+func (s *statement) insertProblem(w sql.Write) *Refusal {
+	rel := &s.rels[w.Relation]
+	k := rel.table.Column
+	if s.pins[w.Relation] != nil {
+		for _, v := range s.pins[w.Relation].values {
+			if v.Kind == sql.Null && s.pins[w.Relation].stored {
+				return s.nullKey(rel)
+			}
+		}
+		return nil
+	}
+	const hint = "Name the columns, and give the key as a literal or a parameter."
+	if len(w.Rows) == 0 {
+		return refuse(fmt.Sprintf("INSERT into %s without its shard key %s is not supported", rel.name, k),
+			"DEFAULT VALUES leaves the key to a default, which only the server could compute, and only after a shard is chosen.", hint)
+	}
+	at := s.keyPosition(w)
+	switch {
+	case at < 0 && len(w.Columns) == 0 && rel.columns == nil:
+		return refuse(fmt.Sprintf("INSERT into %s without a column list is not supported", rel.name),
+			"The columns of the table are not known, so the shard key cannot be found among the values.", hint)
+	case at < 0:
+		return refuse(fmt.Sprintf("INSERT into %s without its shard key %s is not supported", rel.name, k),
+			"The key is left to its default, which only the server could compute, and only after a shard is chosen.", hint)
+	case w.Star:
+		return refuse(fmt.Sprintf("INSERT ... SELECT into %s is not supported in this form", rel.name),
+			"Which output column is the shard key is not known: the query has a *, VALUES, or is a set operation.", "Name the columns of the SELECT one by one.")
+	}
+	for _, row := range w.Rows {
+		if at >= len(row) {
+			return refuse(fmt.Sprintf("INSERT into %s without its shard key %s is not supported", rel.name, k), "A row has fewer values than there are columns.", hint)
+		}
+		switch row[at].Kind {
+		case sql.Default:
+			return refuse(fmt.Sprintf("a DEFAULT shard key %s in INSERT into %s is not supported", k, rel.name),
+				"The default is computed by the server, and only after a shard is chosen.", hint)
+		case sql.Other, sql.ColumnOf:
+			return refuse(fmt.Sprintf("a computed shard key %s in INSERT into %s is not supported", k, rel.name),
+				"The value is computed by the server, and only after a shard is chosen.", hint)
+		}
+	}
+	return nil
+}
+
+func (s *statement) nullKey(rel *relation) *Refusal {
+	return &Refusal{
+		Code:    "23502",
+		Message: fmt.Sprintf("null value in column %q of relation %q violates the rule that a shard key is not null", rel.table.Column, rel.name.Name),
+		Detail:  "A row without a key belongs to no shard.",
+	}
+}
+
+// referenceWrite plans a write to a reference table: the same statement on every shard, all or nothing. nil when the
+// statement writes to none.
+func (s *statement) referenceWrite(sharded, local []int, c calls) *Plan {
+	target := -1
+	for i := range s.rels {
+		if s.rels[i].Target && s.rels[i].place == everywhere && !s.rels[i].NotQuery {
+			target = i
+		}
+	}
+	if target < 0 || len(s.r.m.Shards()) == 1 {
+		return nil
+	}
+	no := func(detail, hint string) *Plan {
+		return s.plan(&Plan{Kind: Refuse, Refusal: refuse(fmt.Sprintf("this write to reference table %s is not supported", s.rels[target].name), detail, hint)})
+	}
+	switch {
+	case len(sharded) > 0 || len(local) > 0:
+		return no("A reference table is written on every shard, and the statement also names a table that is not the same on all of them.", "Use constants, or other reference tables.")
+	case len(s.f.Writes) > 1:
+		return no("Several tables are written by one statement.", "Use one statement for each table.")
+	case c.unstable != "":
+		return no(fmt.Sprintf("Each shard would compute %s for itself, with different results.", c.unstable), "Compute the value in the application and pass it as a constant.")
+	case s.f.Flags&sql.CurrentOf != 0:
+		return no("A cursor is open on one shard only.", "Name the row by its key.")
+	}
+	for _, w := range s.f.Writes {
+		if problem := s.defaults(w); problem != "" {
+			return no(problem, "Give the column a value in the statement.")
+		}
+		if w.Query {
+			for _, b := range s.f.Blocks {
+				if b.Features&sql.Limit != 0 {
+					return no("LIMIT may choose different rows on each shard.", "Name the rows by their keys.")
+				}
+			}
+		}
+	}
+	return s.plan(&Plan{Kind: Broadcast, Flags: Writes, Shards: s.all(), Reason: fmt.Sprintf("reference table %s is written on every shard", s.rels[target].name)})
+}
+
+// defaults says which volatile default an INSERT would leave to each shard.
+func (s *statement) defaults(w sql.Write) string {
+	if w.Command != sql.Insert {
+		return ""
+	}
+	rel := &s.rels[w.Relation]
+	for i, c := range rel.columns {
+		if !c.Volatile {
+			continue
+		}
+		given := -1
+		for j, name := range w.Columns {
+			if name == c.Name {
+				given = j
+			}
+		}
+		if len(w.Columns) == 0 {
+			given = i
+		}
+		missing := given < 0 || len(w.Rows) == 0
+		for _, row := range w.Rows {
+			missing = missing || given >= len(row) && !w.Star || given >= 0 && given < len(row) && row[given].Kind == sql.Default
+		}
+		if missing {
+			return fmt.Sprintf("Each shard would compute its own default for column %s, with different results.", c.Name)
+		}
+	}
+	return ""
+}
+
+func (s *statement) all() []int { return s.r.everyShard }
+
+// unsharded plans a statement without sharded tables.
+func (s *statement) unsharded(o *outcome, replicas []int, c calls) *Plan {
+	p := &Plan{Access: o.access, Flags: o.flags, Reason: o.reason}
+	switch {
+	case o.only >= 0:
+		p.Kind, p.Shards = Route, s.r.oneShard[o.only]
+	case o.access == Write && !c.harmless || o.flags&(Dirty|Pin|Here) != 0 || s.f.Flags&sql.Locking != 0:
+		// Unknown functions and the like see whatever shard they run on: always the same one.
+		p.Kind, p.Shards, p.Reason = Route, s.r.oneShard[s.r.m.Default()], "no table of the shard map, and not safe to run just anywhere"
+		if o.flags&Here != 0 {
+			p.Kind = AnyShard
+		}
+	case len(replicas) > 0:
+		p.Kind, p.Shards, p.Reason = AnyShard, s.all(), fmt.Sprintf("reference table %s is on every shard", s.rels[replicas[0]].name)
+	default:
+		p.Kind, p.Shards, p.Flags, p.Reason = AnyShard, s.r.oneShard[s.r.m.Default()], p.Flags|Neutral, "no table of the shard map"
+		for i := range s.rels {
+			if s.rels[i].place == anywhere && systemSchema(s.rels[i].name.Schema) {
+				// Catalogs are read where DDL was seen last: on the primary.
+				p.Access, p.Reason = Write, "system catalog"
+			}
+		}
+	}
+	return s.plan(p)
+}
+
+// keyed plans a statement with sharded tables: one shard when all of them are confined, else scattered or refused.
+func (s *statement) keyed(o *outcome, command sql.Command, sharded []int, c calls) {
+	if len(s.r.m.Shards()) == 1 {
+		o.unkeyed = s.plan(&Plan{Kind: Route, Access: o.access, Flags: o.flags, Shards: s.r.oneShard[0], Reason: "the only shard"})
+		return
+	}
+	complete := true
+	for _, i := range sharded {
+		k := s.pins[i]
+		if k == nil {
+			complete = false
+			continue
+		}
+		dup := false
+		for _, have := range o.keys {
+			dup = dup || have == k
+		}
+		if !dup {
+			o.keys = append(o.keys, k)
+		}
+	}
+	if !complete {
+		o.keys = nil
+	}
+	if why := s.scatterProblem(command, o, sharded, c); why != nil {
+		o.unkeyed = s.plan(&Plan{Kind: Refuse, Refusal: why})
+		return
+	}
+	o.unkeyed = s.plan(&Plan{Kind: Scatter, Access: o.access, Flags: o.flags, Shards: s.all(), Reason: fmt.Sprintf("no condition confines %s to one shard", s.rels[sharded[0]].name)})
+}
