@@ -12,7 +12,8 @@ import (
 // Limits of the time between two attempts. Jitter of half of it keeps many workers from coming back at once.
 const (
 	retryFirst = 50 * time.Millisecond
-	retryMost  = 5 * time.Second
+	retryMost  = time.Second     // of the bus: asking is cheap, and sessions wait for it
+	applyMost  = 5 * time.Second // of a store that refuses whole batches
 )
 
 // retry calls f until it succeeds, fails with an error that wraps ErrPermanent, or ctx ends. The first failure and the
@@ -25,7 +26,7 @@ func retry(ctx context.Context, log *slog.Logger, what string, f func() error) e
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, next time.Duration) {
+	}, backoff.WithBackOff(newBackOff(retryMost)), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, next time.Duration) {
 		if attempts++; attempts == 1 {
 			began = time.Now()
 			log.Warn(what+" failed, trying again until it works", "error", err)
@@ -39,11 +40,11 @@ func retry(ctx context.Context, log *slog.Logger, what string, f func() error) e
 	return err
 }
 
-func newBackOff() *backoff.ExponentialBackOff {
+func newBackOff(most time.Duration) *backoff.ExponentialBackOff {
 	return &backoff.ExponentialBackOff{
 		InitialInterval:     retryFirst,
 		RandomizationFactor: backoff.DefaultRandomizationFactor,
 		Multiplier:          2,
-		MaxInterval:         retryMost,
+		MaxInterval:         most,
 	}
 }

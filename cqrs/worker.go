@@ -237,7 +237,7 @@ func (w *worker) applyRecords(ctx context.Context, records []Record) (cleared []
 			events, from = append(events, e), append(from, r)
 		}
 	}
-	wait := newBackOff()
+	wait := newBackOff(applyMost)
 	for attempt := 1; len(events) > 0; attempt++ {
 		errs := w.view.Projector.Apply(ctx, events)
 		switch {
