@@ -121,9 +121,17 @@ func (c Config) withDefaults() (Config, error) {
 		name string
 		n    int
 	}{
-		{"pool size", c.PoolSize}, {"budget", c.Budget}, {"rise", c.Rise}, {"fall", c.Fall}, {"statement bytes", c.StatementBytes},
-		{"acquire timeout", int(c.AcquireTimeout)}, {"connect timeout", int(c.ConnectTimeout)}, {"idle time", int(c.IdleTime)},
-		{"lifetime", int(c.Lifetime)}, {"reset timeout", int(c.ResetTimeout)}, {"health interval", int(c.HealthInterval)},
+		{"pool size", c.PoolSize},
+		{"budget", c.Budget},
+		{"rise", c.Rise},
+		{"fall", c.Fall},
+		{"statement bytes", c.StatementBytes},
+		{"acquire timeout", int(c.AcquireTimeout)},
+		{"connect timeout", int(c.ConnectTimeout)},
+		{"idle time", int(c.IdleTime)},
+		{"lifetime", int(c.Lifetime)},
+		{"reset timeout", int(c.ResetTimeout)},
+		{"health interval", int(c.HealthInterval)},
 		{"nudge interval", int(c.NudgeInterval)},
 	} {
 		if n.n < 1 {

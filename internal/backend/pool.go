@@ -179,20 +179,28 @@ func (p *pool) put(c *Conn) {
 		p.mu.Unlock()
 		return
 	}
-	if p.closed || c.retire || p.budget.wantsFrom(p, int(p.total.Load()), p.waiters.n > 0) {
-		p.mu.Unlock()
-		c.Close()
-		return
-	}
-	w := p.waiters.pop()
-	if w == nil {
-		p.idle = append(p.idle, c)
-		p.mu.Unlock()
-		return
-	}
-	w.conn = c
+	w, kept := p.place(c)
 	p.mu.Unlock()
-	w.task.Wake()
+	if w != nil {
+		w.task.Wake()
+	}
+	if !kept {
+		c.Close()
+	}
+}
+
+// place gives a connection to the first who waits, to be woken by the caller, or puts it into the idle list. kept is false
+// when it must be closed instead. Callers hold mu.
+func (p *pool) place(c *Conn) (w *waiter, kept bool) {
+	if p.closed || c.retire || p.budget.wantsFrom(p, int(p.total.Load()), p.waiters.n > 0) {
+		return nil, false
+	}
+	if w = p.waiters.pop(); w != nil {
+		w.conn = c
+		return w, true
+	}
+	p.idle = append(p.idle, c)
+	return nil, true
 }
 
 // drop forgets a connection that was just closed.
@@ -282,10 +290,16 @@ func (p *pool) open() {
 	p.failures, p.lastErr, p.retryAt = 0, nil, time.Time{}
 	p.conns = append(p.conns, c)
 	p.stats.Opened++
-	next := p.fill() // the ramp has room for the next one
+	w, kept := p.place(c) // in the same step, or a second connection would be opened for the same waiter
+	next := p.fill()      // the ramp has room for the next one
 	p.mu.Unlock()
+	if w != nil {
+		w.task.Wake()
+	}
+	if !kept {
+		p.end([]*Conn{c})
+	}
 	p.endpoint.breaker.success()
-	p.put(c)
 	next.run()
 }
 

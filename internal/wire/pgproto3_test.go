@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -173,14 +174,14 @@ func checkBind(t *testing.T, f Frame, portal, name string, formats []int16, valu
 	for n := range len(f.Body) {
 		part, err := DecodeBindPart(f.Body[:n:n])
 		if err != nil {
-			check(t, nil, err == ErrIncomplete, true)
+			check(t, nil, errors.Is(err, ErrIncomplete), true)
 			continue
 		}
 		for i, v := range values {
 			got, err := part.Param(i)
 			if err == nil {
 				check(t, nil, got, v)
-			} else if err != ErrIncomplete {
+			} else if !errors.Is(err, ErrIncomplete) {
 				t.Errorf("%d of %d bytes, parameter %d: %v", n, len(f.Body), i, err)
 			}
 		}

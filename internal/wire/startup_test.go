@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"strings"
 	"testing"
 
@@ -120,7 +121,7 @@ func TestRename(t *testing.T) {
 			// With only the front at hand, the rest being streamed.
 			for n := range tt.in {
 				front, used, err := Rename(nil, tt.in[:n], len(tt.in), "tidemark_1")
-				if err == ErrIncomplete {
+				if errors.Is(err, ErrIncomplete) {
 					continue
 				}
 				if err != nil || string(front)+string(tt.in[used:]) != string(tt.want) {
