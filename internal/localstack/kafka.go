@@ -151,6 +151,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# A broker that comes back after a crash must wait until its former self counts as dead.
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 group.min.session.timeout.ms=1000
 # Small and quick.
 num.network.threads=1

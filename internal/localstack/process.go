@@ -13,12 +13,13 @@ import (
 	"time"
 )
 
-// Limits of waiting; a var in none of them is meant to be tuned.
+// Limits.
 const (
 	readyTimeout = 90 * time.Second      // from fork until a service answers, also on a loaded machine
 	stopTimeout  = 20 * time.Second      // from the polite signal until SIGKILL
 	killTimeout  = 10 * time.Second      // from SIGKILL until the kernel has reaped everything
 	pollInterval = 20 * time.Millisecond // between two looks at readiness
+	logTailLines = 3                     // how many of its last lines an error quotes
 	logTailBytes = 2048                  // how much of a log an error looks through
 )
 
@@ -122,7 +123,7 @@ func (s *Service) waitReady(ctx context.Context) error {
 		}
 		select {
 		case <-s.exited:
-			return fmt.Errorf("localstack: %s ended while starting (%s): %s", s.name, s.cmd.ProcessState, s.lastLine())
+			return fmt.Errorf("localstack: %s ended while starting (%s): %s", s.name, s.cmd.ProcessState, s.logTail())
 		case <-ctx.Done():
 			return fmt.Errorf("localstack: %s does not answer: %w (log: %s): %w", s.name, last, s.logFile, ctx.Err())
 		case <-tick.C:
@@ -130,8 +131,8 @@ func (s *Service) waitReady(ctx context.Context) error {
 	}
 }
 
-// lastLine names the log and quotes its last line.
-func (s *Service) lastLine() string {
+// logTail names the log and quotes its last lines.
+func (s *Service) logTail() string {
 	f, err := os.Open(s.logFile)
 	if err != nil {
 		return err.Error()
@@ -147,7 +148,8 @@ func (s *Service) lastLine() string {
 		return err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
-	return fmt.Sprintf("%s ends with: %s", s.logFile, bytes.TrimSpace(lines[len(lines)-1]))
+	last := bytes.Join(lines[max(0, len(lines)-logTailLines):], []byte(" | "))
+	return fmt.Sprintf("%s ends with: %s", s.logFile, last)
 }
 
 // Stop asks the process to shut down cleanly, waits, and kills it when it does not.
