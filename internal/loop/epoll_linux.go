@@ -157,10 +157,10 @@ func takeDescriptor(nc net.Conn) (int, error) {
 	return fd, nil
 }
 
-func (e *epoll) Go(f func(t *Task)) { e.spawn(f, false) }
+func (e *epoll) Go(f func(t *Task)) { e.spawn(e.place(), f, false) }
 
-// spawn starts a task. An internal task does not see Closing.
-func (e *epoll) spawn(f func(t *Task), internal bool) {
+// spawn starts a task on l. An internal task does not see Closing.
+func (e *epoll) spawn(l *eventLoop, f func(t *Task), internal bool) {
 	t := &Task{}
 	t.eng, t.body, t.internal, t.timerPos = e, f, internal, -1
 	e.mu.Lock()
@@ -175,7 +175,6 @@ func (e *epoll) spawn(f func(t *Task), internal bool) {
 		go t.runDetached()
 		return
 	}
-	l := e.place()
 	t.loop.Store(l)
 	l.post(mail{t, mailStart})
 }

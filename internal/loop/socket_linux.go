@@ -267,7 +267,7 @@ func (c *Conn) closeSocket() error {
 	c.mu.Unlock()
 	if c.tls != nil && c.tls.sayGoodbye(c) {
 		c.state.Or(bitClosed)
-		c.eng.spawn(c.linger, true)
+		c.eng.spawn(c.eng.place(), c.linger, true)
 		return nil
 	}
 	c.state.Or(bitClosed)
