@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -44,6 +45,10 @@ func reason(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		return connectFailure{op.Err.Error(), err}
+	}
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return connectFailure{cert.Error(), err}
 	}
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
