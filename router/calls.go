@@ -13,6 +13,7 @@ type calls struct {
 	writes    bool   // something may change data
 	dirty     bool   // something may change the session unseen
 	pin       bool   // something leaves state in the connection on purpose
+	user      bool   // some function is the user's own, and may read tables
 	here      bool   // something asks for state of the connection
 	aggregate string // an aggregate that is called
 	unsafe    string // a function that must not run on several shards
@@ -61,8 +62,11 @@ func (s *statement) calls() calls {
 		if f.Volatility != Immutable && c.unstable == "" {
 			c.unstable = label
 		}
-		if f.User && f.Volatility != Immutable && c.unsafe == "" {
-			c.unsafe = label
+		if f.User && f.Volatility != Immutable {
+			c.user = true
+			if c.unsafe == "" {
+				c.unsafe = label
+			}
 		}
 		switch name := call.Name; {
 		case own && serverInfo[name]:

@@ -1,7 +1,5 @@
 package router
 
-import "fmt"
-
 // Catalog is what the router knows of one database: read from a server, immutable once handed to New. Make a new
 // Catalog, and a new Router, when the schema changes.
 type Catalog struct {
@@ -11,7 +9,8 @@ type Catalog struct {
 	Models    []Model
 }
 
-// Table is a table (ordinary, partitioned, or foreign) with its columns in order. System catalogs need not be listed.
+// Table is a relation with its columns in order: a table of any kind, or a view, which is then also among the Views.
+// System catalogs need not be listed.
 type Table struct {
 	Schema, Name string
 	Columns      []Column
@@ -26,7 +25,7 @@ type Column struct {
 	Deterministic bool   // pg_collation.collisdeterministic; true for types without collation
 	Default       bool   // it has a default, or is an identity or generated column
 	Generated     bool   // GENERATED ALWAYS AS (...): no data is given for it
-	Volatile      bool   // its default calls a volatile function, or it is an identity column
+	Volatile      bool   // its default is not immutable, or it is an identity column: two servers may compute different values
 }
 
 // View is a view or materialized view with every table that it reads, through other views too. A materialized view is
@@ -73,9 +72,3 @@ type ModelColumn struct {
 	OID     uint32
 	TypeMod int32
 }
-
-// CatalogQueries are the statements that read a Catalog from a PostgreSQL of version 15 or later; ReadCatalog takes their rows.
-// They run on the default shard's primary.
-var CatalogQueries = struct{ Columns, Views, Functions string }{}
-
-var _ = fmt.Sprintf

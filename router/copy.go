@@ -203,6 +203,12 @@ func (s *statement) copyFrom() *compiled {
 	case model, derived, anywhere:
 		return s.fixed(refuse(fmt.Sprintf("COPY into %s is not supported", rel.name), "It is not a table that can be written to.", ""))
 	case everywhere:
+		for _, col := range rel.columns {
+			if col.Volatile && len(c.Columns) > 0 && !contains(c.Columns, col.Name) {
+				return s.fixed(refuse(fmt.Sprintf("COPY into reference table %s without column %s is not supported", rel.name, col.Name),
+					"Each shard would compute its own default for it, with different results.", "Give the column in the data."))
+			}
+		}
 		return s.fixedPlan(&Plan{
 			Kind: CopyIn, Flags: Writes, Shards: s.all(), Reason: fmt.Sprintf("reference table %s is written on every shard", rel.name),
 			Copy: &Copy{Schema: rel.name.Schema, Table: rel.name.Name, Columns: c.Columns, Key: -1, shards: s.r.m},

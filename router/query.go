@@ -295,9 +295,9 @@ func (s *statement) unsharded(o *outcome, replicas []int, c calls) *Plan {
 	switch {
 	case o.only >= 0:
 		p.Kind, p.Shards = Route, s.r.oneShard[o.only]
-	case o.access == Write && !c.harmless || o.flags&(Dirty|Pin|Here) != 0 || s.f.Flags&sql.Locking != 0:
-		// Unknown functions and the like see whatever shard they run on: always the same one.
-		p.Kind, p.Shards, p.Reason = Route, s.r.oneShard[s.r.m.Default()], "no table of the shard map, and not safe to run just anywhere"
+	case c.user || o.access == Write && !c.harmless || o.flags&(Dirty|Pin|Here) != 0 || s.f.Flags&sql.Locking != 0:
+		// Functions of the user and the like see the shard that they run on: always the same one.
+		p.Kind, p.Shards, p.Reason = Route, s.r.oneShard[s.r.m.Default()], "no sharded table, and not safe to run just anywhere"
 		if o.flags&Here != 0 {
 			p.Kind = AnyShard
 		}

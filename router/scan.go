@@ -2,7 +2,7 @@ package router
 
 // Scan is a SELECT from a read model, all values bound.
 type Scan struct {
-	View    string       // the read model's name
+	View    string       // the read model's name, behind its schema and a dot when that is not public
 	Columns []ScanColumn // the output, in order; for Count one column
 	Where   []ScanPredicate
 	Order   []ScanOrder

@@ -54,7 +54,7 @@ func (s *statement) viewScan() *compiled {
 	missing := func(name string) *compiled {
 		return s.fixed(&Refusal{Code: "42703", Message: fmt.Sprintf("column %q does not exist", name), Detail: fmt.Sprintf("Read model %s has the columns %s.", m.Name, modelColumns(m))})
 	}
-	scan := &Scan{View: m.Name, Limit: -1, Count: simple.Count}
+	scan := &Scan{View: m.path(), Limit: -1, Count: simple.Count}
 	for _, o := range simple.Columns {
 		switch {
 		case o.Star:
@@ -298,4 +298,12 @@ func binaryText(oid uint32, data []byte) (string, bool) {
 		return x.UTC().Format("2006-01-02 15:04:05.999999-07"), true
 	}
 	return "", false
+}
+
+// path is what Scan.View names the model by: with its schema, unless that is public.
+func (m *Model) path() string {
+	if m.Schema == "" || m.Schema == "public" {
+		return m.Name
+	}
+	return m.Schema + "." + m.Name
 }
