@@ -1,15 +1,14 @@
 package cqrs
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/tidemarkdb/tidemark/internal/lsn"
 	"github.com/tidemarkdb/tidemark/replication"
 )
 
-// Events turns a transaction into the events of its changes, in order, and calls emit for each. The event is valid
-// until emit returns. An update that changes the primary key becomes the old key's delete and the new key's create.
+// Events turns a transaction into the events of its changes, in order, and calls emit for each. Capture has already
+// made a delete and a create of an update that changes the primary key.
 func Events(tx *replication.Tx, emit func(*Event) error) error {
 	version, err := lsn.Pack(tx.Epoch, tx.Commit)
 	if err != nil {
@@ -49,22 +48,6 @@ func changeEvents(tx *replication.Tx, c *replication.Change, version lsn.Version
 	}
 	if e.Key, err = keyOf(c.Relation, newest); err != nil {
 		return err
-	}
-	if c.Op == replication.Update && e.Before != nil {
-		old, err := keyOf(c.Relation, e.Before)
-		if err != nil {
-			return err
-		}
-		if !sameRow(old, e.Key) {
-			gone := e
-			gone.Op, gone.Key, gone.After = replication.Delete, old, nil
-			// The old key is superseded only by what replication split; here nothing later can be known about it.
-			gone.Last = true
-			if err := emit(&gone); err != nil {
-				return err
-			}
-			e.Op, e.Before = replication.Create, nil
-		}
 	}
 	return emit(&e)
 }
@@ -110,13 +93,4 @@ func keyOf(rel *replication.Relation, r Row) (Row, error) {
 		}
 	}
 	return key, nil
-}
-
-func sameRow(a, b Row) bool {
-	for i := range a {
-		if !bytes.Equal(a[i].Value, b[i].Value) {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }

@@ -159,31 +159,47 @@ func (q *DLQ) Discard(ctx context.Context, id string) error {
 
 // acknowledge clears the exception first: an event that is in the queue without one is replayed again without harm.
 func (q *DLQ) acknowledge(ctx context.Context, d *DeadLetter) error {
-	clear := []Exception{{View: d.View, Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Cleared: true}}
-	others := map[string]bool{}
-	err := q.scan(ctx, func(id string, o *DeadLetter) {
-		delete(others, id)
-		if o != nil && o.View == d.View && o.Topic == d.Topic && o.Partition == d.Partition && o.Offset != d.Offset {
-			others[id] = true
-		}
-	})
-	if err != nil {
+	fail := func(err error) error { return fmt.Errorf("acknowledge %s: %w", d.ID(), err) }
+	say := func(topic string, r Record) error {
+		_, err := q.bus.Append(ctx, topic, 0, []Record{r})
 		return err
 	}
-	if len(others) == 0 {
-		clear = append(clear, Exception{View: d.View, Topic: d.Topic, Partition: d.Partition, Offset: unboundedOffset, Cleared: true})
+	gone := Exception{View: d.View, Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Cleared: true}
+	if err := say(q.names.Levels(), gone.record()); err != nil {
+		return fail(err)
 	}
-	records := make([]Record, len(clear))
-	for i := range clear {
-		records[i] = clear[i].record()
+	if err := say(q.names.DLQ(), Record{Key: []byte(d.ID())}); err != nil {
+		return fail(err)
 	}
-	if _, err := q.bus.Append(ctx, q.names.Levels(), 0, records); err != nil {
-		return fmt.Errorf("acknowledge %s: %w", d.ID(), err)
+	// The exception that stands for those which were too many to list goes with the last of them.
+	many := Exception{View: d.View, Topic: d.Topic, Partition: d.Partition, Offset: unboundedOffset, Cleared: true}
+	if left, err := q.holds(ctx, d); err != nil || left {
+		return err
 	}
-	if _, err := q.bus.Append(ctx, q.names.DLQ(), 0, []Record{{Key: []byte(d.ID())}}); err != nil {
-		return fmt.Errorf("acknowledge %s: %w", d.ID(), err)
+	if err := say(q.names.Levels(), many.record()); err != nil {
+		return fail(err)
+	}
+	// A worker may have added one since we looked, and said so before we cleared it.
+	if left, err := q.holds(ctx, d); err != nil || !left {
+		return err
+	}
+	many.Cleared = false
+	if err := say(q.names.Levels(), many.record()); err != nil {
+		return fail(err)
 	}
 	return nil
+}
+
+// holds says whether the queue has an event of the same partition of the same view.
+func (q *DLQ) holds(ctx context.Context, like *DeadLetter) (bool, error) {
+	left := map[string]bool{}
+	err := q.scan(ctx, func(id string, d *DeadLetter) {
+		delete(left, id)
+		if d != nil && d.View == like.View && d.Topic == like.Topic && d.Partition == like.Partition {
+			left[id] = true
+		}
+	})
+	return len(left) > 0, err
 }
 
 // scan reads the whole queue and calls f for each record in order, with nil for a tombstone.

@@ -18,11 +18,10 @@ type worker struct {
 	claim Claim
 	log   *slog.Logger
 
-	// missing are the exceptions of this partition by key: a later event of the key makes one obsolete. When there are
-	// too many to list, unbounded is set and one exception stands for all that follow.
-	missing   map[string][]Exception
-	listed    int
-	unbounded bool
+	// missing are the listed exceptions of this partition by key: a later event of the key makes one obsolete.
+	missing map[string][]Exception
+	listed  int
+	warned  bool // that the list is full
 
 	mu    sync.Mutex
 	stats PartitionStats
@@ -334,12 +333,8 @@ func (w *worker) deadLetter(ctx context.Context, r *Record, e *Event, cause erro
 
 // except announces an exception. It must be there before an Applied passes it.
 func (w *worker) except(ctx context.Context, x Exception) error {
-	switch {
-	case w.unbounded && x.Offset >= 0:
-		return nil
-	case w.listed >= exceptionsPerPartition && x.Offset >= 0:
-		w.log.Warn("too many dead letters to list: session reads of the view are not served until they are replayed or discarded",
-			"limit", exceptionsPerPartition)
+	if x.Offset >= 0 && w.full() {
+		// Said for each, since a replay of the whole queue may have cleared it meanwhile.
 		x = Exception{View: x.View, Topic: x.Topic, Partition: x.Partition, Offset: unboundedOffset}
 	}
 	w.remember(x)
@@ -351,15 +346,28 @@ func (w *worker) except(ctx context.Context, x Exception) error {
 	return stopped(ctx, err)
 }
 
+// full says whether so many exceptions of the partition are listed that one must stand for the next.
+func (w *worker) full() bool {
+	if w.listed >= exceptionsPerPartition && w.r.cfg.Levels != nil {
+		// Some may have been replayed or discarded by hand.
+		w.listed = len(w.r.cfg.Levels.Exceptions(w.view.ViewID, w.claim.Topic, w.claim.Partition))
+	}
+	full := w.listed >= exceptionsPerPartition
+	if full && !w.warned {
+		w.log.Warn("too many dead letters to list: session reads of the view are refused until they are replayed or discarded",
+			"limit", exceptionsPerPartition)
+	}
+	w.warned = full
+	return full
+}
+
 func (w *worker) remember(x Exception) {
-	switch {
-	case x.Offset == unboundedOffset:
-		w.unbounded = true
-	case x.Offset >= 0:
-		w.listed++
-		if x.Key != "" {
-			w.missing[x.Key] = append(w.missing[x.Key], x)
-		}
+	if x.Offset < 0 {
+		return
+	}
+	w.listed++
+	if x.Key != "" {
+		w.missing[x.Key] = append(w.missing[x.Key], x)
 	}
 }
 
