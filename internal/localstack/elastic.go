@@ -2,16 +2,13 @@ package localstack
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"time"
 )
 
 // Elastic is one Elasticsearch node without security. The distribution that localstack fetches lacks the modules reindex, lang-painless,
@@ -30,7 +27,7 @@ func newElastic(s *Stack, port int) *Elastic {
 		Service: s.service("elasticsearch"), URL: "http://" + net.JoinHostPort(Host, strconv.Itoa(port)),
 		dir: filepath.Join(s.Dir, "elasticsearch"), port: port,
 	}
-	e.command, e.ready = e.run, e.answers
+	e.command, e.ready = e.run, func(ctx context.Context) error { return ElasticAnswers(ctx, e.URL) }
 	return e
 }
 
@@ -109,29 +106,4 @@ func (e *Elastic) run() (*exec.Cmd, error) {
 		"CLI_JAVA_OPTS=-XX:TieredStopAtLevel=1 -XX:-UsePerfData",
 	}
 	return cmd, nil
-}
-
-// answers is one look at readiness: the cluster has a master and is not red.
-func (e *Elastic) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.URL+"/_cluster/health", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close() //nolint:errcheck // only read
-	var health struct {
-		Status string `json:"status"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil {
-		return fmt.Errorf("cluster health: %s: %w", resp.Status, err)
-	}
-	if resp.StatusCode != http.StatusOK || health.Status == "red" || health.Status == "" {
-		return fmt.Errorf("cluster health: %s, status %q", resp.Status, health.Status)
-	}
-	return nil
 }

@@ -12,10 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
-
-	"github.com/segmentio/kafka-go"
 )
 
 //go:embed kafka.log4j2.yaml
@@ -45,7 +41,7 @@ func newKafka(s *Stack, broker, controller int) *Kafka {
 		Service: s.service("kafka"), Brokers: []string{net.JoinHostPort(Host, strconv.Itoa(broker))},
 		dir: filepath.Join(s.Dir, "kafka"), broker: broker, controller: controller,
 	}
-	k.command, k.ready = k.run, k.answers
+	k.command, k.ready = k.run, func(ctx context.Context) error { return KafkaAnswers(ctx, k.Brokers[0]) }
 	return k
 }
 
@@ -109,7 +105,7 @@ func (k *Kafka) train(ctx context.Context, s *Stack, dir string) error {
 		Service: s.process("kafka-training", filepath.Join(dir, "training.log")), Brokers: []string{net.JoinHostPort(Host, strconv.Itoa(broker))},
 		dir: filepath.Join(dir, "run"), broker: broker, controller: controller, java: k.java, libs: k.libs, training: true,
 	}
-	pupil.command, pupil.ready = pupil.run, pupil.answers
+	pupil.command, pupil.ready = pupil.run, func(ctx context.Context) error { return KafkaAnswers(ctx, pupil.Brokers[0]) }
 	if err := errors.Join(s.account.mkdir(pupil.dir), pupil.configure(), pupil.format()); err != nil {
 		return err
 	}
@@ -207,28 +203,4 @@ func (k *Kafka) format() error {
 
 func (k *Kafka) run() (*exec.Cmd, error) {
 	return k.javaCommand(brokerClass, filepath.Join(k.dir, "server.properties"))
-}
-
-// answers is one look at readiness: the broker lists itself, which it does once the controller has unfenced it.
-func (k *Kafka) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", k.Brokers[0])
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return errors.New("it does not listen yet")
-	}
-	if err != nil {
-		return err
-	}
-	_ = conn.Close() // only a look
-	client := &kafka.Client{Addr: kafka.TCP(k.Brokers...), Transport: &kafka.Transport{DialTimeout: 500 * time.Millisecond}}
-	defer client.Transport.(*kafka.Transport).CloseIdleConnections()
-	meta, err := client.Metadata(ctx, &kafka.MetadataRequest{})
-	if err != nil {
-		return err
-	}
-	if len(meta.Brokers) != 1 {
-		return fmt.Errorf("it lists %d brokers", len(meta.Brokers))
-	}
-	return nil
 }

@@ -104,7 +104,7 @@ func (p *Postgres) server(s *Stack, role, slot string, port func(string) int) *S
 	// children along and frees its shared memory, which SIGKILL would leave behind.
 	srv.polite, srv.death = syscall.SIGINT, syscall.SIGQUIT
 	srv.command = srv.postmaster
-	srv.ready = srv.answers
+	srv.ready = func(ctx context.Context) error { return PostgresAnswers(ctx, srv.DSN("postgres")) }
 	return srv
 }
 
@@ -273,18 +273,6 @@ func (srv *Server) settings() string {
 		fmt.Fprintf(&b, "%s = '%s'\n", name, strings.ReplaceAll(set[name], "'", "''"))
 	}
 	return b.String()
-}
-
-// answers is one look at readiness: the server takes connections and, as a replica, streams.
-func (srv *Server) answers(ctx context.Context) error {
-	return srv.do(ctx, func(conn *pgx.Conn) error {
-		var ok bool
-		err := conn.QueryRow(ctx, `SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')`).Scan(&ok)
-		if err == nil && !ok {
-			err = errors.New("the replica does not stream yet")
-		}
-		return err
-	})
 }
 
 // do runs f on a fresh superuser connection to database postgres.

@@ -1,15 +1,12 @@
 package localstack
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"time"
 )
 
 // Redis is one server that appends its writes to a file, so that they survive a restart and a kill of the process.
@@ -27,7 +24,7 @@ func newRedis(s *Stack, port int) *Redis {
 		Service: s.service("redis"), Addr: net.JoinHostPort(Host, strconv.Itoa(port)),
 		dir: filepath.Join(s.Dir, "redis"), port: port,
 	}
-	r.command, r.ready = r.run, r.answers
+	r.command, r.ready = r.run, func(ctx context.Context) error { return RedisAnswers(ctx, r.Addr) }
 	return r
 }
 
@@ -51,30 +48,4 @@ func (r *Redis) run() (*exec.Cmd, error) {
 		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+r.libraries)
 	}
 	return cmd, nil
-}
-
-// answers is one look at readiness: PING gets PONG, which it does not while the append-only file is read.
-func (r *Redis) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", r.Addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // only a look
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return err
-	}
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if line = strings.TrimSpace(line); line != "+PONG" {
-		return fmt.Errorf("PING: %s", line)
-	}
-	return nil
 }
