@@ -65,17 +65,19 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	return there && (s.tx.state == txOpen || p.Access == router.Read || l.Conn.Endpoint().Role() != backend.RoleReplica)
 }
 
-// drain waits until the link has answered what it was asked, and settles it.
+// drain waits until the link has answered what it was asked, and settles it. Not for a batch that is still open.
 func (s *session) drain() error {
-	for s.link != nil && (!s.link.Idle() || s.after.active) && s.link.Err == nil {
-		if err := s.Serve(); err != nil {
-			return err
-		}
+	for {
 		if err := s.settle(); err != nil {
 			return err
 		}
+		if s.link == nil || s.batch.sent || s.link.Idle() && !s.after.active {
+			return nil
+		}
+		if err := s.Serve(); err != nil {
+			return err
+		}
 	}
-	return s.settle()
 }
 
 // leave ends the link's part in a batch or transaction that may go on elsewhere: only reads, or nothing that matters,

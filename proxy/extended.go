@@ -442,11 +442,11 @@ func (s *session) execute() error {
 // executeOwn runs a portal of the proxy's own. What the link still owes comes first.
 func (s *session) executeOwn(pt *portal) error {
 	if pt.plan.Kind == router.Tx {
-		answer, handled := s.control(pt.plan, pt.st.sql)
-		if handled {
+		if answer, handled := s.control(pt.plan, pt.st.sql); handled {
 			s.reply(answer)
 			return nil
 		}
+		return s.executeLate(pt)
 	}
 	if s.link != nil && s.link.Owed() > 0 {
 		before := s.link.Errors
@@ -483,6 +483,32 @@ func (s *session) executeOwn(pt *portal) error {
 	if err := s.local(pt.plan, &m); err != nil {
 		return s.failBatch(err)
 	}
+	return nil
+}
+
+// executeLate runs a transaction command on a server after all: there was none yet when it was bound.
+func (s *session) executeLate(pt *portal) error {
+	l, err := s.linkFor(s.p.onDefault(pt.plan))
+	if err != nil {
+		return s.failBatch(err)
+	}
+	name := s.ensure(l, pt.st, engine.MuteAck)
+	out, err := wire.AppendRenamed(l.Out(), pt.bind, name)
+	if err != nil {
+		return err
+	}
+	l.Expect(engine.Expect{Kind: engine.Bind, Mute: engine.MuteAck})
+	m, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	l.SetOut(wire.AppendExecute(out, string(m.Portal), 0))
+	e := engine.Expect{Kind: engine.Execute}
+	if s.effects(l, pt.plan) {
+		e.Reply = &s.after.outcome
+	}
+	l.Expect(e)
+	s.batch.sent = true
 	return nil
 }
 
@@ -562,7 +588,7 @@ func (s *session) sync() error {
 		return nil
 	}
 	e := engine.Expect{Kind: engine.Sync}
-	if s.after.active && (s.after.mark || s.after.schema || s.tx.probeLater) {
+	if s.held() {
 		s.after.hold = true
 		e.Mute = engine.MuteReady
 	}

@@ -153,15 +153,19 @@ func parseDuration(v string) (time.Duration, error) {
 
 // checkSetting refuses a SET under which SQL could not be read safely, before any server accepts it.
 func (s *session) checkSetting(p *router.Plan) error {
-	c := p.Setting
-	if c == nil || c.Own || c.Op == router.ShowOp || c.Op == router.ShowAll {
-		return nil
+	changes := s.several
+	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
+		changes = []*router.SettingChange{c}
 	}
-	_, err := s.viewWith(c)
-	if r, ok := err.(*router.Refusal); ok {
-		return refusal(r)
+	for _, c := range changes {
+		if _, err := s.viewWith(c); err != nil {
+			if r, ok := err.(*router.Refusal); ok {
+				return refusal(r)
+			}
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // reported is a setting of the startup message as the server would report it.

@@ -37,7 +37,8 @@ type session struct {
 
 	view    *router.Session // what of the settings changes the meaning of SQL
 	scratch router.Scratch
-	values  [][]byte // reused by Bind
+	several []*router.SettingChange // of the query string of several statements in hand; nil: it has one
+	values  [][]byte                // reused by Bind
 	formats []int16
 	last    route
 }
@@ -169,29 +170,40 @@ func (s *session) endTransaction(l *engine.Link) {
 			s.remember(c, l)
 		}
 	}
-	committed := ok && a.tx != nil && a.outcome.Tag == "COMMIT"
-	if l.Conn.TxStatus == wire.TxIdle {
-		if s.tx.state == txOpen {
-			s.settingsEnded(committed, l)
-			s.tx.reset()
+	committed := ok && a.outcome.Tag == "COMMIT"
+	tx := a.tx
+	a.tx, a.changes = nil, nil
+	if l.Conn.TxStatus != wire.TxIdle {
+		s.tx.state = txOpen         // also when BEGIN came within a query of several statements
+		if tx != nil && committed { // AND CHAIN
+			s.settingsEnded(true, l)
 		}
-		clear(s.portals)
+		if ok && tx != nil {
+			switch tx.Op {
+			case router.Savepoint:
+				s.settings.savepoint(tx.Name)
+			case router.RollbackTo:
+				s.settings.rollbackTo(tx.Name)
+				s.refreshView()
+			}
+		}
 		return
 	}
-	s.tx.state = txOpen // also when BEGIN came within a query of several statements
-	if committed {      // AND CHAIN
-		s.settingsEnded(true, l)
-	}
-	if ok && a.tx != nil {
-		switch a.tx.Op {
-		case router.Savepoint:
-			s.settings.savepoint(a.tx.Name)
-		case router.RollbackTo:
-			s.settings.rollbackTo(a.tx.Name)
-			s.refreshView()
+	if s.tx.state == txOpen {
+		if tx == nil && s.settings.touched() { // it ended within a query of several statements: who knows how
+			l.Conn.Dirty = true
 		}
+		s.settingsEnded(committed, l)
 	}
-	a.tx, a.changes = nil, nil
+	late := s.tx.wrote || s.tx.probeLater
+	if s.tx.schema {
+		a.active, a.schema = true, true
+	}
+	s.tx.reset()
+	if late {
+		a.active, s.tx.probeLater = true, true
+	}
+	clear(s.portals)
 }
 
 // settingsEnded closes the log of settings that a transaction changed. The server has done the same to its own.
@@ -255,13 +267,10 @@ func (s *session) finish(l *engine.Link) error {
 		s.marked(l.Shard, a.probe.Row)
 		a.mark = false
 	}
-	if s.tx.state == txNone && s.tx.probeLater {
-		// COPY cannot have the probe behind it in the same round trip.
+	if s.tx.probeLater && l.Conn.TxStatus == wire.TxIdle {
 		s.tx.probeLater = false
-		if a.outcome.Err == nil && l.Conn.TxStatus == wire.TxIdle {
-			s.sendProbe(l)
-			return nil
-		}
+		s.sendProbe(l)
+		return nil
 	}
 	if a.schema {
 		a.schema = false

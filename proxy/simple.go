@@ -24,6 +24,7 @@ func (s *session) query() error {
 	}
 	statements := s.plan(text)
 	p := statements[0].Plan
+	s.several = nil
 	if len(statements) > 1 {
 		p = s.together(statements)
 	}
@@ -114,10 +115,15 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte) {
 	e := engine.Expect{Kind: engine.Query}
 	if s.effects(l, p) {
 		e.Reply = &s.after.outcome
-		if s.after.schema || s.after.mark || s.tx.probeLater {
+		if s.held() {
 			s.after.hold = true
 			e.Mute = engine.MuteReady
 		}
+	}
+	if s.batch.sent {
+		// A Query amid an extended batch can leave PostgreSQL in a state in which the next query fails (seen with 18.6):
+		// have the connection proven before anybody else gets it.
+		l.Conn.Dirty = true
 	}
 	l.Expect(e)
 	l.Send(frame)
@@ -126,9 +132,15 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte) {
 	}
 }
 
+// held says whether ReadyForQuery must wait for something of the session's own.
+func (s *session) held() bool {
+	return s.after.active && (s.after.schema || s.after.mark || s.tx.probeLater || s.several != nil && s.tx.wrote)
+}
+
 // effects notes what the statement will have changed. It says whether the session must look at its outcome.
 func (s *session) effects(l *engine.Link, p *router.Plan) bool {
-	if p.Flags == 0 && p.Kind != router.Tx && p.Kind != router.Setting {
+	if p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.several == nil {
+		s.tx.neutral = false
 		return false
 	}
 	if !p.Has(router.Neutral) && p.Kind != router.Setting && p.Kind != router.Tx {
@@ -158,6 +170,11 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if p.Has(router.Writes) {
 		s.batch.wrote = true
 		s.tx.wrote = s.tx.wrote || s.marksMatter()
+	}
+	if s.several != nil {
+		// Where a transaction ends within the string is not known before the server says so: see endTransaction.
+		a.active, a.changes = true, append(a.changes, s.several...)
+		return true
 	}
 	ends := false
 	if p.Kind == router.Tx {

@@ -12,6 +12,7 @@ import (
 // in one place, forwarded as one message; what they are is the sum of what each is.
 func (s *session) together(statements []router.Statement) *router.Plan {
 	var whole *router.Plan
+	s.several = []*router.SettingChange{}
 	for _, st := range statements {
 		p := st.Plan
 		switch {
@@ -22,8 +23,10 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 		case whole == nil:
 			copied := *s.p.onDefault(p)
 			whole = &copied
+			s.collect(p)
 			continue
 		}
+		s.collect(p)
 		if !s.join(whole, s.p.onDefault(p)) {
 			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{
 				Code:    wire.FeatureNotSupported,
@@ -39,7 +42,17 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 	if whole.Kind == router.Tx { // BEGIN; …; COMMIT in one string: the server follows it, settle reads the status
 		whole.Kind, whole.Tx = router.AnyShard, nil
 	}
+	if whole.Kind == router.Setting && len(s.several) > 0 {
+		whole.Kind, whole.Setting = router.AnyShard, nil
+	}
 	return whole
+}
+
+// collect keeps what a statement does to the session's settings.
+func (s *session) collect(p *router.Plan) {
+	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
+		s.several = append(s.several, c)
+	}
 }
 
 // join makes the plan a of some statements one for those and b; false when they cannot run in one place.

@@ -34,7 +34,7 @@ type transaction struct {
 	neutral bool
 	// wrote: a statement may have changed data, so a mark is taken behind COMMIT. schema: ... the catalog.
 	wrote, schema bool
-	// probeLater: the mark is to be taken when the link is idle.
+	// probeLater: the mark could not be asked for in the same round trip, and is when the link is idle.
 	probeLater bool
 	// cause is why it failed, told once.
 	cause *wire.Error

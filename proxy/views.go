@@ -30,12 +30,9 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 	} else {
 		s.SetOut(s.appendFields(s.Out(), p, nil))
 	}
-	out := s.Out()
-	described := len(out)
 	ctx, stop := context.WithTimeout(context.Background(), scanTimeout)
 	defer stop()
 	if err := s.catchUp(ctx, v, q); err != nil {
-		s.SetOut(out[:min(described, len(s.Out()))])
 		return err
 	}
 	rows, err := s.Feed(ctx, func(ctx context.Context, row func([]byte) error) error {

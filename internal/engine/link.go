@@ -337,7 +337,6 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 	if e.Kind == Query || e.Kind == Function || e.Kind == Sync {
 		return forward
 	}
-	l.Skipping = true
 	for e := l.first(); e != nil && e.Kind != Sync; e = l.first() {
 		if e.Kind == Parse {
 			l.forget(e.Statement)
@@ -347,6 +346,7 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 		}
 		l.done()
 	}
+	l.Skipping = l.first() == nil
 	return forward
 }
 

@@ -1,0 +1,151 @@
+package proxy_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/proxy"
+	"github.com/tidemarkdb/tidemark/sharding"
+	"github.com/tidemarkdb/tidemark/testcontainers"
+)
+
+func TestMain(m *testing.M) { testcontainers.Main(m) }
+
+// fixture is a cluster of real PostgreSQL servers with one database of its own on every shard.
+type fixture struct {
+	cluster  *testcontainers.Cluster
+	database string
+	spec     fixtureSpec
+}
+
+type fixtureSpec struct {
+	shards, replicas int
+	tables           []sharding.Table
+	pool             int // 0: 5
+	budget           int // 0: plenty
+	config           func(*proxy.Config)
+}
+
+const (
+	clientUser     = "app"
+	clientPassword = "s3cret"
+)
+
+func newFixture(t *testing.T, spec fixtureSpec) *fixture {
+	t.Helper()
+	c := testcontainers.Shared(t, testcontainers.Spec{Shards: 2, Replicas: 1})
+	f := &fixture{cluster: c, database: c.Database(t), spec: spec}
+	return f
+}
+
+// direct is the way around the proxy to a shard's primary.
+func (f *fixture) direct(shard int) string {
+	p := f.cluster.Shards[shard].Primary
+	return p.DSNAs(testcontainers.AppUser, testcontainers.AppPassword, f.database)
+}
+
+// start runs a proxy on the named engine until the test ends and returns how clients reach it.
+func (f *fixture) start(t *testing.T, engineName string) string {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	eng, err := loop.New(loop.Config{Engine: engineName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bc := backend.Config{
+		Database: f.database, User: testcontainers.AppUser, Password: testcontainers.AppPassword,
+		PoolSize: max(f.spec.pool, 5), Budget: max(f.spec.budget, 50), HealthInterval: 100 * time.Millisecond,
+	}
+	if f.spec.pool > 0 {
+		bc.PoolSize = f.spec.pool
+	}
+	def := sharding.Definition{Tables: f.spec.tables}
+	for i := range f.spec.shards {
+		s := f.cluster.Shards[i]
+		sc := backend.ShardConfig{Name: s.Name, Endpoints: []backend.EndpointConfig{{Host: s.Primary.Host, Port: s.Primary.Port, Role: backend.RolePrimary}}}
+		for r := range f.spec.replicas {
+			sc.Endpoints = append(sc.Endpoints, backend.EndpointConfig{Host: s.Replicas[r].Host, Port: s.Replicas[r].Port, Role: backend.RoleReplica})
+		}
+		bc.Shards = append(bc.Shards, sc)
+		first := i * sharding.DefaultBuckets / f.spec.shards
+		def.Shards = append(def.Shards, sharding.Shard{Name: s.Name, Buckets: []sharding.Range{{First: first, Last: (i+1)*sharding.DefaultBuckets/f.spec.shards - 1}}})
+	}
+	m, err := sharding.New(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	be, err := backend.New(bc, eng, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := wire.NewVerifier(clientPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := proxy.Config{Database: "shop", Users: []proxy.User{{Name: clientUser, Verifier: verifier}}}
+	if f.spec.config != nil {
+		f.spec.config(&cfg)
+	}
+	p, err := proxy.New(cfg, proxy.Parts{
+		Engine: eng, Backend: be, Map: m, ServerUser: testcontainers.AppUser, Version: "test", Log: log,
+		Catalog: proxy.CatalogOf(f.direct(0)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- be.Run(ctx) }()
+	if err := be.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- p.Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		stop()
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Errorf("proxy ended: %v", err)
+			}
+		}
+		ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+		defer stop()
+		if err := eng.Close(ctx); err != nil {
+			t.Errorf("engine: %v", err)
+		}
+		if err := be.Close(ctx); err != nil {
+			t.Errorf("backend: %v", err)
+		}
+	})
+	addr := ln.Addr().(*net.TCPAddr)
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/shop?sslmode=disable", clientUser, clientPassword, addr.Port)
+}
+
+// testWriter keeps the log with the test; TIDEMARK_TEST_LOG=1 shows it at once.
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	if os.Getenv("TIDEMARK_TEST_LOG") != "" {
+		return os.Stderr.Write(b)
+	}
+	return len(b), nil
+}
+
+func lookupFlag(name string) string {
+	if f := flag.Lookup(name); f != nil {
+		return f.Value.String()
+	}
+	return ""
+}
