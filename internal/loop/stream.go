@@ -147,9 +147,13 @@ func (s *streamConn) abort() {
 func (s *streamConn) reader() {
 	for {
 		s.mu.Lock()
-		room, closed := s.in.room(), s.closed
+		if s.linger {
+			// Nobody reads any more, but a peer that is stuck in a write would not read what we still send.
+			s.in.start, s.in.n = 0, 0
+		}
+		room, over := s.in.room(), s.closed && !s.linger
 		s.mu.Unlock()
-		if closed {
+		if over {
 			return
 		}
 		if len(room) == 0 {
