@@ -103,10 +103,12 @@ func appendIntText(dst []byte, raw json.RawMessage) ([]byte, error) {
 	return strconv.AppendInt(dst, int64(f), 10), nil
 }
 
-// appendFloatText prints a float as PostgreSQL does with extra_float_digits 1, its default: the shortest digits that read
-// back equal, in scientific notation below 1e-04 and from 1e+06 (real) or 1e+15 (double precision) on.
+// appendFloatText prints a float in the layout of PostgreSQL: scientific below 1e-04 and from 1e+06 (real) or 1e+15 (double
+// precision) on. It keeps the digits that came, for those are PostgreSQL's own: where several shortest forms read back equal,
+// it chooses otherwise than Go. Only more digits than the type can tell apart are rounded.
 func appendFloatText(dst []byte, raw json.RawMessage, bits int) ([]byte, error) {
-	f, err := strconv.ParseFloat(string(bytes.Trim(raw, `"`)), bits)
+	num := bytes.Trim(raw, `"`)
+	f, err := strconv.ParseFloat(string(num), bits)
 	if err != nil {
 		return dst, badText("float", raw)
 	}
@@ -117,20 +119,63 @@ func appendFloatText(dst []byte, raw json.RawMessage, bits int) ([]byte, error) 
 		return append(dst, "Infinity"...), nil
 	case math.IsInf(f, -1):
 		return append(dst, "-Infinity"...), nil
+	case !isJSONNumber(num):
+		return dst, badText("float", raw)
 	}
-	scientific := 15
+	most, scientific := 17, 15 // DBL_DECIMAL_DIG, DBL_DIG
 	if bits == 32 {
-		scientific = 6
+		most, scientific = 9, 6
 	}
-	e := strconv.AppendFloat(nil, f, 'e', -1, bits)
-	exp, err := strconv.Atoi(string(e[bytes.IndexByte(e, 'e')+1:]))
-	if err != nil {
-		return dst, err
+	digits, exp := decimalDigits(num)
+	if len(digits) > most {
+		digits, exp = decimalDigits(strconv.AppendFloat(nil, f, 'e', -1, bits))
 	}
-	if f != 0 && (exp < -4 || exp >= scientific) {
-		return append(dst, e...), nil
+	if math.Signbit(f) {
+		dst = append(dst, '-')
 	}
-	return strconv.AppendFloat(dst, f, 'f', -1, bits), nil
+	switch {
+	case len(digits) == 0 || f == 0:
+		return append(dst, '0'), nil
+	case exp < -4 || exp >= scientific:
+		dst = append(dst, digits[0])
+		if len(digits) > 1 {
+			dst = append(append(dst, '.'), digits[1:]...)
+		}
+		sign := byte('+')
+		if exp < 0 {
+			sign, exp = '-', -exp
+		}
+		dst = append(dst, 'e', sign)
+		if exp < 10 {
+			dst = append(dst, '0')
+		}
+		return strconv.AppendInt(dst, int64(exp), 10), nil
+	case exp < 0:
+		dst = append(append(dst, "0."...), "000"[:-1-exp]...)
+		return append(dst, digits...), nil
+	case len(digits) <= exp+1:
+		dst = append(dst, digits...)
+		return append(dst, "00000000000000"[:exp+1-len(digits)]...), nil
+	}
+	dst = append(append(dst, digits[:exp+1]...), '.')
+	return append(dst, digits[exp+1:]...), nil
+}
+
+// decimalDigits takes a JSON number apart into d.ddd × 10^exp, without leading and trailing zeros.
+func decimalDigits(num []byte) (digits []byte, exp int) {
+	exp = -1
+	mantissa, power, _ := bytes.Cut(bytes.ToLower(num), []byte("e"))
+	whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(mantissa, []byte("-")), []byte("."))
+	digits = append(append(digits, whole...), fraction...)
+	exp += len(whole)
+	for len(digits) > 0 && digits[0] == '0' {
+		digits = digits[1:]
+		exp--
+	}
+	if p, err := strconv.Atoi(string(power)); err == nil { // ParseFloat has checked that the whole is in range
+		exp += p
+	}
+	return bytes.TrimRight(digits, "0"), exp
 }
 
 // appendJSONBText lays out JSON as jsonb_out does: ": " and ", ", no other space, and only the escapes that it uses. Keys
