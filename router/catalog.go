@@ -13,6 +13,7 @@ type Catalog struct {
 // System catalogs need not be listed.
 type Table struct {
 	Schema, Name string
+	Root         Name // a partition's topmost table, whose place in the map is the partition's own; empty for others
 	Columns      []Column
 }
 

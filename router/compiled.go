@@ -1,8 +1,6 @@
 package router
 
-import (
-	"github.com/tidemarkdb/tidemark/internal/sql"
-)
+import ()
 
 // compiled is a planned statement that waits for values. It is immutable and shared.
 type compiled struct {
@@ -15,7 +13,7 @@ type compiled struct {
 	refused *Plan   // when keys lead to different shards
 	any     *Plan   // when no row can have the key (NULL)
 	scan    *scanTemplate
-	copy    *Copy
+	setting int // the parameter that is the value of set_config, 0: none
 	utf8    bool
 	cost    int64
 }
@@ -43,11 +41,7 @@ func (s *statement) compiled(o outcome) *compiled {
 		block[i] = Plan{Kind: Route, Access: o.access, Flags: o.flags, Shards: s.r.oneShard[i], Reason: "key " + reason}
 		c.routes[i] = s.plan(&block[i])
 	}
-	what := "rows"
-	if s.f.Command == sql.Insert {
-		what = "inserting rows"
-	}
-	c.refused = s.plan(&Plan{Kind: Refuse, Refusal: crossShard(what + " with keys")})
+	c.refused = s.plan(&Plan{Kind: Refuse, Refusal: crossShard("rows")})
 	if o.only >= 0 {
 		c.refused = s.plan(&Plan{Kind: Refuse, Refusal: refuse("rows of different shards in one statement are not supported", "The key leads to another shard, but "+o.reason+".", "Use one statement for each.")})
 	}
@@ -70,6 +64,9 @@ func (c *compiled) bind(src *source) *Plan {
 	}
 	if c.scan != nil {
 		return c.scan.bind(src)
+	}
+	if c.setting > 0 {
+		return c.bindSetting(src)
 	}
 	src.utf8, src.uses = c.utf8, c.uses
 	if len(c.keys) == 1 && len(c.keys[0].values) > 1 && !c.keys[0].stored {
@@ -131,6 +128,8 @@ func (c *compiled) bindList(src *source) *Plan {
 		if p := c.routes[shard]; p != nil {
 			return p
 		}
+		return c.refused
+	case c.unkeyed.Kind != Scatter && c.generic.Flags&Writes != 0:
 		return c.refused
 	case c.unkeyed.Kind != Scatter:
 		return c.fail(listRefusal(c.unkeyed.Refusal))

@@ -49,7 +49,9 @@ func (s *statement) query() outcome {
 				))
 			}
 		case onOne:
-			local = append(local, i)
+			if !rel.NotQuery {
+				local = append(local, i)
+			}
 		case everywhere:
 			replicas = append(replicas, i)
 		}

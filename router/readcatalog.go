@@ -24,7 +24,8 @@ func ReadCatalog(query Query) (*Catalog, error) {
 	return c, nil
 }
 
-// columnsQuery: schema, table, column, type, typmod, collation, deterministic, default, generated, volatile. A default's functions
+// columnsQuery: schema, table, column, type, typmod, collation, deterministic, default, generated, volatile, root's schema and
+// name (NULL for all but partitions). A default's functions
 // stand in its node tree by OID; CURRENT_TIMESTAMP and its like, and identity columns, have nodes of their own.
 const columnsQuery = `
 SELECT n.nspname, c.relname, a.attname, a.atttypid, a.atttypmod,
@@ -34,13 +35,16 @@ SELECT n.nspname, c.relname, a.attname, a.atttypid, a.atttypmod,
   a.attidentity <> '' OR a.attgenerated = '' AND d.adbin IS NOT NULL AND (
     d.adbin::text ~ '\{(SQLVALUEFUNCTION|NEXTVALUEEXPR)' OR EXISTS (
       SELECT FROM regexp_matches(d.adbin::text, ':(?:funcid|opfuncid) (\d+)', 'g') m JOIN pg_catalog.pg_proc p ON p.oid = m[1]::oid
-      WHERE p.provolatile <> 'i'))
+      WHERE p.provolatile <> 'i')),
+  rn.nspname, root.relname
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+LEFT JOIN pg_catalog.pg_class root ON c.relispartition AND root.oid = pg_catalog.pg_partition_root(c.oid)
+LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = root.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname !~ '^pg_(toast_)?temp_'
 ORDER BY n.nspname, c.relname, a.attnum`
 
@@ -77,12 +81,12 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 GROUP BY 1, 2`
 
 func (c *Catalog) column(row [][]byte) error {
-	if len(row) != 10 {
+	if len(row) != 12 {
 		return fmt.Errorf("%d values in a row", len(row))
 	}
 	schema, name := string(row[0]), string(row[1])
 	if n := len(c.Tables); n == 0 || c.Tables[n-1].Schema != schema || c.Tables[n-1].Name != name {
-		c.Tables = append(c.Tables, Table{Schema: schema, Name: name, Columns: []Column{}})
+		c.Tables = append(c.Tables, Table{Schema: schema, Name: name, Columns: []Column{}, Root: Name{string(row[10]), string(row[11])}})
 	}
 	if row[2] == nil {
 		return nil // a table without columns

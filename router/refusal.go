@@ -22,8 +22,8 @@ func noKey(verb, table, column string, shards int) *Refusal {
 
 func crossShard(what string) *Refusal {
 	return refuse(
-		what+" on different shards is not supported",
-		"A statement runs on one shard, unless it is a plain SELECT whose rows can be concatenated.",
-		"Use one statement for each key.",
+		what+" on different shards are not supported",
+		"They would be touched by one statement, and it runs on one shard, unless it is a plain SELECT whose rows can be concatenated.",
+		"Use one statement for each.",
 	)
 }

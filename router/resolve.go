@@ -98,7 +98,7 @@ func (r *Router) find(ses *Session, rel sql.Relation) relation {
 	schema, ok := r.exists(ses, rel.Name)
 	if !ok {
 		schema = "public"
-		if len(ses.path) > 0 {
+		if len(ses.path) > 0 && !contains(ses.path, schema) {
 			schema = ses.path[0]
 		}
 		for _, s := range ses.path {
@@ -135,7 +135,11 @@ func (r *Router) at(out *relation, n Name) {
 		out.place = anywhere
 		return
 	}
-	if t, ok := r.m.Table(n.Schema, n.Name); ok {
+	t, ok := r.m.Table(n.Schema, n.Name)
+	if c := r.names.tables[n]; !ok && c != nil && c.Root != (Name{}) {
+		t, ok = r.m.Table(c.Root.Schema, c.Root.Name)
+	}
+	if ok {
 		r.mapped(out, t)
 		return
 	}
@@ -207,6 +211,9 @@ func (rel *relation) unfit() string {
 // know is volatile and the user's.
 func (r *Router) function(ses *Session, c sql.FunctionCall) Function {
 	out := Function{Schema: c.Schema, Name: c.Name, Volatility: Volatile, User: true, Aggregate: c.Aggregate}
+	if c.Keyword {
+		return Function{Schema: c.Schema, Name: c.Name, Volatility: Stable}
+	}
 	found := false
 	for _, f := range r.names.functions[c.Name] {
 		if c.Schema != "" && f.Schema != c.Schema || c.Schema == "" && f.Schema != "pg_catalog" && !contains(ses.path, f.Schema) {

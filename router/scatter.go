@@ -22,7 +22,7 @@ func (s *statement) scatterProblem(command sql.Command, o *outcome, sharded []in
 		}
 	}
 	if command != sql.Select {
-		return noKey(command.String()+" with", first.name.String(), first.table.Column, len(s.r.m.Shards()))
+		return noKey(command.String()+" that reads", first.name.String(), first.table.Column, len(s.r.m.Shards()))
 	}
 	no := func(what, why string) *Refusal {
 		return refuse(what+" over several shards is not supported", why, fmt.Sprintf(hintKey, first.name.Name+"."+first.table.Column))
@@ -69,21 +69,25 @@ func (s *statement) scatterProblem(command sql.Command, o *outcome, sharded []in
 			return no("a subquery on sharded table "+s.rels[i].name.String(), "Each shard would see only its own rows of it.")
 		}
 	}
-	if !s.colocated(sharded) {
-		return no("a join that is not on the shard keys", "Rows of different shards would have to be joined.")
-	}
 	for _, j := range s.f.Outers {
 		if j.Full {
 			return no("FULL JOIN", "Rows without a partner on one shard may have one on another.")
 		}
+	}
+	if !s.colocated(sharded) {
+		return no("a join that is not on the shard keys", "Rows of different shards would have to be joined.")
+	}
+	for _, j := range s.f.Outers {
 		if s.anySplit(j.Nullable) && !s.anySplit(j.Kept) {
 			return no("an outer join that keeps rows of a reference table", "Rows without a partner on one shard may have one on another.")
 		}
 	}
-	for _, b := range s.f.Blocks[1:] {
-		_ = b // subqueries over reference tables are the same on every shard
+	for i := range s.rels {
+		if systemSchema(s.rels[i].name.Schema) {
+			return no("a join with a system catalog", "Each shard has its own.")
+		}
 	}
-	return nil
+	return nil // subqueries over reference tables are the same on every shard
 }
 
 func (s *statement) anySplit(rels []int) bool {

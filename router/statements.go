@@ -12,7 +12,7 @@ import (
 func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 	s := r.statement(ses, f)
 	if f.Unusual != "" {
-		return s.fixed(refuse(f.Unusual+" is not supported", "Tidemark cannot run it on several shards as one PostgreSQL would.", "Run it on the shards directly."))
+		return s.fixed(refuse(f.Unusual, "Tidemark cannot run it on several shards as one PostgreSQL would.", "Run it on the shards directly."))
 	}
 	switch f.Command {
 	case sql.Select:
@@ -99,7 +99,27 @@ func (s *statement) setConfig() *compiled {
 		Kind: AnyShard, Flags: Dirty | Here, Shards: s.r.oneShard[s.r.m.Default()], Reason: "a setting of the session",
 		Setting: &SettingChange{Name: set.Name, Values: set.Values, Local: set.Local, Function: true, Own: own(set.Name)},
 	}
-	return s.fixedPlan(p)
+	c := s.fixedPlan(p)
+	if set.Param > 0 {
+		c.always, c.setting = nil, set.Param
+	}
+	return c
+}
+
+// bindSetting is set_config with a parameter as the value; NULL is the default.
+func (c *compiled) bindSetting(src *source) *Plan {
+	if c.setting > len(src.values) {
+		return c.generic
+	}
+	change := *c.generic.Setting
+	if v := src.values[c.setting-1]; v == nil {
+		change.Op, change.Values = ResetOp, nil
+	} else {
+		change.Values = []string{string(v)}
+	}
+	p := *c.generic
+	p.Setting = &change
+	return &p
 }
 
 func own(setting string) bool { return strings.HasPrefix(setting, "tidemark.") }

@@ -155,6 +155,8 @@ type FunctionCall struct {
 	Block        int
 	Aggregate    bool // its syntax shows that it is an aggregate: count(*), DISTINCT, FILTER, WITHIN GROUP, ORDER BY
 	Over         bool
+	Keyword      bool // CURRENT_TIMESTAMP and its like, which are stable
+	Local        bool // set_config whose last argument is the constant true
 }
 
 // TxOp is what a transaction command does.
@@ -202,6 +204,7 @@ type Setting struct {
 	Values    []string
 	Local     bool
 	Function  bool // SELECT set_config(...)
+	Param     int  // Function: the parameter that is the value, 0 when it is in Values
 	ToDefault bool // Reset was written as SET ... TO DEFAULT
 }
 

@@ -49,7 +49,8 @@ func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 			end = len(text)
 		}
 		if len(tree.Stmts) == len(s.Statements) {
-			start, end = s.Statements[i].Start, s.Statements[i].End
+			span := s.Statements[i]
+			start, end, b.kept = span.Start, span.End, span.First == span.After
 		} else if len(tree.Stmts) == 1 {
 			start, end = s.Statements[0].Start, s.Statements[len(s.Statements)-1].End
 		}
@@ -69,6 +70,7 @@ type builder struct {
 	text []byte
 	lits []Literal
 	f    *Facts
+	kept bool // no literal of the statement was replaced: all are part of its shape
 	// within is the nesting of subqueries, bounded so that no statement can exhaust the stack.
 	within int
 }
@@ -144,7 +146,7 @@ func children(m protoreflect.Message, visit func(*pg.Node)) {
 // stands before it, which the grammar folds into the constant.
 func (b *builder) slot(location int32) (slot int, negative, ok bool) {
 	i := sort.Search(len(b.lits), func(i int) bool { return b.lits[i].Start >= location })
-	if i == len(b.lits) || location < 0 {
+	if i == len(b.lits) || location < 0 || b.kept {
 		return 0, false, false
 	}
 	if b.lits[i].Start == location {
@@ -167,7 +169,7 @@ func (b *builder) constant(c *pg.A_Const) Value {
 		return Value{Kind: Lit, Slot: slot, Negative: neg}
 	}
 	// No slot: the literal is part of the shape, unless signs hide it (- -5), which is not worth following.
-	number := int(c.Location) < len(b.text) && c.Location >= 0 && (class[b.text[c.Location]] == cDigit || b.text[c.Location] == '.')
+	number := b.kept || int(c.Location) < len(b.text) && c.Location >= 0 && (class[b.text[c.Location]] == cDigit || b.text[c.Location] == '.')
 	switch v := c.Val.(type) {
 	case *pg.A_Const_Ival:
 		if !number {

@@ -1,6 +1,10 @@
 package sql
 
-import pg "github.com/pganalyze/pg_query_go/v6"
+import (
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
 
 // maxNesting bounds subqueries within subqueries.
 const maxNesting = 200
@@ -14,7 +18,7 @@ func (b *builder) query(n *pg.Node, parent int, visible bool, ctes *cte) int {
 	b.within++
 	defer func() { b.within-- }()
 	if b.within > maxNesting {
-		b.unusual("subqueries are nested more than %d deep", maxNesting)
+		b.unusual("subqueries nested more than %d deep are not supported", maxNesting)
 		return 0
 	}
 	switch e := n.GetNode().(type) {
@@ -29,7 +33,7 @@ func (b *builder) query(n *pg.Node, parent int, visible bool, ctes *cte) int {
 	case *pg.Node_MergeStmt:
 		return b.mergeStmt(e.MergeStmt, parent, ctes)
 	}
-	b.unusual("a query of this form is not known")
+	b.unusual("a query of this form is not supported")
 	return b.block(parent, visible)
 }
 
@@ -153,7 +157,7 @@ func (b *builder) fromItem(n *pg.Node, sc scope) []int {
 
 func (b *builder) relation(r *pg.RangeVar, sc scope, target bool) []int {
 	if r.Catalogname != "" {
-		b.unusual("a table is named with its database: %s.%s.%s", r.Catalogname, r.Schemaname, r.Relname)
+		b.unusual("naming a table with its database is not supported: %s.%s.%s", r.Catalogname, r.Schemaname, r.Relname)
 	}
 	if !target && r.Schemaname == "" && sc.ctes.has(r.Relname) {
 		b.f.Blocks[sc.block].Opaque = true
@@ -323,8 +327,9 @@ func (b *builder) expr(n *pg.Node, sc scope) {
 		return
 	case *pg.Node_FuncCall:
 		b.call(e.FuncCall, sc)
-	case *pg.Node_SqlvalueFunction:
-		// current_date, current_user and the like are stable, and none is an aggregate.
+	case *pg.Node_SqlvalueFunction: // CURRENT_DATE, CURRENT_USER and the like: calls without parentheses
+		name := strings.ToLower(strings.TrimPrefix(e.SqlvalueFunction.Op.String(), "SVFOP_"))
+		b.f.Functions = append(b.f.Functions, FunctionCall{Schema: "pg_catalog", Name: name, Block: sc.block, Keyword: true})
 	case *pg.Node_JsonObjectAgg, *pg.Node_JsonArrayAgg, *pg.Node_GroupingFunc, *pg.Node_GroupingSet:
 		b.f.Blocks[sc.block].Features |= Group
 	case *pg.Node_AExpr:
@@ -350,6 +355,9 @@ func (b *builder) call(c *pg.FuncCall, sc scope) {
 	if len(names) > 1 {
 		f.Schema = names[len(names)-2]
 	}
+	if f.Name == "set_config" && len(c.Args) == 3 {
+		f.Local = c.Args[2].GetAConst().GetBoolval().GetBoolval()
+	}
 	f.Aggregate = c.AggStar || c.AggDistinct || c.AggFilter != nil || c.AggWithinGroup || len(c.AggOrder) > 0
 	if f.Over {
 		b.f.Blocks[sc.block].Features |= Window
@@ -366,7 +374,7 @@ func (b *builder) insertStmt(s *pg.InsertStmt, parent int, ctes *cte) int {
 		t := c.GetResTarget()
 		w.Columns = append(w.Columns, t.GetName())
 		if len(t.GetIndirection()) > 0 {
-			b.unusual("an element or field of a column is inserted into")
+			b.unusual("INSERT into an element or field of a column is not supported")
 		}
 	}
 	if sel := s.SelectStmt.GetSelectStmt(); sel != nil {
@@ -381,7 +389,7 @@ func (b *builder) insertStmt(s *pg.InsertStmt, parent int, ctes *cte) int {
 				w.Rows = append(w.Rows, values)
 			}
 			if len(sel.SortClause) > 0 || sel.LimitCount != nil || sel.LimitOffset != nil {
-				b.unusual("INSERT of VALUES with ORDER BY, LIMIT or OFFSET")
+				b.unusual("INSERT of VALUES with ORDER BY, LIMIT or OFFSET is not supported")
 			}
 		} else {
 			inner := b.query(s.SelectStmt, blk, false, ctes)

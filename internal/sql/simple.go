@@ -166,7 +166,7 @@ func (r *reader) output(t *pg.ResTarget) {
 
 func (r *reader) add(column string, op Compare, values ...Value) {
 	for _, v := range values {
-		if v.Kind != Lit && v.Kind != Param && v.Kind != Fixed {
+		if v.Kind != Lit && v.Kind != Param && v.Kind != Fixed && v.Kind != Null {
 			r.no("a condition compares column %q with something that is neither a literal nor a parameter", column)
 		}
 	}

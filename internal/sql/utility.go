@@ -246,7 +246,7 @@ func (b *builder) transaction(s *pg.TransactionStmt) {
 	case pg.TransactionStmtKind_TRANS_STMT_ROLLBACK_PREPARED:
 		t.Op, t.Name = RollbackPrepared, s.Gid
 	default:
-		b.unusual("an unknown transaction command")
+		b.unusual("this transaction command is not supported")
 	}
 	b.modes(t, s.Options)
 	b.f.Tx = t
@@ -294,7 +294,7 @@ func (b *builder) set(s *pg.VariableSetStmt) {
 		for _, a := range s.Args {
 			v, ok := b.literalText(a)
 			if !ok {
-				b.unusual("SET %s with a value that is neither a word, a number nor a string", set.Name)
+				b.unusual("SET %s to a value that is neither a word, a number nor a string is not supported", set.Name)
 			}
 			set.Values = append(set.Values, v)
 		}
@@ -307,7 +307,7 @@ func (b *builder) set(s *pg.VariableSetStmt) {
 		b.multi(s, set)
 		return
 	default:
-		b.unusual("SET %s FROM CURRENT outside of CREATE FUNCTION", set.Name)
+		b.unusual("SET %s FROM CURRENT is not supported outside of CREATE FUNCTION", set.Name)
 	}
 	b.f.Setting = set
 }
@@ -323,7 +323,7 @@ func (b *builder) multi(s *pg.VariableSetStmt, set *Setting) {
 		onOff := map[bool]string{true: "on", false: "off"}
 		switch {
 		case len(s.Args) != 1:
-			b.unusual("SET SESSION CHARACTERISTICS with several modes at once; set them one by one")
+			b.unusual("SET SESSION CHARACTERISTICS with several modes at once is not supported")
 		case t.ReadOnly != nil:
 			set.Name, set.Values = "default_transaction_read_only", []string{onOff[*t.ReadOnly]}
 		case t.Deferrable != nil:
@@ -333,7 +333,7 @@ func (b *builder) multi(s *pg.VariableSetStmt, set *Setting) {
 		}
 		b.f.Setting = set
 	default:
-		b.unusual("SET %s", s.Name)
+		b.unusual("SET %s is not supported", s.Name)
 	}
 }
 
@@ -351,12 +351,19 @@ func (b *builder) setConfig(s *pg.SelectStmt) {
 		return
 	}
 	name, ok1 := b.literalText(c.Args[0])
-	value, ok2 := b.literalText(c.Args[1])
 	local := c.Args[2].GetAConst()
-	if _, ok := local.GetVal().(*pg.A_Const_Boolval); !ok || !ok1 || !ok2 {
+	if _, ok := local.GetVal().(*pg.A_Const_Boolval); !ok || !ok1 {
 		return
 	}
-	b.f.Setting = &Setting{Name: settingName(name), Values: []string{value}, Local: local.GetBoolval().GetBoolval(), Function: true}
+	set := &Setting{Name: settingName(name), Local: local.GetBoolval().GetBoolval(), Function: true}
+	if v := b.value(c.Args[1], 0); v.Kind == Param && (v.Cast == "" || v.Cast == "text") {
+		set.Param = v.Param
+	} else if value, ok := b.literalText(c.Args[1]); ok {
+		set.Values = []string{value}
+	} else {
+		return
+	}
+	b.f.Setting = set
 }
 
 func (b *builder) copy(s *pg.CopyStmt) {
@@ -447,14 +454,14 @@ func (b *builder) ddl(n *pg.Node) {
 		*pg.Node_CreateUserMappingStmt, *pg.Node_AlterUserMappingStmt, *pg.Node_DropUserMappingStmt, *pg.Node_CreateForeignTableStmt,
 		*pg.Node_ImportForeignSchemaStmt, *pg.Node_AlterDatabaseSetStmt:
 	case *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt, *pg.Node_AlterDatabaseStmt, *pg.Node_AlterDatabaseRefreshCollStmt:
-		b.unusual("CREATE, ALTER and DROP DATABASE")
+		b.unusual("CREATE, ALTER and DROP DATABASE are not supported")
 	case *pg.Node_CreateTableSpaceStmt, *pg.Node_DropTableSpaceStmt, *pg.Node_AlterTableSpaceOptionsStmt, *pg.Node_AlterTableMoveAllStmt:
-		b.unusual("commands for tablespaces, which are folders of one server")
+		b.unusual("commands for tablespaces are not supported")
 	case *pg.Node_AlterSystemStmt:
-		b.unusual("ALTER SYSTEM, which configures one server")
+		b.unusual("ALTER SYSTEM is not supported")
 	case *pg.Node_CreateSubscriptionStmt, *pg.Node_AlterSubscriptionStmt, *pg.Node_DropSubscriptionStmt:
-		b.unusual("commands for subscriptions")
+		b.unusual("commands for subscriptions are not supported")
 	default:
-		b.unusual("this kind of statement")
+		b.unusual("this kind of statement is not supported")
 	}
 }
