@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -57,16 +58,27 @@ func (p *Proxy) reloadCatalog() {
 	}
 }
 
-// CatalogOf reads the catalog over connections of its own to the server that the connection string names: the default
-// shard's primary.
-func CatalogOf(dsn string) func(context.Context) (*router.Catalog, error) {
-	return func(ctx context.Context) (*router.Catalog, error) {
-		conn, err := pgx.Connect(ctx, dsn)
-		if err != nil {
-			return nil, err
-		}
-		defer conn.Close(context.WithoutCancel(ctx))
-		return readCatalog(ctx, conn)
-	}
+// ReadCatalog reads one state of the schema over a connection to the default shard's primary.
+func ReadCatalog(ctx context.Context, conn *pgx.Conn) (*router.Catalog, error) {
+	var c *router.Catalog
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(pgx.Tx) (err error) {
+		c, err = router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
+			return readRows(ctx, conn, statement, each)
+		})
+		return err
+	})
+	return c, err
 }
-func readCatalog(ctx context.Context, conn *pgx.Conn) (*router.Catalog, error) { return &router.Catalog{}, nil }
+
+// readRows calls each with the rows of a statement, in text format.
+func readRows(ctx context.Context, conn *pgx.Conn, statement string, each func(row [][]byte) error) error {
+	result := conn.PgConn().ExecParams(ctx, statement, nil, nil, nil, nil)
+	for result.NextRow() {
+		if err := each(result.Values()); err != nil {
+			_, closed := result.Close()
+			return errors.Join(err, closed)
+		}
+	}
+	_, err := result.Close()
+	return err
+}

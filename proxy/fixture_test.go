@@ -10,10 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/proxy"
+	"github.com/tidemarkdb/tidemark/router"
 	"github.com/tidemarkdb/tidemark/sharding"
 	"github.com/tidemarkdb/tidemark/testcontainers"
 )
@@ -97,7 +100,14 @@ func (f *fixture) start(t *testing.T, engineName string) string {
 	}
 	p, err := proxy.New(cfg, proxy.Parts{
 		Engine: eng, Backend: be, Map: m, ServerUser: testcontainers.AppUser, Version: "test", Log: log,
-		Catalog: proxy.CatalogOf(f.direct(0)),
+		Catalog: func(ctx context.Context) (*router.Catalog, error) {
+			conn, err := pgx.Connect(ctx, f.direct(0))
+			if err != nil {
+				return nil, err
+			}
+			defer conn.Close(ctx)
+			return proxy.ReadCatalog(ctx, conn)
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
