@@ -14,26 +14,48 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/localstack"
 )
 
-// createDatabases makes the empty database on each shard's primary. This is the only thing that the demo does behind the proxy's back.
+// createDatabases makes the empty database on each shard's primary, and waits until its replicas have it. This is the only thing
+// that the demo does behind the proxy's back.
 func createDatabases(ctx context.Context, stack *localstack.Stack) error {
 	for _, pg := range stack.Postgres {
-		conn, err := pgx.Connect(ctx, pg.Primary.DSN("postgres"))
-		if err != nil {
-			return fmt.Errorf("connect to %s: %w", pg.Name, err)
-		}
-		var there bool
-		err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", demoLogin).Scan(&there)
+		there, err := hasDatabase(ctx, pg.Primary)
 		if err == nil && !there {
-			_, err = conn.Exec(ctx, "CREATE DATABASE "+demoLogin+" OWNER "+localstack.User)
-		}
-		if err := conn.Close(ctx); err != nil {
-			return fmt.Errorf("disconnect from %s: %w", pg.Name, err)
+			err = runOn(ctx, pg.Primary, "CREATE DATABASE "+demoLogin+" OWNER "+localstack.User)
 		}
 		if err != nil {
-			return fmt.Errorf("create the database on %s: %w", pg.Name, err)
+			return fmt.Errorf("create the database of %s: %w", pg.Name, err)
+		}
+		for _, replica := range pg.Replicas {
+			for there = false; !there; time.Sleep(databasePoll) {
+				if there, err = hasDatabase(ctx, replica); err != nil {
+					return fmt.Errorf("wait for the database of a replica of %s: %w", pg.Name, err)
+				}
+			}
 		}
 	}
 	return nil
+}
+
+const databasePoll = 50 * time.Millisecond
+
+func hasDatabase(ctx context.Context, server *localstack.Server) (there bool, err error) {
+	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", demoLogin).Scan(&there)
+	return there, err
+}
+
+func runOn(ctx context.Context, server *localstack.Server, statement string) error {
+	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, statement)
+	return err
 }
 
 // demoURL is how clients connect to the demo.

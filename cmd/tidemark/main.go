@@ -101,7 +101,7 @@ All commands read one YAML file, described in docs/config.md.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newProjector(), newDLQ(), newCheck(), newVersion())
+	root.AddCommand(newDemo(), newProxy(), newProjector(), newDLQ(), newCheck(), newVersion())
 	return root
 }
 

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/tidemarkdb/tidemark/cqrs"
+	"github.com/tidemarkdb/tidemark/cqrs/kafka"
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/config"
+	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/proxy"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+func newProxy() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Serve PostgreSQL clients",
+		Long: `Listens for PostgreSQL clients and sends each statement where its rows are: to the shard that its key names, writes to
+the primary, reads outside of transactions to the replicas in turn, and reads of read models to Elasticsearch or
+Redis. Under tidemark.consistency = 'session', the default, a session's reads see everything that it wrote itself.
+
+SHOW tidemark.route tells where the last statement went; SELECT * FROM tidemark.endpoints, tidemark.pools and
+tidemark.lag show the state of the servers, of the connections to them, and of the read models.
+
+SIGTERM or Ctrl-C drains: new clients are refused, idle ones are sent away at once, others when their transaction has
+ended, or after drain_timeout. A second signal ends the process at once.`,
+		Example: `  tidemark proxy -c shop.yaml
+  psql "postgres://shop@127.0.0.1:6432/shop"              once it is ready
+  curl -s http://127.0.0.1:9632/health                    every server and store
+  tidemark check --online shop.yaml                       before the first start`,
+		Args: args(cobra.NoArgs),
+	}
+	file := configFlag(cmd)
+	leash := leashFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := load(*file)
+		if err != nil {
+			return err
+		}
+		log := newLogger(os.Stderr, c.Log)
+		ctx, cancel := leashed(cmd.Context(), *leash, os.Stdin)
+		defer cancel(nil)
+		return runProxy(ctx, c, log)
+	}
+	return cmd
+}
+
+// proxyProcess is what the process consists of.
+type proxyProcess struct {
+	c       *config.Config
+	log     *slog.Logger
+	engine  loop.Engine
+	backend *backend.Backend
+	levels  *cqrs.Levels
+	views   []*lateView
+	proxy   *proxy.Proxy
+}
+
+func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) (err error) {
+	p := &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{})}
+	if p.engine, err = loop.New(c.Loop()); err != nil {
+		return fmt.Errorf("start the loops: %w", err)
+	}
+	if p.backend, err = backend.New(c.Backend(), p.engine, log); err != nil {
+		return err
+	}
+	if err := p.open(); err != nil {
+		return err
+	}
+	s := newService("proxy")
+	if len(c.Views) > 0 {
+		bus, err := p.openBus()
+		if err != nil {
+			return err
+		}
+		defer bus.Close()
+		s.task("follow levels", cqrs.NewFollower(bus, c.Names(), p.levels, log).Run)
+		s.endpoints.probes = append(s.endpoints.probes, probe{name: "kafka", optional: true, run: func(ctx context.Context) (string, error) { return "", bus.Health(ctx) }})
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for clients: %w; choose another address with listen:", err)
+	}
+	s.task("serve clients", func(ctx context.Context) error { return p.serve(ctx, listener, s.endpoints.ready) })
+	s.endpoints.probes = append(s.endpoints.probes, p.probes()...)
+	s.endpoints.metrics.MustRegister(p.metrics())
+	return s.run(ctx, c, c.HTTP, log)
+}
+
+// open makes the proxy and its views. It connects to nothing.
+func (p *proxyProcess) open() error {
+	shardMap, err := p.c.ShardMap()
+	if err != nil {
+		return err
+	}
+	pc, err := p.c.Proxy()
+	if err != nil {
+		return err
+	}
+	views := map[string]cqrs.View{}
+	for _, v := range []statView{lagView(p.levels), endpointsView(p.backend), poolsView(p.backend)} {
+		views[v.Name()] = v
+	}
+	for _, v := range p.c.Views {
+		late := &lateView{c: p.c, v: v}
+		p.views = append(p.views, late)
+		views[v.Name] = late
+		schema, name := config.SplitTable(v.From)
+		projection := cqrs.Projection{ViewID: cqrs.ViewID{Name: v.Name, Generation: generation}, Tables: []cqrs.Table{{Schema: schema, Name: name}}}
+		p.levels.Track(projection.Tracked(p.c.Names(), p.c.ViewShards(v)))
+	}
+	p.proxy, err = proxy.New(pc, proxy.Parts{
+		Engine: p.engine, Backend: p.backend, Map: shardMap, Catalog: p.catalog, Views: views, Levels: p.levels,
+		ServerUser: p.c.Database.User, Version: version(), Log: p.log,
+	})
+	return err
+}
+
+func (p *proxyProcess) openBus() (*kafka.Bus, error) {
+	cfg, err := p.c.Bus(p.log)
+	if err != nil {
+		return nil, err
+	}
+	return kafka.Open(cfg)
+}
+
+// catalog reads the schema, and with it the columns of the tables of views, from the primary of the default shard.
+func (p *proxyProcess) catalog(ctx context.Context) (*router.Catalog, error) {
+	home := p.c.Shards[0]
+	for _, s := range p.c.Shards {
+		if s.Name == p.c.Sharding.DefaultShard {
+			home = s
+		}
+	}
+	conn, err := pgx.Connect(ctx, p.c.PrimaryConnString(home))
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: %w", home.Name, err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, v := range p.views {
+		if err := v.learn(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	return readCatalog(ctx, conn)
+}
+
+// readCatalog reads one state of the schema.
+func readCatalog(ctx context.Context, conn *pgx.Conn) (*router.Catalog, error) {
+	var c *router.Catalog
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(pgx.Tx) (err error) {
+		c, err = router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
+			return readRows(ctx, conn, statement, each)
+		})
+		return err
+	})
+	return c, err
+}
+
+// readRows calls each with the rows of a statement, in text format.
+func readRows(ctx context.Context, conn *pgx.Conn, statement string, each func(row [][]byte) error) error {
+	result := conn.PgConn().ExecParams(ctx, statement, nil, nil, nil, nil)
+	for result.NextRow() {
+		if err := each(result.Values()); err != nil {
+			_, closed := result.Close()
+			return errors.Join(err, closed)
+		}
+	}
+	_, err := result.Close()
+	return err
+}
+
+const (
+	catalogRetry = time.Second
+	drainPoll    = 20 * time.Millisecond
+)
+
+// serve serves clients until ctx ends, then drains: engine and backend outlive the clients.
+func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *readiness) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	checked := make(chan error, 1)
+	go func() { checked <- p.backend.Run(running) }()
+
+	err := p.awaitCatalog(ctx)
+	if err == nil {
+		ready.when(p.unready)
+		p.log.Info("serving clients", "address", listener.Addr().String())
+		err = p.proxy.Serve(ctx, listener)
+	}
+	err = errors.Join(stopped(ctx, err), listener.Close())
+	drain, cancel := context.WithTimeout(running, p.c.DrainTimeout)
+	defer cancel()
+	for p.proxy.Clients() > 0 && drain.Err() == nil {
+		time.Sleep(drainPoll)
+	}
+	if n := p.proxy.Clients(); n > 0 {
+		p.log.Warn("clients are cut off after drain_timeout", "clients", n)
+	}
+	last, cancelLast := context.WithTimeout(running, stopMargin/2)
+	defer cancelLast()
+	err = errors.Join(err, p.backend.Close(last), p.engine.Close(last))
+	stop()
+	return errors.Join(err, <-checked)
+}
+
+// awaitCatalog waits until the servers are known and the schema can be read, so that a proxy may start before them.
+func (p *proxyProcess) awaitCatalog(ctx context.Context) error {
+	if err := p.backend.Ready(ctx); err != nil {
+		return err
+	}
+	for {
+		_, err := p.catalog(ctx)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		p.log.Warn("cannot read the schema; trying again", "error", err, "again_in", catalogRetry)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(catalogRetry):
+		}
+	}
+}
+
+// unready names a shard without a primary.
+func (p *proxyProcess) unready() string {
+	for _, s := range p.backend.Shards() {
+		if _, err := s.Primary(); err != nil {
+			return fmt.Sprintf("shard %s has no primary", s.Name())
+		}
+	}
+	return ""
+}
