@@ -7,7 +7,7 @@ import (
 // put writes one row, or its tombstone, if nothing as new is there: that and the write are one step for every reader.
 //
 // Versions are compared as strings of 19 digits, for Lua's numbers are doubles. The version is written last: a script
-// that fails midway (out of memory) is then repeated in full. DEL goes before HSET so that no old column survives and
+// that fails midway is then repeated in full. DEL goes before HSET so that no old column survives and
 // a key of another type is no obstacle.
 //
 //	KEYS row, index, versions, floors
