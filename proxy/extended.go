@@ -204,7 +204,8 @@ func (s *session) bind(size int) error {
 		return s.failBatch(err)
 	}
 	s.flushHeld(l)
-	out, used, err := wire.Rename(l.Out(), s.Input(), size, s.ensure(l, st, engine.MuteAck))
+	onServer := s.ensure(l, st, engine.MuteAck)
+	out, used, err := wire.Rename(l.Out(), s.Input(), size, onServer)
 	if err != nil {
 		return err
 	}

@@ -189,6 +189,10 @@ func (s *session) endTransaction(l *engine.Link) {
 		}
 		return
 	}
+	clear(s.portals)
+	if s.tx.state == txBegun { // it left this server for another, see leave
+		return
+	}
 	if s.tx.state == txOpen {
 		if tx == nil && s.settings.touched() { // it ended within a query of several statements: who knows how
 			l.Conn.Dirty = true
@@ -203,7 +207,6 @@ func (s *session) endTransaction(l *engine.Link) {
 	if late {
 		a.active, s.tx.probeLater = true, true
 	}
-	clear(s.portals)
 }
 
 // settingsEnded closes the log of settings that a transaction changed. The server has done the same to its own.

@@ -1,0 +1,263 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidemarkdb/tidemark/sharding"
+)
+
+var shopTables = []sharding.Table{
+	{Name: "customers", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8},
+	{Name: "orders", Kind: sharding.Sharded, Column: "customer_id", Type: sharding.Int8},
+	{Name: "products", Kind: sharding.Reference},
+	{Name: "notes", Kind: sharding.Local},
+}
+
+const shopSchema = `
+create table customers (id bigint primary key, name text);
+create table orders (customer_id bigint, id bigint, total numeric(10,2), primary key (customer_id, id));
+create table products (id int primary key, name text);
+create table notes (id int primary key, body text)`
+
+// shop is a proxy over two shards with the tables of a shop.
+func shop(t *testing.T, engineName string, spec fixtureSpec) (*fixture, string) {
+	t.Helper()
+	spec.shards, spec.tables = 2, shopTables
+	f := newFixture(t, spec)
+	dsn := f.start(t, engineName)
+	c := connect(t, dsn)
+	for _, ddl := range strings.Split(shopSchema, ";") {
+		exec(t, c, ddl)
+	}
+	return f, dsn
+}
+
+func connect(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(context.Background()) })
+	return c
+}
+
+func exec(t *testing.T, c *pgx.Conn, sql string, args ...any) {
+	t.Helper()
+	if _, err := c.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func text(t *testing.T, c *pgx.Conn, sql string, args ...any) string {
+	t.Helper()
+	rows, err := c.Query(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	out, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (string, error) {
+		vals, err := r.Values()
+		return strings.Trim(fmt.Sprint(vals...), "[]"), err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return strings.Join(out, ";")
+}
+
+func route(t *testing.T, c *pgx.Conn) string {
+	t.Helper()
+	var r string
+	if err := c.QueryRow(t.Context(), "show tidemark.route").Scan(&r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func code(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return fmt.Sprint(err)
+}
+
+func engines(t *testing.T, f func(t *testing.T, engineName string)) {
+	for _, e := range []string{"epoll", "goroutines"} {
+		t.Run(e, func(t *testing.T) { f(t, e) })
+	}
+}
+
+func TestRouting(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		f, dsn := shop(t, engineName, fixtureSpec{})
+		c := connect(t, dsn)
+		for i := range 50 {
+			exec(t, c, "insert into customers values ($1, $2)", i, fmt.Sprint("customer ", i))
+		}
+		var shards [2]int
+		for i := range 2 {
+			d := connect(t, f.direct(i))
+			if err := d.QueryRow(t.Context(), "select count(*) from customers").Scan(&shards[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if shards[0]+shards[1] != 50 || shards[0] < 10 || shards[1] < 10 {
+			t.Fatalf("50 customers are spread as %v", shards)
+		}
+		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeDescribeExec} {
+			for i := range 10 {
+				if got := text(t, c, "select name from customers where id = $1", mode, i); got != fmt.Sprint("customer ", i) {
+					t.Fatalf("mode %v: customer %d is %q", mode, i, got)
+				}
+				if r := route(t, c); !strings.HasPrefix(r, "route shard") {
+					t.Fatalf("route is %q", r)
+				}
+			}
+			if n := len(strings.Split(text(t, c, "select name from customers", mode), ";")); n != 50 {
+				t.Errorf("mode %v: a scatter found %d customers", mode, n)
+			}
+			if r := route(t, c); !strings.HasPrefix(r, "scatter shard0 primary") || !strings.Contains(r, "shard1 primary") {
+				t.Errorf("route is %q", r)
+			}
+		}
+		for _, sql := range []string{
+			"select * from customers order by id", "select count(*) from customers", "update customers set name = 'x'",
+			"insert into customers values (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')", "select distinct name from customers",
+		} {
+			for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheStatement} {
+				if _, err := c.Exec(t.Context(), sql, mode); code(err) != "0A000" {
+					t.Errorf("%s: %v, want 0A000", sql, err)
+				}
+			}
+		}
+		exec(t, c, "insert into products values (1, 'hat')")
+		for i := range 2 {
+			if got := text(t, connect(t, f.direct(i)), "select name from products"); got != "hat" {
+				t.Errorf("shard %d has products %q", i, got)
+			}
+		}
+		exec(t, c, "insert into notes values (1, 'n')")
+		if got := text(t, connect(t, f.direct(0)), "select body from notes"); got != "n" {
+			t.Errorf("the default shard has notes %q", got)
+		}
+	})
+}
+
+func TestTransactionsStayOnTheirShard(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		c := connect(t, dsn)
+		for i := range 20 {
+			exec(t, c, "insert into customers values ($1, 'c')", i)
+		}
+		// Two keys on different shards.
+		a, b := -1, -1
+		for i := range 20 {
+			text(t, c, "select name from customers where id = $1", i)
+			switch r := route(t, c); {
+			case strings.HasPrefix(r, "route shard0"):
+				a = i
+			case strings.HasPrefix(r, "route shard1"):
+				b = i
+			}
+		}
+		if a < 0 || b < 0 {
+			t.Fatalf("keys on both shards: %d, %d", a, b)
+		}
+		tx, err := c.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := text(t, c, "select 1"); got != "1" { // binds the transaction to no shard
+			t.Fatal(got)
+		}
+		exec(t, c, "update customers set name = 'in tx' where id = $1", b)
+		if got := text(t, c, "select name from customers where id = $1", b); got != "in tx" {
+			t.Fatalf("the transaction does not see its own write: %q", got)
+		}
+		_, err = c.Exec(t.Context(), "update customers set name = 'y' where id = $1", a)
+		if code(err) != "0A000" {
+			t.Fatalf("second shard in a transaction: %v", err)
+		}
+		_, err = c.Exec(t.Context(), "select name from customers where id = $1", b)
+		if code(err) != "25P02" {
+			t.Fatalf("after an error the transaction is aborted, got %v", err)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := text(t, c, "select name from customers where id = $1", b); got != "c" {
+			t.Fatalf("rolled back, but %q", got)
+		}
+		// An implicit transaction: a batch of writes to two shards is refused and leaves nothing.
+		batch := &pgx.Batch{}
+		batch.Queue("update customers set name = 'batch' where id = $1", a)
+		batch.Queue("update customers set name = 'batch' where id = $1", b)
+		if err := c.SendBatch(t.Context(), batch).Close(); code(err) != "0A000" {
+			t.Fatalf("batch over two shards: %v", err)
+		}
+		if got := text(t, c, "select name from customers where id in ($1)", a); got != "c" {
+			t.Fatalf("half a batch was written: %q", got)
+		}
+		// Reads may go to two shards.
+		batch = &pgx.Batch{}
+		batch.Queue("select name from customers where id = $1", a)
+		batch.Queue("select name from customers where id = $1", b)
+		if err := c.SendBatch(t.Context(), batch).Close(); err != nil {
+			t.Fatalf("batch of reads over two shards: %v", err)
+		}
+	})
+}
+
+func TestCopyIsSplitByKey(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		f, dsn := shop(t, engineName, fixtureSpec{})
+		c := connect(t, dsn)
+		var data strings.Builder
+		for i := range 20000 {
+			fmt.Fprintf(&data, "%d\tname\\t%d %s\n", i, i, strings.Repeat("x", i%50))
+		}
+		tag, err := c.PgConn().CopyFrom(t.Context(), strings.NewReader(data.String()), "copy customers (id, name) from stdin")
+		if err != nil || tag.RowsAffected() != 20000 {
+			t.Fatalf("%v, %v", tag, err)
+		}
+		sum := 0
+		for i := range 2 {
+			var n int
+			if err := connect(t, f.direct(i)).QueryRow(t.Context(), "select count(*) from customers").Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			sum += n
+		}
+		if sum != 20000 {
+			t.Fatalf("%d rows arrived", sum)
+		}
+		for i := 0; i < 20000; i += 1999 {
+			if got := text(t, c, "select name from customers where id = $1", i); !strings.HasPrefix(got, fmt.Sprintf("name\t%d ", i)) {
+				t.Fatalf("row %d is %q", i, got)
+			}
+		}
+		_, err = c.PgConn().CopyFrom(t.Context(), strings.NewReader("30000\ta\n30001\tb\nx\tc\n"), "copy customers (id, name) from stdin")
+		if code(err) != "22P02" {
+			t.Fatalf("a bad key: %v", err)
+		}
+		if got := text(t, c, "select name from customers where id = 30000"); got != "" {
+			t.Fatalf("half a COPY is there: %q", got)
+		}
+		_, err = c.PgConn().CopyFrom(t.Context(), strings.NewReader("30000\ta\n5\tdup\n"), "copy customers (id, name) from stdin")
+		if code(err) != "23505" {
+			t.Fatalf("a duplicate key: %v", err)
+		}
+		if got := text(t, c, "select name from customers where id = 30000"); got != "" {
+			t.Fatalf("half a COPY is there: %q", got)
+		}
+	})
+}
