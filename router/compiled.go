@@ -41,7 +41,7 @@ func (s *statement) compiled(o outcome) *compiled {
 		block[i] = Plan{Kind: Route, Access: o.access, Flags: o.flags, Shards: s.r.oneShard[i], Reason: "key " + reason}
 		c.routes[i] = s.plan(&block[i])
 	}
-	c.refused = s.plan(&Plan{Kind: Refuse, Refusal: crossShard("rows")})
+	c.refused = s.plan(&Plan{Kind: Refuse, Refusal: crossShard()})
 	if o.only >= 0 {
 		c.refused = s.plan(&Plan{Kind: Refuse, Refusal: refuse("rows of different shards in one statement are not supported", "The key leads to another shard, but "+o.reason+".", "Use one statement for each.")})
 	}

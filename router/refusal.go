@@ -20,10 +20,15 @@ func noKey(verb, table, column string, shards int) *Refusal {
 	)
 }
 
-func crossShard(what string) *Refusal {
+// crossShard refuses a statement whose keys belong to different shards.
+func crossShard() *Refusal {
 	return refuse(
-		what+" on different shards are not supported",
-		"They would be touched by one statement, and it runs on one shard, unless it is a plain SELECT whose rows can be concatenated.",
-		"Use one statement for each.",
+		"a statement on rows of different shards is not supported",
+		"Its keys belong to different shards, and only a plain SELECT, whose rows can be concatenated, runs on several.",
+		"Use one statement for each shard key.",
 	)
+}
+
+func tablesApart(command string) *Refusal {
+	return refuse(command+" of tables that live on different shards is not supported", "A statement runs on one shard.", "Use one statement for each table.")
 }

@@ -323,7 +323,7 @@ func (s *statement) truncate() *compiled {
 		case rel.place != onOne:
 			many = true
 		case local >= 0 && local != rel.shard:
-			return s.fixed(crossShard("TRUNCATE of tables"))
+			return s.fixed(tablesApart("TRUNCATE"))
 		default:
 			local = rel.shard
 		}
@@ -343,7 +343,7 @@ func (s *statement) lock() *compiled {
 			return s.fixed(refuse(fmt.Sprintf("LOCK of %s is not supported", s.rels[i].name), "The table is on several shards, and a transaction runs on one.", "Lock rows with SELECT ... FOR UPDATE by their key."))
 		}
 		if s.rels[i].shard != s.rels[0].shard {
-			return s.fixed(crossShard("LOCK of tables"))
+			return s.fixed(tablesApart("LOCK"))
 		}
 	}
 	return s.fixedPlan(&Plan{Kind: Route, Shards: s.r.oneShard[s.rels[0].shard], Reason: fmt.Sprintf("%s lives on shard %s", s.rels[0].name, s.shardName(s.rels[0].shard))})
