@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
+	"unicode/utf8"
 
 	"github.com/tidemarkdb/tidemark/internal/lsn"
 	"github.com/tidemarkdb/tidemark/replication"
@@ -29,8 +29,8 @@ func decodeEvent(b []byte) (Event, error) {
 		return e, errors.New("not valid JSON")
 	}
 	var seen struct{ op, schema, table, key, source, version bool }
-	err := eachField(b, func(name string, v []byte) (err error) {
-		switch name {
+	err := eachField(b, func(name, v []byte) (err error) {
+		switch string(name) {
 		case "op":
 			seen.op = true
 			e.Op, err = decodeOp(v)
@@ -42,11 +42,11 @@ func decodeEvent(b []byte) (Event, error) {
 			e.Table, err = decodeString(v)
 		case "key":
 			seen.key = true
-			e.Key, err = decodeRow(v)
+			e.Key, err = decodeRow(v, nil)
 		case "before":
-			e.Before, err = decodeRow(v)
+			e.Before, err = decodeRow(v, nil)
 		case "after":
-			e.After, err = decodeRow(v)
+			e.After, err = decodeRow(v, e.Before)
 		case "source":
 			seen.source = true
 			e.Source, err = decodeSource(v)
@@ -88,8 +88,8 @@ func decodeOp(v []byte) (replication.Op, error) {
 func decodeSource(v []byte) (Source, error) {
 	var s Source
 	var seen struct{ shard, epoch, lsn bool }
-	err := eachField(v, func(name string, v []byte) (err error) {
-		switch name {
+	err := eachField(v, func(name, v []byte) (err error) {
+		switch string(name) {
 		case "shard":
 			seen.shard = true
 			s.Shard, err = decodeString(v)
@@ -141,13 +141,20 @@ func decodeVersion(v []byte) (lsn.Version, error) {
 	return lsn.Version(n), nil
 }
 
-func decodeRow(v []byte) (Row, error) {
+// decodeRow takes its names from a row that most likely has the same, if there is one.
+func decodeRow(v []byte, like Row) (Row, error) {
 	if v[0] == 'n' {
 		return nil, nil
 	}
-	row := make(Row, 0, 8)
-	err := eachField(v, func(name string, v []byte) error {
-		row = append(row, Field{Name: name, Value: json.RawMessage(v)})
+	row := make(Row, 0, max(8, len(like)))
+	err := eachField(v, func(name, v []byte) error {
+		f := Field{Value: json.RawMessage(v)}
+		if i := len(row); i < len(like) && like[i].Name == string(name) {
+			f.Name = like[i].Name
+		} else {
+			f.Name = string(name)
+		}
+		row = append(row, f)
 		return nil
 	})
 	return row, err
@@ -164,20 +171,26 @@ func decodeBool(v []byte) (bool, error) {
 }
 
 func decodeString(v []byte) (string, error) {
+	b, err := stringBytes(v)
+	return string(b), err
+}
+
+// stringBytes returns the bytes of a JSON string, a view into it where nothing is escaped.
+func stringBytes(v []byte) ([]byte, error) {
 	if v[0] != '"' {
-		return "", fmt.Errorf("%.20s: want a string", v)
+		return nil, fmt.Errorf("%.20s: want a string", v)
 	}
-	if inner := v[1 : len(v)-1]; bytes.IndexByte(inner, '\\') < 0 {
-		return string(bytes.ToValidUTF8(inner, []byte("\uFFFD"))), nil
+	if inner := v[1 : len(v)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return inner, nil
 	}
 	var s string
 	err := json.Unmarshal(v, &s)
-	return s, err
+	return []byte(s), err
 }
 
 // eachField calls f for each member of the JSON object in b, which must be valid JSON, in order. The value has no space
 // around it.
-func eachField(b []byte, f func(name string, value []byte) error) error {
+func eachField(b []byte, f func(name, value []byte) error) error {
 	i := skipSpace(b, 0)
 	if b[i] != '{' {
 		return fmt.Errorf("%.20s: want an object", b[i:])
@@ -185,7 +198,7 @@ func eachField(b []byte, f func(name string, value []byte) error) error {
 	i = skipSpace(b, i+1)
 	for b[i] != '}' {
 		end := skipValue(b, i)
-		name, err := decodeString(b[i:end])
+		name, err := stringBytes(b[i:end])
 		if err != nil {
 			return err
 		}
@@ -194,7 +207,7 @@ func eachField(b []byte, f func(name string, value []byte) error) error {
 		end = skipValue(b, i) // behind it
 		value := b[i:end:end] // cannot be appended into what follows
 		if err := f(name, value); err != nil {
-			return fmt.Errorf("%s: %w", strings.ToValidUTF8(name, "?"), err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		if i = skipSpace(b, end); b[i] == ',' {
 			i = skipSpace(b, i+1)

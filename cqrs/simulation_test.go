@@ -111,7 +111,7 @@ func TestPipelineSimulation(t *testing.T) {
 type simulation struct {
 	t     *testing.T
 	ctx   context.Context
-	rng   *rand.Rand // of the simulation's own goroutine
+	rng   *rand.Rand // guarded by mu
 	bus   *cqrs.Memory
 	names cqrs.Names
 	view  cqrs.Projection
@@ -143,8 +143,9 @@ func simulate(t *testing.T, rng *rand.Rand) {
 	var all sync.WaitGroup
 	run := func(f func()) { all.Go(f) }
 	fctx, stopFollower := context.WithCancel(ctx)
+	following := s.connection(0.02)
 	run(func() {
-		if err := cqrs.NewFollower(s.connection(0.02), s.names, levels, s.log).Run(fctx); err != nil {
+		if err := cqrs.NewFollower(following, s.names, levels, s.log).Run(fctx); err != nil {
 			t.Error(err)
 		}
 	})
@@ -156,7 +157,7 @@ func simulate(t *testing.T, rng *rand.Rand) {
 
 	var writers sync.WaitGroup
 	for w := range sessions {
-		mine := rand.New(rand.NewPCG(rng.Uint64(), 3))
+		mine := rand.New(rand.NewPCG(s.seed(), 3))
 		writers.Go(func() {
 			for i := range commits / sessions {
 				id, value := w+sessions*mine.IntN(accounts), fmt.Sprintf("%d-%d", w, i) // each session has keys of its own
@@ -201,10 +202,14 @@ func simulate(t *testing.T, rng *rand.Rand) {
 	}
 }
 
-func (s *simulation) connection(lose float64) *faulty {
+func (s *simulation) seed() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &faulty{Bus: s.bus, rng: rand.New(rand.NewPCG(s.rng.Uint64(), 4)), lose: lose}
+	return s.rng.Uint64()
+}
+
+func (s *simulation) connection(lose float64) *faulty {
+	return &faulty{Bus: s.bus, rng: rand.New(rand.NewPCG(s.seed(), 4)), lose: lose}
 }
 
 func (s *simulation) commit(id int, value string) lsn.Token {
