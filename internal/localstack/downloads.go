@@ -76,6 +76,26 @@ func pinned(distribution string) ([]download, error) {
 	return found, nil
 }
 
+// KafkaVersion is the pinned version of Kafka.
+func KafkaVersion() string { return pinnedVersion("kafka", "org.apache.kafka:kafka_2.13:") }
+
+// ElasticsearchVersion is the pinned version of Elasticsearch.
+func ElasticsearchVersion() string { return pinnedVersion("elasticsearch", "") }
+
+// pinnedVersion returns the version of the first download of a distribution whose coordinates begin with prefix.
+func pinnedVersion(distribution, prefix string) string {
+	files, err := pinned(distribution)
+	if err != nil {
+		panic(err) // downloads.lock is part of the program, and TestLock reads it
+	}
+	for _, d := range files {
+		if strings.HasPrefix(d.coordinates, prefix) {
+			return d.version()
+		}
+	}
+	panic("downloads.lock pins no " + prefix)
+}
+
 // verify reports an ErrChecksum when dir does not hold exactly the files of want.
 func verify(dir string, want []download) error {
 	names := map[string]bool{}

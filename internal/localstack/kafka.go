@@ -36,6 +36,34 @@ type Kafka struct {
 // classArchive is the archive's name in the template.
 const classArchive = "classes.jsa"
 
+// KafkaProperties are the lines of server.properties that a test broker needs, wherever it runs.
+const KafkaProperties = `controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+auto.create.topics.enable=false
+# One broker holds the only copy of everything.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+# A broker that comes back after a crash must wait until its former self counts as dead.
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+group.min.session.timeout.ms=1000
+# Small and quick.
+num.network.threads=1
+num.io.threads=2
+num.recovery.threads.per.data.dir=1
+background.threads=2
+log.cleaner.dedupe.buffer.size=2097152
+log.index.size.max.bytes=1048576
+log.segment.bytes=16777216
+`
+
 func newKafka(s *Stack, broker, controller int) *Kafka {
 	k := &Kafka{
 		Service: s.service("kafka"), Brokers: []string{net.JoinHostPort(Host, strconv.Itoa(broker))},
@@ -133,33 +161,8 @@ node.id=1
 controller.quorum.voters=1@%[1]s:%[3]d
 listeners=PLAINTEXT://%[1]s:%[2]d,CONTROLLER://%[1]s:%[3]d
 advertised.listeners=PLAINTEXT://%[1]s:%[2]d
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=%[4]s
-auto.create.topics.enable=false
-# One broker holds the only copy of everything.
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-share.coordinator.state.topic.num.partitions=1
-group.initial.rebalance.delay.ms=0
-# A broker that comes back after a crash must wait until its former self counts as dead.
-broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=3000
-group.min.session.timeout.ms=1000
-# Small and quick.
-num.network.threads=1
-num.io.threads=2
-num.recovery.threads.per.data.dir=1
-background.threads=2
-log.cleaner.dedupe.buffer.size=2097152
-log.index.size.max.bytes=1048576
-log.segment.bytes=16777216
-`, Host, k.broker, k.controller, filepath.Join(k.dir, "log"))
+%[5]s`, Host, k.broker, k.controller, filepath.Join(k.dir, "log"), KafkaProperties)
 	return errors.Join(
 		k.stack.account.write(filepath.Join(k.dir, "server.properties"), properties),
 		k.stack.account.write(filepath.Join(k.dir, "log4j2.yaml"), kafkaLog4j))

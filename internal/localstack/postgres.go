@@ -228,36 +228,42 @@ func postgresCommand(bin, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// settings are written at every start, because ports and the primary can differ from last time.
-func (srv *Server) settings() string {
-	set := map[string]string{
-		"listen_addresses":        Host,
-		"port":                    strconv.Itoa(srv.Port),
-		"unix_socket_directories": "", // their paths may be longer than a socket's may
-		"cluster_name":            srv.name,
-		// Logical capture, two-phase commit and standbys. A standby must allow at least as much as its primary.
-		"wal_level":                    "logical",
-		"max_connections":              "200",
-		"max_wal_senders":              "20",
-		"max_replication_slots":        "20",
-		"max_prepared_transactions":    "100",
-		"max_worker_processes":         "16",
+// Settings returns what every test server needs, wherever it runs: logical capture, two-phase commit, standbys, and little memory.
+func Settings() map[string]string {
+	return map[string]string{
+		// A standby must allow at least as much as its primary.
+		"wal_level":                 "logical",
+		"max_connections":           "200",
+		"max_wal_senders":           "20",
+		"max_replication_slots":     "20",
+		"max_prepared_transactions": "100",
+		"max_worker_processes":      "16",
+
 		"hot_standby_feedback":         "on",
 		"wal_receiver_status_interval": "1s",
 		"wal_retrieve_retry_interval":  "100ms", // a replica returns quickly after its primary does
-		// Small and quick: several servers share a laptop.
-		"shared_buffers":         "64MB",
-		"max_wal_size":           "512MB",
-		"checkpoint_timeout":     "10min",
-		"jit":                    "off",
-		"password_encryption":    "scram-sha-256",
-		"timezone":               "UTC",
-		"log_timezone":           "UTC",
-		"log_line_prefix":        "%m [%p] %q%u@%d %a ",
-		"logging_collector":      "off",
-		"log_checkpoints":        "off",
-		"track_commit_timestamp": "on",
+		"track_commit_timestamp":       "on",
+
+		"shared_buffers":      "64MB",
+		"max_wal_size":        "512MB",
+		"checkpoint_timeout":  "10min",
+		"jit":                 "off",
+		"password_encryption": "scram-sha-256",
+		"timezone":            "UTC",
+		"log_timezone":        "UTC",
+		"log_line_prefix":     "%m [%p] %q%u@%d %a ",
+		"logging_collector":   "off",
+		"log_checkpoints":     "off",
 	}
+}
+
+// settings are written at every start, because ports and the primary can differ from last time.
+func (srv *Server) settings() string {
+	set := Settings()
+	set["listen_addresses"] = Host
+	set["port"] = strconv.Itoa(srv.Port)
+	set["unix_socket_directories"] = "" // their paths may be longer than a socket's may
+	set["cluster_name"] = srv.name
 	if !srv.stack.spec.Durable {
 		set["fsync"] = "off"
 		set["full_page_writes"] = "off"
