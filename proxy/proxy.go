@@ -125,7 +125,9 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	stop := context.AfterFunc(ctx, func() {
 		p.draining.Store(true)
-		ln.Close()
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			p.log.Warn("close listener", "error", err)
+		}
 		p.clients.wakeAll()
 	})
 	defer stop()

@@ -78,8 +78,8 @@ func putLen(b []byte, n int) {
 
 // catchUp waits until the view has what the session's token asks for.
 func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error {
-	if s.own.consistency != Session || s.p.levels == nil {
-		return nil
+	if s.own.consistency != Session || s.p.levels == nil || isOwn(v.Name()) {
+		return nil // what Tidemark knows of itself is never behind
 	}
 	if s.link == nil { // within a transaction nothing new is committed
 		if err := s.ascertain(); err != nil {
