@@ -198,7 +198,10 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 		p.log.Info("serving clients", "address", listener.Addr().String())
 		err = p.proxy.Serve(ctx, listener)
 	}
-	err = errors.Join(stopped(ctx, err), listener.Close())
+	if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) { // Serve closes it when it is told to stop
+		err = errors.Join(err, cerr)
+	}
+	err = stopped(ctx, err)
 	drain, cancel := context.WithTimeout(running, p.c.DrainTimeout)
 	defer cancel()
 	for p.proxy.Clients() > 0 && drain.Err() == nil {
