@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,6 +165,12 @@ func (d *demo) spec() localstack.Spec {
 	for _, s := range demoShards {
 		spec.Shards = append(spec.Shards, localstack.PostgresSpec{Name: s.name, Replicas: 1, Version: d.postgres})
 	}
+	version := cmp.Or(d.postgres, localstack.DefaultPostgresVersion)
+	what := map[string]string{"kafka": "one broker, KRaft", "elasticsearch": "one node", "redis": "one server"}
+	for _, s := range demoShards {
+		what[s.name+"-primary"] = "PostgreSQL " + version + " for region " + s.region
+		what[s.name+"-replica0"] = "streams from it"
+	}
 	steps := map[string]*step{}
 	spec.Progress = func(e localstack.Event) {
 		switch e.State {
@@ -175,7 +182,7 @@ func (d *demo) spec() localstack.Spec {
 			}
 		case localstack.Ready:
 			if s := steps[e.Service]; s != nil {
-				s.done(e.Detail)
+				s.done(cmp.Or(e.Detail, what[e.Service]))
 				delete(steps, e.Service)
 			}
 		}

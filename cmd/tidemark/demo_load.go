@@ -20,7 +20,8 @@ func createDatabases(ctx context.Context, stack *localstack.Stack) error {
 	for _, pg := range stack.Postgres {
 		there, err := hasDatabase(ctx, pg.Primary)
 		if err == nil && !there {
-			err = runOn(ctx, pg.Primary, "CREATE DATABASE "+demoLogin+" OWNER "+localstack.User)
+			// The role has the name of the schema that capture makes for itself, and "$user" would find that one before public.
+			err = runOn(ctx, pg.Primary, "CREATE DATABASE "+demoLogin+" OWNER "+localstack.User, "ALTER DATABASE "+demoLogin+" SET search_path = public")
 		}
 		if err != nil {
 			return fmt.Errorf("create the database of %s: %w", pg.Name, err)
@@ -48,14 +49,13 @@ func hasDatabase(ctx context.Context, server *localstack.Server) (there bool, er
 	return there, err
 }
 
-func runOn(ctx context.Context, server *localstack.Server, statement string) error {
+func runOn(ctx context.Context, server *localstack.Server, statements ...string) error {
 	conn, err := pgx.Connect(ctx, server.DSN("postgres"))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	_, err = conn.Exec(ctx, statement)
-	return err
+	return execAll(ctx, conn, statements)
 }
 
 // demoURL is how clients connect to the demo.
@@ -72,12 +72,28 @@ func createSchema(ctx context.Context, conn *pgx.Conn) (created bool, err error)
 	if there {
 		return false, nil
 	}
-	for _, statement := range shop.Statements() {
+	return true, execAll(ctx, conn, shop.Schema())
+}
+
+// addConstraints adds the foreign keys and indexes, through the proxy too.
+func addConstraints(ctx context.Context, conn *pgx.Conn, p *progress) error {
+	step := p.start("foreign keys, indexes")
+	begun := time.Now()
+	if err := execAll(ctx, conn, shop.Constraints()); err != nil {
+		step.failed()
+		return err
+	}
+	step.done(fmt.Sprintf("on every shard, %.1f s", time.Since(begun).Seconds()))
+	return nil
+}
+
+func execAll(ctx context.Context, conn *pgx.Conn, statements []string) error {
+	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
-			return false, fmt.Errorf("create the shop's tables: %w\n%s", err, statement)
+			return fmt.Errorf("%w, in\n%s", err, statement)
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // loadShop copies the shop's rows through the proxy, a step for each table.
@@ -87,7 +103,7 @@ func loadShop(ctx context.Context, conn *pgx.Conn, s shop.Shop, p *progress) err
 			return err
 		}
 	}
-	return nil
+	return addConstraints(ctx, conn, p)
 }
 
 func loadTable(ctx context.Context, conn *pgx.Conn, table shop.Table, p *progress) error {

@@ -45,7 +45,7 @@ var demoCommands = []struct {
 }{
 	{"one customer's orders: one shard, a replica", []string{"SELECT id, status, total FROM orders WHERE customer_id = 42 ORDER BY placed DESC LIMIT 3", "SHOW tidemark.route"}},
 	{"a write: that shard's primary", []string{"UPDATE customers SET city = 'Porto' WHERE id = 42", "SHOW tidemark.route"}},
-	{"all shards", []string{"SELECT customer_id, id, total FROM orders WHERE total > 3500", "SHOW tidemark.route"}},
+	{"all shards", []string{"SELECT customer_id, id, total FROM orders WHERE total > 3000", "SHOW tidemark.route"}},
 	{"full text, from Elasticsearch", []string{"SELECT id, name, price FROM product_search WHERE search @@ 'red shoes' ORDER BY price LIMIT 5"}},
 	{"write, then read the copy in Redis: never the old value", []string{"UPDATE customers SET city = 'Faro' WHERE id = 42", "SELECT name, city FROM customer_cache WHERE id = 42"}},
 	{"how far the read models are", []string{"SELECT * FROM tidemark.lag"}},

@@ -33,6 +33,7 @@ type server struct {
 	standby   bool
 	slotsFree int
 	replicas  int
+	misled    bool // "$user" in search_path is the schema that Tidemark keeps its own tables in
 }
 
 func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config.Endpoint) (string, error) {
@@ -43,8 +44,9 @@ func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config
 	defer func() { _ = conn.Close(ctx) }()
 	var found server
 	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), pg_is_in_recovery(),
-		current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_stat_replication)`).
-		Scan(&found.version, &found.standby, &found.slotsFree, &found.replicas)
+		current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_stat_replication),
+		current_user = 'tidemark' AND current_setting('search_path') LIKE '%$user%'`).
+		Scan(&found.version, &found.standby, &found.slotsFree, &found.replicas, &found.misled)
 	if err != nil {
 		return "", fmt.Errorf("ask the server: %w", err)
 	}
@@ -54,6 +56,12 @@ func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config
 		return "", advice{
 			fmt.Errorf("it is a %s, while the file calls it a %s", roleName(found.standby), roleName(!found.standby)),
 			fmt.Sprintf("correct the roles of shard %s, or list its servers under endpoints: to have them detected", s.Name),
+		}
+	}
+	if found.misled && len(c.Capture.Tables) > 0 {
+		return "", advice{
+			errors.New(`the role tidemark finds the schema tidemark, which capture makes for itself, before public, because its search_path has "$user"`),
+			"ALTER ROLE tidemark SET search_path = public; or use a role of another name",
 		}
 	}
 	if !found.standby {

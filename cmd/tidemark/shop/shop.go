@@ -12,14 +12,22 @@ import (
 	"time"
 )
 
-// Schema creates the four tables, by statements that each end with a semicolon and a newline.
-//
 //go:embed schema.sql
-var Schema string
+var schema string
 
-// Statements are those of Schema one by one.
-func Statements() []string {
-	statements := strings.SplitAfter(Schema, ";\n")
+//go:embed constraints.sql
+var constraints string
+
+// Schema are the statements that create the four tables.
+func Schema() []string { return split(schema) }
+
+// Constraints are the statements that add foreign keys and indexes: behind the rows, because that is several times faster than
+// checking each row as it comes. Every foreign key stays within a shard: rows of one customer live together, and products are everywhere.
+func Constraints() []string { return split(constraints) }
+
+// split cuts at semicolons at the end of a line.
+func split(script string) []string {
+	statements := strings.SplitAfter(script, ";\n")
 	return statements[:len(statements)-1]
 }
 
