@@ -2,6 +2,7 @@ package cqrs
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 
@@ -308,7 +309,7 @@ type Lag struct {
 	Exceptions int      // events of the view in the dead-letter queue
 }
 
-// Lags lists the lag of every tracked view and shard, in order of their names.
+// Lags lists the lag of every tracked view behind every shard that feeds it, in order of their names.
 func (l *Levels) Lags() []Lag {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -333,6 +334,9 @@ func (l *Levels) Lags() []Lag {
 			}
 		}
 		for name, s := range l.shards {
+			if v.Shards != nil && !slices.Contains(v.Shards, name) {
+				continue
+			}
 			lag := Lag{View: v.ViewID, Shard: name, Level: v.levels[name], Events: behind}
 			if last := s.last(); last != nil {
 				lag.Published = last.Mark
