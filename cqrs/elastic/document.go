@@ -124,11 +124,8 @@ func utf16Len(text []byte) int {
 
 // appendValue appends the column's own value: the event's JSON, which Elasticsearch keeps as it is.
 func (f *field) appendValue(dst []byte, v json.RawMessage, text []byte) ([]byte, error) {
-	switch {
-	case f.asText:
+	if f.asText {
 		return appendString(dst, string(text)), nil
-	case string(v) == "-0": // an integer, and so 0, to Elasticsearch
-		return append(dst, "-0.0"...), nil
 	}
 	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 {
 		return append(dst, v...), nil

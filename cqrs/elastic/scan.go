@@ -206,14 +206,14 @@ func (s *scan) sortable(res *response) error {
 	return nil
 }
 
-// sources asks for no more of each document than is needed. With numbers inside a column's value it asks for all of it:
-// a document of which Elasticsearch leaves parts out is printed anew, and such numbers change.
+// sources asks for no more of each document than is needed. With floats, and numbers within JSON, it asks for all of it:
+// a document of which Elasticsearch leaves parts out is printed anew, and their digits change.
 func (s *scan) sources() any {
 	includes := []string{hidden + ".inexact"}
 	for _, i := range s.need {
 		f := s.model.fields[i]
 		switch f.OID {
-		case pgtype.JSONBOID, pgtype.JSONBArrayOID, pgtype.Float4ArrayOID, pgtype.Float8ArrayOID:
+		case pgtype.JSONBOID, pgtype.JSONBArrayOID, pgtype.Float4OID, pgtype.Float8OID, pgtype.Float4ArrayOID, pgtype.Float8ArrayOID:
 			return true
 		}
 		includes = append(includes, f.Name)
