@@ -111,7 +111,8 @@ func (d *docker) kafka(ctx context.Context) (*Kafka, error) {
 	addr := net.JoinHostPort(d.host, strconv.Itoa(port))
 	start := fmt.Sprintf(`
 D=/tmp/kafka
-J="-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp /opt/kafka/libs/*"
+J="-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+export CLASSPATH='/opt/kafka/libs/*'
 if [ ! -d $D ]; then
 	mkdir $D
 	cat > $D/server.properties <<'END'
@@ -143,7 +144,7 @@ func (d *docker) elasticsearch(ctx context.Context) (*Elasticsearch, error) {
 		`-Ediscovery.type=single-node -Expack.security.enabled=false -Ecluster.routing.allocation.disk.threshold_enabled=false`
 	s, err := d.run(ctx, "elasticsearch", image("ELASTICSEARCH", "elasticsearch:"+localstack.ElasticsearchVersion()), 9200, port,
 		func(ctx context.Context) error { return localstack.ElasticAnswers(ctx, url) },
-		script(start, "1000:0"), tc.WithEnv(map[string]string{"ES_JAVA_OPTS": "-Xms256m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"}))
+		script(start, "1000:0"), tc.WithEnv(map[string]string{"ES_JAVA_OPTS": "-Xms256m -Xmx256m -XX:-UseG1GC -XX:+UseSerialGC -XX:TieredStopAtLevel=1"}))
 	if err != nil {
 		return nil, err
 	}

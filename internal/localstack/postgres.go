@@ -103,6 +103,7 @@ func (p *Postgres) server(s *Stack, role, slot string, port func(string) int) *S
 	// SIGINT is PostgreSQL's fast shutdown. When our process dies the postmaster gets SIGQUIT, its immediate one: it takes its
 	// children along and frees its shared memory, which SIGKILL would leave behind.
 	srv.polite, srv.death = syscall.SIGINT, syscall.SIGQUIT
+	srv.killed = srv.freeSharedMemory
 	srv.command = srv.postmaster
 	srv.ready = func(ctx context.Context) error { return PostgresAnswers(ctx, srv.DSN("postgres")) }
 	return srv
@@ -220,6 +221,23 @@ func (srv *Server) dropStalePID() error {
 	return os.Remove(path)
 }
 
+// freeSharedMemory removes the System V segment of a killed server, which outlives it and of which the kernel has few; the seventh line of
+// postmaster.pid names it.
+func (srv *Server) freeSharedMemory() {
+	b, err := os.ReadFile(filepath.Join(srv.Dir, "postmaster.pid"))
+	if err != nil {
+		return // it did not come so far
+	}
+	lines := strings.Split(string(b), "\n")
+	if len(lines) < 7 {
+		return
+	}
+	var key, id int
+	if _, err := fmt.Sscan(lines[6], &key, &id); err == nil {
+		removeSegment(id)
+	}
+}
+
 // postgresCommand is a command of the PostgreSQL programs in bin, with an environment that leaves nothing to the user's.
 func postgresCommand(bin, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(bin, program), args...)
@@ -262,7 +280,8 @@ func (srv *Server) settings() string {
 	set := Settings()
 	set["listen_addresses"] = Host
 	set["port"] = strconv.Itoa(srv.Port)
-	set["unix_socket_directories"] = "" // their paths may be longer than a socket's may
+	set["unix_socket_directories"] = ""        // their paths may be longer than a socket's may
+	set["dynamic_shared_memory_type"] = "mmap" // in the data folder, where nothing of a killed server stays behind
 	set["cluster_name"] = srv.name
 	if !srv.stack.spec.Durable {
 		set["fsync"] = "off"

@@ -34,6 +34,7 @@ type Service struct {
 	ready   func(context.Context) error // one look: nil when the service answers
 	polite  syscall.Signal              // asks it to shut down cleanly
 	death   syscall.Signal              // what the kernel sends when this process dies
+	killed  func()                      // frees what a SIGKILL leaves in the kernel; may be nil
 
 	turn sync.Mutex // held by Start, Stop, Kill, Pause and Resume
 
@@ -190,7 +191,11 @@ func (s *Service) kill() error {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
 	}
 	_ = syscall.Kill(-tree[0], syscall.SIGKILL)
-	return s.reap(tree)
+	err := s.reap(tree)
+	if s.killed != nil && err == nil {
+		s.killed()
+	}
+	return err
 }
 
 // abort is the quickest end that leaves nothing behind, for data that nobody wants any more: SIGKILL, or what the kernel would send

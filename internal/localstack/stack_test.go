@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -193,8 +194,19 @@ func TestEverything(t *testing.T) {
 	})
 	t.Run("promote", func(t *testing.T) {
 		p := s.Postgres[1]
+		pid := p.Primary.PID()
 		if err := p.Primary.Kill(); err != nil {
 			t.Fatal(err)
+		}
+		segments, err := os.ReadFile("/proc/sysvipc/shm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(segments)) {
+			// key shmid perms size cpid lpid nattch ...
+			if f := strings.Fields(line); f[4] == strconv.Itoa(pid) {
+				t.Errorf("the killed server left a shared memory segment: %s", line)
+			}
 		}
 		if err := p.Replicas[0].Promote(testContext(t)); err != nil {
 			t.Fatal(err)

@@ -80,3 +80,8 @@ func memoryDir() string {
 	}
 	return dir
 }
+
+// removeSegment removes a System V shared memory segment.
+func removeSegment(id int) {
+	_, _ = unix.SysvShmCtl(id, unix.IPC_RMID, nil) // a 56-byte leak is all that it can fail to prevent
+}
