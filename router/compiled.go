@@ -1,7 +1,5 @@
 package router
 
-import ()
-
 // compiled is a planned statement that waits for values. It is immutable and shared.
 type compiled struct {
 	generic *Plan

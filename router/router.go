@@ -71,7 +71,6 @@ type Scratch struct {
 	key   []byte
 	src   source
 	stmts []Statement
-	one   [1]Statement
 }
 
 // Statement is one statement of a simple query with its plan.

@@ -151,8 +151,14 @@ func TestNewSession(t *testing.T) {
 		conforming     bool
 		code           string
 	}{
-		{`a,,b`, "UTF8", true, "22023"}, {`"a`, "UTF8", true, "22023"}, {`a,`, "UTF8", true, "22023"}, {`a b`, "UTF8", true, "22023"},
-		{``, "SJIS", true, "0A000"}, {``, "big5", true, "0A000"}, {``, "GB18030", true, "0A000"}, {``, "shift_jis_2004", true, "0A000"},
+		{`a,,b`, "UTF8", true, "22023"},
+		{`"a`, "UTF8", true, "22023"},
+		{`a,`, "UTF8", true, "22023"},
+		{`a b`, "UTF8", true, "22023"},
+		{``, "SJIS", true, "0A000"},
+		{``, "big5", true, "0A000"},
+		{``, "GB18030", true, "0A000"},
+		{``, "shift_jis_2004", true, "0A000"},
 		{``, "UTF8", false, "0A000"},
 	} {
 		_, err := NewSession("bob", c.path, c.encoding, c.conforming)

@@ -263,7 +263,7 @@ func (s *statement) setting() *compiled {
 
 func (s *statement) ddl() *compiled {
 	f := s.f
-	flags := Flags(Writes)
+	flags := Writes
 	if f.Flags&sql.SchemaChange != 0 {
 		flags |= Schema
 	}

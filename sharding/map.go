@@ -114,9 +114,7 @@ func New(d Definition) (*Map, error) {
 			bad("two shards are named %q", s.Name)
 		}
 	}
-	for _, err := range m.own() {
-		problems = append(problems, err)
-	}
+	problems = append(problems, m.own()...)
 	if d.Default != "" {
 		if m.fallback = m.Index(d.Default); m.fallback < 0 {
 			bad("default shard %q is not one of the shards (%s)", d.Default, m.names())
