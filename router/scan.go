@@ -23,7 +23,7 @@ type ScanColumn struct {
 type ScanPredicate struct {
 	Column string // for Match a column, or "search" for every full-text column
 	Op     Compare
-	Values []string // one, or any number for In, none for IsNull and NotNull
+	Values []string // one, none for IsNull and NotNull, any number for In: with none of them no row matches (= NULL)
 }
 
 // Compare is a predicate's operator. The numbers are those of cqrs.Compare.

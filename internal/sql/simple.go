@@ -98,6 +98,8 @@ func (r *reader) selectStmt(s *pg.SelectStmt) {
 		r.no("row locks are not supported")
 	case s.IntoClause != nil:
 		r.no("SELECT INTO is not supported")
+	case len(s.TargetList) == 0:
+		r.no("a SELECT without output columns is not supported")
 	case len(s.FromClause) != 1 || s.FromClause[0].GetRangeVar() == nil || r.rel.Renamed:
 		r.no("joins and subqueries are not supported")
 	case s.LimitOption == pg.LimitOption_LIMIT_OPTION_WITH_TIES:
