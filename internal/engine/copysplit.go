@@ -34,7 +34,11 @@ func (r *Relay) CopySplit(links []*Link, linkOf []*Link, sql string, c *router.C
 			return 0, err
 		}
 	}
-	r.SetOut(wire.AppendCopyInResponse(r.Out(), 0, make([]int16, len(c.Columns))))
+	format, err := wire.DecodeCopyResponse(replies[0].Desc)
+	if err != nil {
+		return 0, err
+	}
+	r.SetOut(wire.AppendCopyInResponse(r.Out(), 0, make([]int16, format.NumColumns())))
 
 	s := splitter{r: r, c: c, links: links, linkOf: linkOf}
 	if err := s.run(func() error { return firstError(links, replies) }); err != nil {
@@ -104,7 +108,7 @@ func (s *splitter) run(failed func() error) error {
 			}
 		case wire.MsgCopyDone:
 			s.r.Consume(size)
-			if len(s.part) > 0 && !s.ended { // the last line need not end with a newline
+			if s.c.Key >= 0 && len(s.part) > 0 && !s.ended { // the last line need not end with a newline
 				if err := s.deal(s.part); err != nil {
 					return err
 				}
@@ -165,45 +169,37 @@ func (s *splitter) data(n int, failed func() error) error {
 	return nil
 }
 
-// lines deals out the whole lines in b and keeps the rest.
+// lines deals out the whole rows in b, together with what was left before, and keeps the rest.
 func (s *splitter) lines(b []byte) error {
-	for len(b) > 0 && !s.ended {
-		i := bytes.IndexByte(b, '\n')
-		if i < 0 {
-			if len(s.part)+len(b) > maxLine {
-				return wire.Errorf(wire.ProgramLimitExceeded, "line %d of COPY is longer than %d bytes", s.line+1, maxLine)
-			}
-			s.part = append(s.part, b...)
+	if s.c.Key < 0 {
+		for _, l := range s.links {
+			l.SetOut(wire.AppendCopyData(l.Out(), b))
+		}
+		return nil
+	}
+	if len(s.part) > 0 {
+		if len(s.part)+len(b) > maxLine {
+			return wire.Errorf(wire.ProgramLimitExceeded, "line %d of COPY is longer than %d bytes", s.line+1, maxLine)
+		}
+		whole := bytes.IndexByte(b, '\n') >= 0 // a long row is not looked at again for each piece of it
+		s.part = append(s.part, b...)
+		if !whole {
 			return nil
 		}
-		line := b[:i]
-		if len(s.part) > 0 {
-			s.part = append(s.part, line...)
-			line = s.part
+		b = s.part
+	}
+	for !s.ended {
+		n := s.c.Row(b)
+		if n == 0 {
+			break
 		}
-		b = b[i+1:]
-		if escaped(line) { // backslash, newline: the newline is data
-			if len(s.part) == 0 {
-				s.part = append(s.part, line...)
-			}
-			s.part = append(s.part, '\n')
-			continue
-		}
-		if err := s.deal(line); err != nil {
+		if err := s.deal(b[:n-1]); err != nil {
 			return err
 		}
-		s.part = s.part[:0]
+		b = b[n:]
 	}
+	s.part = append(s.part[:0], b...)
 	return nil
-}
-
-// escaped says whether an odd number of backslashes ends the line.
-func escaped(line []byte) bool {
-	n := 0
-	for n < len(line) && line[len(line)-1-n] == '\\' {
-		n++
-	}
-	return n%2 == 1
 }
 
 // deal sends one line where it belongs.
@@ -217,12 +213,6 @@ func (s *splitter) deal(line []byte) error {
 	if bytes.IndexByte(row, '\r') >= 0 {
 		return wire.Errorf(wire.BadCopyFileFormat, "literal carriage return found in data").
 			WithHint(`Use "\r" to represent carriage return, and end lines with a newline.`)
-	}
-	if s.c.Key < 0 {
-		for _, l := range s.links {
-			appendLine(l, row)
-		}
-		return nil
 	}
 	shard, err := s.c.Place(row)
 	if err != nil {

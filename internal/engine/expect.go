@@ -48,7 +48,7 @@ type Reply struct {
 	Done   bool        // ReadyForQuery, or the end of an extended request, has come
 	Err    *wire.Error // the first error
 	Tag    string      // the last command tag
-	Desc   []byte      // body of the RowDescription
+	Desc   []byte      // body of the RowDescription or CopyInResponse
 	Row    []byte      // body of the first DataRow
 	CopyIn bool        // the server waits for CopyData
 }

@@ -287,7 +287,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 	case 'G', 'W':
 		l.Copying = true
 		if e.Reply != nil {
-			e.Reply.CopyIn = true
+			e.Reply.CopyIn, e.Reply.Desc = true, append([]byte{}, body...)
 		}
 		return e.Mute&MuteCopy == 0
 	case 'H', 'c':
