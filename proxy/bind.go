@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// portal is a bound statement.
+type portal struct {
+	st   *statement
+	plan *router.Plan
+	link *engine.Link // where it was bound; nil: the proxy runs it
+	bind []byte       // the Bind message, for those the proxy runs
+	told bool         // Describe was asked and is to be answered when it runs
+}
+
+// bind handles Bind: the values choose the shard.
+func (s *session) bind(size int) error {
+	m, err := s.bindHead(size)
+	if err != nil {
+		return err
+	}
+	name := string(m.Statement)
+	st := s.stmts[name]
+	if st == nil {
+		if err := s.Skip(size); err != nil {
+			return err
+		}
+		if name == "" {
+			return s.failBatch(wire.Errorf(wire.InvalidSQLStatementName, "unnamed prepared statement does not exist"))
+		}
+		return s.failBatch(wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", name))
+	}
+	s.template(st)
+	plan := st.template.Generic()
+	if !st.template.Fixed() || s.proxyOwn(plan) || wide(plan) {
+		if !m.Whole() {
+			frame, err := s.Frame(s.p.cfg.MaxMessage)
+			if err != nil {
+				return s.tooLarge(err)
+			}
+			if m, err = wire.DecodeBind(frame[wire.HeaderLen:]); err != nil {
+				return err
+			}
+		}
+		if !st.template.Fixed() {
+			s.values, s.formats = m.Params(s.values[:0]), s.formats[:0]
+			for i := range m.NumParams() {
+				s.formats = append(s.formats, m.ParamFormat(i))
+			}
+			plan = st.template.Bind(s.values, s.formats)
+		}
+	}
+	s.note(plan)
+	pt := &portal{st: st, plan: plan}
+	name = string(m.Portal)
+	if plan.Kind == router.Refuse {
+		if err := s.Skip(size); err != nil {
+			return err
+		}
+		return s.failBatch(refusal(plan.Refusal))
+	}
+	if s.tx.state == txFailed && !endsTransaction(plan) {
+		if err := s.Skip(size); err != nil {
+			return err
+		}
+		return s.failBatch(s.errAborted())
+	}
+	if s.proxyOwn(plan) || wide(plan) {
+		pt.bind = append([]byte(nil), s.Input()[:size]...)
+		s.Consume(size)
+		if err := s.heldFor(st); err != nil {
+			return s.failBatch(err)
+		}
+		s.portals[name] = pt
+		s.reply(wire.AppendBindComplete(nil))
+		return nil
+	}
+	err = s.checkSetting(plan)
+	var l *engine.Link
+	if err == nil {
+		l, err = s.linkFor(s.p.onDefault(plan))
+	}
+	if err != nil {
+		if serr := s.Skip(size); serr != nil {
+			return serr
+		}
+		return s.failBatch(err)
+	}
+	s.flushHeld(l)
+	onServer := s.ensure(l, st, engine.MuteAck)
+	out, used, err := wire.Rename(l.Out(), s.Input(), size, onServer)
+	if err != nil {
+		return err
+	}
+	l.SetOut(out)
+	l.Expect(engine.Expect{Kind: engine.Bind})
+	s.batch.sent = true
+	s.Consume(used)
+	if len(s.Input()) >= size-used {
+		l.Queue(s.Input()[:size-used])
+		s.Consume(size - used)
+	} else if err := s.Pass(l, size-used); err != nil {
+		return err
+	}
+	pt.link = l
+	s.portals[name] = pt
+	return nil
+}
+
+// bindHead decodes as much of a Bind as has come, at least its names. A small one is read whole.
+func (s *session) bindHead(size int) (wire.Bind, error) {
+	if size <= streamFrom {
+		frame, err := s.Frame(size)
+		if err != nil {
+			return wire.Bind{}, err
+		}
+		return wire.DecodeBind(frame[wire.HeaderLen:])
+	}
+	for {
+		part := s.Input()
+		if len(part) >= size {
+			return wire.DecodeBind(part[wire.HeaderLen:size])
+		}
+		m, err := wire.DecodeBindPart(part[wire.HeaderLen:])
+		if !errors.Is(err, wire.ErrIncomplete) {
+			return m, err
+		}
+		if len(part) >= streamFrom {
+			return m, wire.Errorf(wire.ProtocolViolation, "names and formats in bind message are too long").Fatal()
+		}
+		if err := s.More(); err != nil {
+			return m, err
+		}
+	}
+}
+
+// streamFrom is the size from which a Bind is passed on while it arrives, if no value of it is needed.
+const streamFrom = 16 << 10

@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// describe handles Describe.
+func (s *session) describe() error {
+	frame, err := s.Frame(wire.SmallMessageLimit)
+	if err != nil {
+		return err
+	}
+	target, err := wire.DecodeDescribe(frame[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	name := string(target.Name)
+	if target.Kind == wire.KindPortal {
+		return s.describePortal(name, len(frame))
+	}
+	s.Consume(len(frame))
+	st := s.stmts[name]
+	if st == nil {
+		return s.failBatch(wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", name))
+	}
+	s.template(st)
+	g := st.template.Generic()
+	if s.proxyOwn(g) {
+		b := wire.AppendParameterDescription(nil, st.template.Params())
+		s.reply(s.appendFields(b, g, nil))
+		return nil
+	}
+	l := s.link
+	if l == nil || l.Err != nil {
+		if l, err = s.linkFor(s.anywhere(g)); err != nil {
+			return s.failBatch(err)
+		}
+	}
+	s.flushHeld(l)
+	onServer := s.ensure(l, st, engine.MuteAck)
+	l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
+	l.Expect(engine.Expect{Kind: engine.Describe})
+	s.batch.sent = true
+	return nil
+}
+
+func (s *session) describePortal(name string, n int) error {
+	frame := s.Input()[:n]
+	pt := s.portals[name]
+	switch {
+	case pt == nil && s.link == nil:
+		s.Consume(n)
+		return s.failBatch(wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name))
+	case pt == nil || pt.link != nil: // a cursor made by DECLARE is a portal too
+		l := s.link
+		if l == nil {
+			s.Consume(n)
+			return s.failBatch(wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name))
+		}
+		l.Queue(frame)
+		l.Expect(engine.Expect{Kind: engine.Describe})
+		s.batch.sent = true
+		s.Consume(n)
+		return nil
+	}
+	s.Consume(n)
+	if pt.plan.Kind == router.Scatter {
+		pt.told = true // the first shard tells when it runs
+		return nil
+	}
+	if wide(pt.plan) {
+		s.reply(wire.AppendNoData(nil))
+		return nil
+	}
+	m, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	s.reply(s.appendFields(nil, pt.plan, &m))
+	return nil
+}

@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// execute handles Execute.
+func (s *session) execute() error {
+	frame, err := s.Frame(wire.SmallMessageLimit)
+	if err != nil {
+		return err
+	}
+	m, err := wire.DecodeExecute(frame[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	n := len(frame)
+	pt := s.portals[string(m.Portal)]
+	if pt == nil && s.link == nil || pt != nil && pt.link != nil && pt.link != s.link {
+		name := string(m.Portal)
+		s.Consume(n)
+		return s.failBatch(wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name))
+	}
+	if pt == nil || pt.link != nil {
+		l := s.link
+		e := engine.Expect{Kind: engine.Execute}
+		if pt != nil && s.effects(l, pt.plan) {
+			e.Reply = &s.after.outcome
+		}
+		l.Queue(frame)
+		l.Expect(e)
+		s.batch.sent = true
+		s.Consume(n)
+		return nil
+	}
+	s.Consume(n)
+	if m.MaxRows > 0 && (pt.plan.Kind == router.Scatter || pt.plan.Kind == router.ViewScan) {
+		return s.failBatch(wire.Errorf(wire.FeatureNotSupported, "a row limit cannot be used with a query of %s", s.p.whereOf(pt.plan)).
+			WithHint("Fetch all rows (fetch size 0), or add a LIMIT."))
+	}
+	return s.executeOwn(pt)
+}
+
+// executeOwn runs a portal of the proxy's own. What the link still owes comes first.
+func (s *session) executeOwn(pt *portal) error {
+	if pt.plan.Kind == router.Tx {
+		if answer, handled := s.control(pt.plan, pt.st.sql); handled {
+			s.reply(answer)
+			return nil
+		}
+		return s.executeLate(pt)
+	}
+	if s.link != nil && s.link.Owed() > 0 {
+		before := s.link.Errors
+		if s.batch.sent {
+			s.link.SetOut(wire.AppendFlush(s.link.Out()))
+		}
+		for s.link.Owed() > 0 && s.link.Err == nil {
+			if err := s.Serve(); err != nil {
+				return err
+			}
+		}
+		if s.link.Errors > before || s.link.Err != nil {
+			return nil // the client has heard of it, or settle will tell
+		}
+	}
+	if wide(pt.plan) {
+		if s.link != nil && s.tx.state != txOpen && !s.batch.wrote {
+			if err := s.leave(); err != nil {
+				return s.failBatch(err)
+			}
+		}
+		if err := s.alone(pt.plan); err != nil {
+			return s.failBatch(err)
+		}
+		if err := s.wideBound(pt); err != nil {
+			return s.failBatch(err)
+		}
+		return nil
+	}
+	m, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	if err := s.local(pt.plan, &m); err != nil {
+		return s.failBatch(err)
+	}
+	return nil
+}
+
+// executeLate runs a transaction command on a server after all: there was none yet when it was bound.
+func (s *session) executeLate(pt *portal) error {
+	l, err := s.linkFor(s.p.onDefault(pt.plan))
+	if err != nil {
+		return s.failBatch(err)
+	}
+	name := s.ensure(l, pt.st, engine.MuteAck)
+	out, err := wire.AppendRenamed(l.Out(), pt.bind, name)
+	if err != nil {
+		return err
+	}
+	l.Expect(engine.Expect{Kind: engine.Bind, Mute: engine.MuteAck})
+	m, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	l.SetOut(wire.AppendExecute(out, string(m.Portal), 0))
+	e := engine.Expect{Kind: engine.Execute}
+	if s.effects(l, pt.plan) {
+		e.Reply = &s.after.outcome
+	}
+	l.Expect(e)
+	s.batch.sent = true
+	return nil
+}

@@ -1,0 +1,199 @@
+package proxy
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// statement is a prepared statement of the client.
+type statement struct {
+	name     string
+	sql      []byte
+	oids     []uint32
+	id       uint64 // see statements.go
+	key      string // in the registry
+	template *router.Template
+	rt       *router.Router // that made the template
+}
+
+// maxStatements bounds the prepared statements of one client.
+const maxStatements = 10_000
+
+// parse handles Parse.
+func (s *session) parse() error {
+	frame, err := s.Frame(s.p.cfg.MaxMessage)
+	if err != nil {
+		return s.tooLarge(err)
+	}
+	m, err := wire.DecodeParse(frame[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	st := &statement{name: string(m.Name), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil)}
+	s.Consume(len(frame))
+	if st.name != "" {
+		if _, dup := s.stmts[st.name]; dup {
+			return s.failBatch(wire.Errorf(wire.DuplicatePreparedStatement, "prepared statement %q already exists", st.name))
+		}
+		if len(s.stmts) >= maxStatements {
+			return s.failBatch(wire.Errorf(wire.ProgramLimitExceeded, "too many prepared statements: %d", len(s.stmts)).
+				WithHint("Close those that are not used any more."))
+		}
+	}
+	s.template(st)
+	if g := st.template.Generic(); g.Kind == router.Refuse {
+		return s.failBatch(refusal(g.Refusal))
+	} else if s.tx.state == txFailed && !endsTransaction(g) {
+		return s.failBatch(s.errAborted())
+	}
+	s.keep(st)
+	if s.proxyOwn(st.template.Generic()) {
+		s.reply(wire.AppendParseComplete(nil))
+		return nil
+	}
+	s.batch.held = append(s.batch.held, st)
+	return nil
+}
+
+// template plans a statement, anew when the schema has changed since.
+func (s *session) template(st *statement) {
+	rt := s.p.router.Load()
+	if st.rt == rt {
+		return
+	}
+	t, ok := rt.CachedTemplate(&s.scratch, s.view, st.sql, st.oids)
+	switch {
+	case ok:
+	case router.Costly(len(st.sql)):
+		s.Task.Await(func() { t = rt.Template(&s.scratch, s.view, st.sql, st.oids) })
+	default:
+		t = rt.Template(&s.scratch, s.view, st.sql, st.oids)
+	}
+	st.template, st.rt = t, rt
+}
+
+// proxyOwn says whether the proxy answers the statement without any server, Describe included.
+func (s *session) proxyOwn(p *router.Plan) bool {
+	switch p.Kind {
+	case router.Nothing, router.ViewScan:
+		return true
+	case router.Setting:
+		return p.Setting.Own
+	case router.Tx:
+		return s.tx.state != txOpen
+	}
+	return discardsHere(s, p)
+}
+
+// ensure makes the statement known to the link's connection and returns its name there. mute says whether the client
+// hears ParseComplete.
+func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name string) {
+	known := false
+	if st.name == "" {
+		known = l.Conn.Unnamed == st.id
+	} else {
+		name, known = l.Conn.Statements.Name(st.id)
+	}
+	if known {
+		if mute == 0 {
+			s.reply(wire.AppendParseComplete(nil))
+		}
+		return name
+	}
+	if st.name == "" {
+		l.Conn.Unnamed = st.id
+	} else {
+		var evicted []string
+		name, evicted = l.Conn.Statements.Add(st.id, len(st.sql), nil)
+		for _, old := range evicted {
+			l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old))
+			l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck})
+		}
+	}
+	l.SetOut(wire.AppendParse(l.Out(), name, st.sql, st.oids))
+	l.Expect(engine.Expect{Kind: engine.Parse, Mute: mute, Statement: st.id})
+	s.batch.sent = true
+	return name
+}
+
+// flushHeld prepares on the link what was parsed and not sent, in order.
+func (s *session) flushHeld(l *engine.Link) {
+	for _, st := range s.batch.held {
+		s.ensure(l, st, 0)
+	}
+	s.batch.held = s.batch.held[:0]
+}
+
+// prepareHeld finds a link for what is held when nothing else will: any shard knows the statement.
+func (s *session) prepareHeld() error {
+	if len(s.batch.held) == 0 {
+		return nil
+	}
+	l, err := s.linkFor(s.anywhere(s.batch.held[0].template.Generic()))
+	if err != nil {
+		s.batch.held = s.batch.held[:0]
+		return err
+	}
+	s.flushHeld(l)
+	return nil
+}
+
+// heldFor validates a held statement that the proxy itself is about to run.
+func (s *session) heldFor(st *statement) error {
+	for _, h := range s.batch.held {
+		if h == st {
+			return s.prepareHeld()
+		}
+	}
+	return nil
+}
+
+// anywhere is a plan for asking any of p's shards what a statement looks like.
+func (s *session) anywhere(p *router.Plan) *router.Plan {
+	q := *p
+	q.Kind, q.Access, q.Flags = router.AnyShard, router.Read, router.Neutral
+	if len(q.Shards) == 0 {
+		q.Shards = s.p.defaultShard
+	}
+	return &q
+}
+
+// close handles Close. A statement stays on the servers, where others use it.
+func (s *session) close() error {
+	frame, err := s.Frame(wire.SmallMessageLimit)
+	if err != nil {
+		return err
+	}
+	target, err := wire.DecodeClose(frame[wire.HeaderLen:])
+	if err != nil {
+		return err
+	}
+	n := len(frame)
+	name := string(target.Name)
+	if target.Kind == wire.KindPortal {
+		pt := s.portals[name]
+		delete(s.portals, name)
+		if l := s.link; l != nil && (pt == nil || pt.link == l) {
+			l.Queue(frame)
+			l.Expect(engine.Expect{Kind: engine.Close})
+			s.batch.sent = true
+			s.Consume(n)
+			return nil
+		}
+	} else if st := s.stmts[name]; st != nil {
+		s.forget(name)
+		for _, h := range s.batch.held {
+			if h == st {
+				if err := s.prepareHeld(); err != nil {
+					s.Consume(n)
+					return s.failBatch(err)
+				}
+				break
+			}
+		}
+	}
+	s.Consume(n)
+	s.reply(wire.AppendCloseComplete(nil))
+	return nil
+}
