@@ -37,7 +37,13 @@ func newAssembler(describe func(context.Context, relationMsg, *Relation) (*Relat
 	}
 }
 
+// slabValues is the size of a full slab. The first is made for one change, since most transactions are small, and each next
+// is twice as large.
 const slabValues = 512
+
+func growSlab(old []Value, n int) []Value {
+	return make([]Value, 0, max(2*n, min(2*cap(old), slabValues)))
+}
 
 // values decodes a tuple into memory that later tuples do not touch.
 func (a *assembler) values(t tuple, rel *Relation) ([]Value, error) {
@@ -45,7 +51,7 @@ func (a *assembler) values(t tuple, rel *Relation) ([]Value, error) {
 		return nil, fmt.Errorf("%w: row of %s.%s with %d columns, want %d", ErrProtocol, rel.Schema, rel.Name, t.n, len(rel.Columns))
 	}
 	if cap(a.slab)-len(a.slab) < t.n {
-		a.slab = make([]Value, 0, max(slabValues, t.n))
+		a.slab = growSlab(a.slab, t.n)
 	}
 	start := len(a.slab)
 	var err error
@@ -116,7 +122,7 @@ func (a *assembler) row(kind byte, m rowMsg, rel *Relation) (err error) {
 		}
 	}
 	if rel.own() {
-		if kind == msgInsert && rel.Name == epochTable {
+		if kind == msgInsert {
 			return a.raise(rel, after)
 		}
 		return nil
@@ -150,7 +156,8 @@ func (a *assembler) raise(rel *Relation, row []Value) error {
 	return nil
 }
 
-func (r *Relation) own() bool { return r.Schema == ownSchema }
+// own says whether the relation is tidemark.epoch, the one table of ours in the publication.
+func (r *Relation) own() bool { return r.Schema == ownSchema && r.Name == epochTable }
 
 func keyChanged(rel *Relation, before, after []Value) bool {
 	for i, c := range rel.Columns {

@@ -73,8 +73,11 @@ type control struct {
 // advisoryClass is the first key of the owner's lock, so that it meets no application's: "tide" in ASCII.
 const advisoryClass = 0x74696465
 
-// queryTimeout bounds each of the short queries: longer means that the server is gone.
-const queryTimeout = 30 * time.Second
+// queryTimeout bounds each of the short queries: longer means that the server is gone. queryGrace is what they have at shutdown.
+const (
+	queryTimeout = 30 * time.Second
+	queryGrace   = time.Second
+)
 
 // openControl connects and waits until this worker owns the slot. It polls, for a blocking lock would hold a snapshot open
 // and stop vacuum meanwhile.
@@ -132,9 +135,21 @@ func (c *control) close() {
 func (c *control) do(ctx context.Context, f func(ctx context.Context, conn *pgx.Conn) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := withGrace(ctx, queryTimeout, queryGrace)
 	defer cancel()
 	return f(ctx, c.conn)
+}
+
+// withGrace bounds a context in time, and lets it outlive its parent by a moment: a short query that is under way at shutdown
+// may finish, so that the connection can still record what is confirmed last.
+func withGrace(parent context.Context, timeout, grace time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), timeout)
+	stop := context.AfterFunc(parent, func() {
+		if sleep(ctx, grace) == nil {
+			cancel()
+		}
+	})
+	return ctx, func() { stop(); cancel() }
 }
 
 // positions are the end of the last WAL record and how far WAL has been flushed. The walsender sends only what is flushed.

@@ -54,7 +54,9 @@ func newDatabase(t testing.TB, version string) *database {
 	})
 	name := c.Database(t)
 	p := c.Shards[0].Primary
-	db := &database{t: t, name: name, dsn: p.DSNAs(testcontainers.AppUser, testcontainers.AppPassword, name), root: p.DSN(name)}
+	db := &database{t: t, name: name, root: p.DSN(name)}
+	// The role is called as our schema: without a search_path its tables would be made there from the second run on ("$user").
+	db.dsn = p.DSNAs(testcontainers.AppUser, testcontainers.AppPassword, name) + "&search_path=public"
 	db.conn = db.connect()
 	t.Cleanup(func() { // a slot outlives its database's tests otherwise and forbids to drop it
 		conn, err := pgx.Connect(context.Background(), db.root)
@@ -285,6 +287,8 @@ func (l *ledger) changes(table string) (out []Change) {
 	}
 	return out
 }
+
+var discard = slog.New(slog.DiscardHandler)
 
 // running is a capture in the background.
 type running struct {
