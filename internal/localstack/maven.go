@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // dependencyPlugin is Maven's own downloader. Its goal copy is used, not unpack: unpack without a pom leaves a marker folder behind
@@ -72,9 +73,12 @@ func (f *fetcher) mavenPOM(ctx context.Context, mvn string, files []download, di
 	return f.runMaven(ctx, files[0].distribution, mvn, "-f", file, dependencyPlugin+":copy-dependencies", "-DoutputDirectory="+dir)
 }
 
-var downloaded = regexp.MustCompile(`Downloaded from [^:]*: \S*/(\S+\.(?:jar|zip)) (\(.*\))`)
+// progressInterval is how often downloads of small files are reported; files of a megabyte and more always are.
+const progressInterval = 2 * time.Second
 
-// runMaven runs mvn and reports each file that it has downloaded.
+var downloaded = regexp.MustCompile(`Downloaded from [^:]*: \S*/(\S+\.(?:jar|pom|zip)) (\(.*\))`)
+
+// runMaven runs mvn and reports what it downloads. The first run also brings mvn's own plugins, some hundred small files.
 func (f *fetcher) runMaven(ctx context.Context, distribution, mvn string, args ...string) error {
 	cmd := exec.CommandContext(ctx, mvn, append([]string{"-B", "-Dstyle.color=never"}, args...)...)
 	out, err := cmd.StdoutPipe()
@@ -86,13 +90,20 @@ func (f *fetcher) runMaven(ctx context.Context, distribution, mvn string, args .
 		return err
 	}
 	var failure string
+	var count int
+	var reported time.Time
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if m := downloaded.FindStringSubmatch(lines.Text()); m != nil {
-			f.say(distribution, m[1]+" "+m[2])
+			count++
+			if strings.Contains(m[2], " MB at") || time.Since(reported) > progressInterval {
+				f.say(distribution, fmt.Sprintf("%d files, %s %s", count, m[1], m[2]))
+				reported = time.Now()
+			}
 		}
-		if text, ok := strings.CutPrefix(lines.Text(), "[ERROR] "); ok && failure == "" {
-			failure = text
+		// The first such line says what happened; an escape sequence may stand before it.
+		if _, text, ok := strings.Cut(lines.Text(), "[ERROR] "); ok && failure == "" {
+			failure = strings.TrimSuffix(text, " -> [Help 1]")
 		}
 	}
 	_, _ = io.Copy(io.Discard, out) // a line too long for the scanner must not block mvn
