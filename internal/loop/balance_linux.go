@@ -85,7 +85,7 @@ func (l *eventLoop) wakeUp(before int64) int64 {
 // rebalance ends a window: it publishes the load and decides what to give away in the next one.
 func (l *eventLoop) rebalance() {
 	wall := l.clock - l.windowStart
-	if wall < int64(l.eng.balance.window) || len(l.eng.loops) == 1 && l.windowStart != 0 && wall < int64(time.Second) {
+	if wall < int64(l.eng.balance.window) {
 		return
 	}
 	// Time that the system gave to other processes is not load: a second loop would not help, it would compete too.

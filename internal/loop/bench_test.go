@@ -65,7 +65,7 @@ func BenchmarkEcho(b *testing.B) {
 		b.Run(fmt.Sprintf("clients=%d/net.Conn", clients), func(b *testing.B) {
 			echo(b, clients, func(nc net.Conn) {
 				go func() {
-					defer nc.Close()
+					defer shut(nc)
 					p := make([]byte, 4096)
 					for {
 						n, err := nc.Read(p)
@@ -91,7 +91,7 @@ func BenchmarkEcho(b *testing.B) {
 						b.Fatal(err)
 					}
 					e.Go(func(tk *Task) {
-						defer c.Close()
+						defer shut(c)
 						tk.Own(c)
 						p := make([]byte, 4096)
 						for {
@@ -116,7 +116,7 @@ func echo(b *testing.B, clients int, serve func(net.Conn)) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer ln.Close()
+	defer shut(ln)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %d", echoClientEnv, ln.Addr(), clients, b.N))
 	cmd.Stderr = os.Stderr

@@ -1,24 +1,19 @@
 package loop
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"context"
 )
 
 func TestEcho(t *testing.T) {
 	onEachRig(t, func(t *testing.T, b *bench) {
 		c, peer := b.pair()
 		done := b.start(func(tk *Task) {
-			defer c.Close()
+			defer shut(c)
 			tk.Own(c)
 			buf := make([]byte, 4096)
 			for {
@@ -119,8 +114,8 @@ func TestFullDuplex(t *testing.T) {
 		client, clientPeer := b.pair()
 		server, serverPeer := b.pair()
 		done := b.start(func(tk *Task) {
-			defer client.Close()
-			defer server.Close()
+			defer shut(client)
+			defer shut(server)
 			if err := relay(tk, client, server); !errors.Is(err, io.EOF) {
 				t.Errorf("relay: %v, want the end of a stream", err)
 			}
@@ -172,8 +167,8 @@ func TestClientLeaves(t *testing.T) {
 		client, clientPeer := b.pair()
 		server, serverPeer := b.pair()
 		done := b.start(func(tk *Task) {
-			defer client.Close()
-			defer server.Close()
+			defer shut(client)
+			defer shut(server)
 			if err := relay(tk, client, server); err == nil || errors.Is(err, errNotReady) {
 				t.Errorf("relay: %v, want what the client's leaving causes", err)
 			}
@@ -203,8 +198,8 @@ func TestHangupWhileWaitingForSomethingElse(t *testing.T) {
 		server, _ := b.pair()
 		waiting := make(chan struct{})
 		done := b.start(func(tk *Task) {
-			defer client.Close()
-			defer server.Close()
+			defer shut(client)
+			defer shut(server)
 			for _, c := range []*Conn{client, server} { // use up what is assumed of a fresh connection
 				if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrWouldBlock) {
 					t.Errorf("Read without data: %v", err)
@@ -242,7 +237,7 @@ func TestHalfClose(t *testing.T) {
 			return // a pipe has no halves
 		}
 		done := b.start(func(tk *Task) {
-			defer c.Close()
+			defer shut(c)
 			tk.Own(c)
 			var got []byte
 			buf := make([]byte, 7)
@@ -286,7 +281,7 @@ func TestSlowReader(t *testing.T) {
 		c, peer := b.pair()
 		full := make(chan uint64, 1)
 		done := b.start(func(tk *Task) {
-			defer c.Close()
+			defer shut(c)
 			tk.Own(c)
 			s, p := stream{seed: 3}, make([]byte, 64<<10)
 			var data []byte
@@ -374,7 +369,7 @@ func TestAbort(t *testing.T) {
 		c, _ := b.pair()
 		waiting := make(chan struct{})
 		done := b.start(func(tk *Task) {
-			defer c.Close()
+			defer shut(c)
 			tk.Own(c)
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrWouldBlock) {
 				t.Errorf("Read without data: %v", err)
@@ -389,355 +384,4 @@ func TestAbort(t *testing.T) {
 		b.await("task", done)
 		c.Abort() // and after Close it does nothing
 	})
-}
-
-func TestTimers(t *testing.T) {
-	onEachRig(t, func(t *testing.T, b *bench) {
-		c, peer := b.pair()
-		b.do(func(tk *Task) {
-			defer c.Close()
-			tk.Own(c)
-			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrWouldBlock) {
-				t.Errorf("Read without data: %v", err)
-			}
-			// Later, earlier, later: a timer that is armed lazily must not fire early, and must fire.
-			for _, d := range []time.Duration{30, 5, 0, 40, 1, -10, 20} {
-				deadline := time.Now().Add(d * time.Millisecond)
-				if cause := tk.Wait(deadline, Source{c, Readable}); cause != Timeout {
-					t.Errorf("Wait of %d ms: %s, want timeout", d, cause)
-				}
-				if early := time.Until(deadline); early > 0 {
-					t.Errorf("Wait of %d ms ended %s early", d, early)
-				}
-			}
-			// A far deadline first; what is ready comes before a deadline that has passed.
-			tk.Await(func() {
-				if _, err := io.WriteString(peer, "x"); err != nil {
-					t.Error(err)
-				}
-			})
-			if cause := tk.Wait(time.Now().Add(time.Hour), Source{c, Readable}); cause != Ready {
-				t.Errorf("Wait with data: %s, want ready", cause)
-			}
-			if cause := tk.Wait(time.Now().Add(-time.Second), Source{c, Readable}); cause != Ready {
-				t.Errorf("Wait with data and a deadline in the past: %s, want ready", cause)
-			}
-			if cause := tk.Wait(time.Now().Add(time.Millisecond)); cause != Timeout {
-				t.Errorf("Wait for nothing: %s, want timeout", cause)
-			}
-		})
-	})
-}
-
-func TestManyTimersFireInOrder(t *testing.T) {
-	onEachRig(t, func(t *testing.T, b *bench) {
-		const n = 300
-		start := time.Now()
-		ends := make([]<-chan struct{}, n)
-		for i := range n {
-			ends[i] = b.start(func(tk *Task) {
-				for round := range 3 {
-					deadline := start.Add(time.Duration((i*7919)%50+round*10) * time.Millisecond)
-					if cause := tk.Wait(deadline); cause != Timeout {
-						t.Errorf("task %d: %s, want timeout", i, cause)
-					}
-					if early := time.Until(deadline); early > 0 {
-						t.Errorf("task %d: %s early", i, early)
-					}
-				}
-			})
-		}
-		for _, end := range ends {
-			b.await("timer task", end)
-		}
-	})
-}
-
-func TestWakeIsSticky(t *testing.T) {
-	onEachRig(t, func(t *testing.T, b *bench) {
-		c, peer := b.pair()
-		if _, err := io.WriteString(peerAsync{peer, b}, "x"); err != nil {
-			t.Fatal(err)
-		}
-		var tk atomic.Pointer[Task]
-		asleep := make(chan struct{})
-		done := b.start(func(self *Task) {
-			defer c.Close()
-			tk.Store(self)
-			want := func(when string, got, want Cause) {
-				t.Helper()
-				if got != want {
-					t.Errorf("%s: %s, want %s", when, got, want)
-				}
-			}
-			self.Wake()
-			self.Wake()
-			want("after two wakes", self.Wait(soon()), Woken)
-			want("after that", self.Wait(time.Now().Add(2*time.Millisecond)), Timeout)
-			self.Wake()
-			want("woken and ready", self.Wait(soon(), Source{c, Readable}), Woken)
-			want("still ready", self.Wait(soon(), Source{c, Readable}), Ready)
-			self.Wake()
-			self.Await(func() {})
-			want("woken before Await", self.Wait(soon()), Woken)
-			self.Await(self.Wake)
-			want("woken in Await", self.Wait(soon()), Woken)
-			close(asleep)
-			want("woken from outside", self.Wait(soon()), Woken)
-		})
-		<-asleep
-		tk.Load().Wake()
-		b.await("task", done)
-		tk.Load().Wake() // a task that has ended does not mind
-	})
-}
-
-// peerAsync writes in the background, because a pipe has no buffer.
-type peerAsync struct {
-	net.Conn
-	b *bench
-}
-
-func (p peerAsync) Write(data []byte) (int, error) {
-	data = bytes.Clone(data)
-	p.b.inBackground("write", func() error { _, err := p.Conn.Write(data); return err })
-	return len(data), nil
-}
-
-// Two tasks wake each other many times; a lost Wake would hang them.
-func TestWakePingPong(t *testing.T) {
-	onEachRig(t, func(t *testing.T, b *bench) {
-		const rounds = 20_000
-		var tasks [2]atomic.Pointer[Task]
-		var turn atomic.Int64
-		ends := make([]<-chan struct{}, 2)
-		for i := range 2 {
-			ends[i] = b.start(func(self *Task) {
-				tasks[i].Store(self)
-				for {
-					now := turn.Load()
-					switch {
-					case now >= rounds:
-						if other := tasks[1-i].Load(); other != nil {
-							other.Wake()
-						}
-						return
-					case now%2 == int64(i) && tasks[1-i].Load() != nil:
-						turn.Store(now + 1)
-						tasks[1-i].Load().Wake()
-					default:
-						// Until both are known, look again soon.
-						deadline := soon()
-						if tasks[1-i].Load() == nil {
-							deadline = time.Now().Add(time.Millisecond)
-						}
-						if cause := self.Wait(deadline); cause == Timeout && tasks[1-i].Load() != nil && turn.Load() == now && now > 1 {
-							t.Errorf("a wake was lost in round %d", now)
-							return
-						}
-					}
-				}
-			})
-		}
-		for _, end := range ends {
-			b.await("player", end)
-		}
-	})
-}
-
-func TestAwait(t *testing.T) {
-	onEachRig(t, func(t *testing.T, b *bench) {
-		release, ran := make(chan struct{}), make(chan struct{})
-		var after atomic.Bool
-		blocked := b.start(func(tk *Task) {
-			x := 0
-			tk.Await(func() {
-				close(ran)
-				<-release
-				x = 1
-			})
-			if x != 1 {
-				t.Error("Await returned before its function")
-			}
-			after.Store(true)
-		})
-		<-ran
-		b.do(func(tk *Task) { // another task runs meanwhile
-			if cause := tk.Wait(time.Now().Add(5 * time.Millisecond)); cause != Timeout {
-				t.Errorf("Wait: %s", cause)
-			}
-		})
-		if after.Load() {
-			t.Error("Await did not wait")
-		}
-		close(release)
-		b.await("awaiting task", blocked)
-	})
-}
-
-func TestPanicEndsOnlyItsTask(t *testing.T) {
-	for _, r := range rigs() {
-		t.Run(r.name, func(t *testing.T) {
-			type report struct {
-				value any
-				stack string
-			}
-			reports := make(chan report, 10)
-			b := newBench(t, r, func(v any, stack []byte) { reports <- report{v, string(stack)} })
-			c, peer := b.pair()
-			echo := b.start(func(tk *Task) {
-				defer c.Close()
-				buf := make([]byte, 10)
-				for {
-					n, err := readSome(tk, c, buf)
-					if err != nil {
-						return
-					}
-					if err := writeAll(tk, c, buf[:n]); err != nil {
-						t.Error(err)
-					}
-				}
-			})
-			for name, f := range map[string]func(tk *Task){
-				"at once":     func(*Task) { explode("at once") },
-				"after Wait":  func(tk *Task) { tk.Wait(time.Now().Add(time.Millisecond)); explode("after Wait") },
-				"in Await":    func(tk *Task) { tk.Await(func() { explode("in Await") }) },
-				"after Await": func(tk *Task) { tk.Await(func() {}); explode("after Await") },
-			} {
-				cleaned := false
-				b.do(func(tk *Task) {
-					defer func() { cleaned = true }()
-					f(tk)
-				})
-				got := <-reports
-				if got.value != name {
-					t.Errorf("%s: panic value %v", name, got.value)
-				}
-				if !strings.Contains(got.stack, "loop.explode") {
-					t.Errorf("%s: the stack does not show where it happened:\n%s", name, got.stack)
-				}
-				if !cleaned {
-					t.Errorf("%s: deferred functions did not run", name)
-				}
-				if _, err := io.WriteString(peer, "alive"); err != nil {
-					t.Fatal(err)
-				}
-				buf := make([]byte, 5)
-				if _, err := io.ReadFull(peer, buf); err != nil {
-					t.Fatalf("%s: the other task does not answer: %v", name, err)
-				}
-			}
-			if s := b.Stats(); s.Panics != 4 {
-				t.Errorf("Stats counts %d panics, want 4", s.Panics)
-			}
-			_ = peer.Close()
-			b.await("echo", echo)
-		})
-	}
-}
-
-func explode(v any) { panic(v) }
-
-func TestClose(t *testing.T) {
-	for _, r := range rigs() {
-		t.Run(r.name, func(t *testing.T) {
-			e := r.newEngine(t, func(v any, stack []byte) { t.Errorf("task panicked: %v\n%s", v, stack) })
-			b := &bench{TB: t, Engine: e, rig: r}
-			c, _ := b.pair()
-			var ended atomic.Int64
-			for i := range 20 {
-				b.Go(func(tk *Task) {
-					defer ended.Add(1)
-					switch i % 4 {
-					case 0:
-						for tk.Wait(time.Time{}) != Closing {
-						}
-						tk.Await(func() { time.Sleep(time.Millisecond) }) // cleaning up may block
-					case 1:
-						for tk.Wait(time.Now().Add(time.Millisecond)) != Closing {
-						}
-					case 2:
-						tk.Await(func() { time.Sleep(5 * time.Millisecond) })
-						for tk.Wait(soon()) != Closing {
-						}
-					case 3:
-						for {
-							tk.Wake() // always has something to do
-							if tk.Wait(time.Time{}) == Closing {
-								return
-							}
-						}
-					}
-				})
-			}
-			b.Go(func(tk *Task) {
-				defer ended.Add(1)
-				defer c.Close()
-				if _, err := readSome(tk, c, make([]byte, 1)); !errors.Is(err, errNotReady) {
-					t.Errorf("read: %v, want Closing", err)
-				}
-			})
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			if err := e.Close(ctx); err != nil {
-				t.Fatal(err)
-			}
-			if ended.Load() != 21 {
-				t.Errorf("Close returned when %d of 21 tasks had ended", ended.Load())
-			}
-			if err := e.Close(ctx); err != nil {
-				t.Errorf("second Close: %v", err)
-			}
-			near, far := netPair(t, r.transport)
-			defer near.Close()
-			defer far.Close()
-			if _, err := e.Adopt(near); !errors.Is(err, ErrEngineClosed) {
-				t.Errorf("Adopt after Close: %v, want ErrEngineClosed", err)
-			}
-			late := make(chan Cause, 1)
-			e.Go(func(tk *Task) {
-				tk.Wake()
-				tk.Await(func() {})
-				late <- tk.Wait(time.Time{})
-			})
-			if cause := <-late; cause != Closing {
-				t.Errorf("Wait of a task that was started after Close: %s, want closing", cause)
-			}
-		})
-	}
-}
-
-// Tasks that ignore Closing are unwound when Close's patience ends, so that what they hold is released.
-func TestCloseUnwindsStubbornTasks(t *testing.T) {
-	for _, r := range rigs() {
-		t.Run(r.name, func(t *testing.T) {
-			e := r.newEngine(t, func(v any, stack []byte) { t.Errorf("task panicked: %v\n%s", v, stack) })
-			released := make(chan struct{}, 2)
-			for range 2 {
-				e.Go(func(tk *Task) {
-					defer func() { released <- struct{}{} }()
-					for {
-						tk.Wait(time.Time{})
-					}
-				})
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-			defer cancel()
-			if err := e.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("Close: %v, want the context's error", err)
-			}
-			for range 2 {
-				select {
-				case <-released:
-				case <-time.After(patience):
-					t.Fatal("a stubborn task was not unwound")
-				}
-			}
-			ctx, cancel = context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			if err := e.Close(ctx); err != nil {
-				t.Errorf("Close after all have ended: %v", err)
-			}
-		})
-	}
 }

@@ -30,7 +30,7 @@ type coroutine struct {
 	awaited awaited
 }
 
-// taskState says who holds a task. See the table in doc.go.
+// taskState says who holds a task. See the table in DESIGN.md.
 type taskState uint8
 
 const (

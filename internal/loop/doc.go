@@ -9,7 +9,7 @@
 //		for {
 //			n, err := c.Read(buf)
 //			switch {
-//			case err == loop.ErrWouldBlock:
+//			case errors.Is(err, loop.ErrWouldBlock):
 //				if t.Wait(time.Now().Add(idleTimeout), loop.Source{Conn: c, For: loop.Readable}) != loop.Ready {
 //					return
 //				}
@@ -23,4 +23,7 @@
 //
 // A task that passes data between two connections must wait for all that it can use at once: a relay that only writes while
 // it writes deadlocks with a peer that does the same.
+//
+// DESIGN.md beside this file holds the invariants: who may resume a task, how stale events are told from fresh ones, who owns
+// what, and how tasks and their failures stay apart.
 package loop

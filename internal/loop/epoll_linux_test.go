@@ -62,12 +62,12 @@ func TestStaleEventOnReusedDescriptor(t *testing.T) {
 		if c, _ := b.pair(); c.fd == old.fd {
 			reused = c
 		} else {
-			defer c.Close()
+			defer shut(c)
 		}
 	}
 	waiting, resumed := make(chan struct{}), make(chan Cause, 1)
 	waiter := b.start(func(tk *Task) {
-		defer reused.Close()
+		defer shut(reused)
 		tk.Own(reused)
 		if _, err := reused.Read(make([]byte, 1)); !errors.Is(err, ErrWouldBlock) {
 			t.Errorf("Read without data: %v", err)
@@ -101,7 +101,7 @@ func TestStaleEventAfterMove(t *testing.T) {
 		stale = unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.fd), Pad: int32(uint32(c.state.Load() >> 32))}
 	}))
 	b.await("second owner", b.startOn(e.loops[1], func(tk *Task) {
-		defer c.Close()
+		defer shut(c)
 		if tk.Owns(c) {
 			t.Error("Owns is true before Own")
 		}
@@ -164,6 +164,26 @@ func TestOwnAcrossLoops(t *testing.T) {
 			b.await("receiver", received)
 			_ = c.Close()
 		})
+	}
+}
+
+// A Wake that was sent to the loop that the task has left meanwhile follows it.
+func TestWakeFollowsTask(t *testing.T) {
+	b, e := newLoops(t, "tcp", 2)
+	var task atomic.Pointer[Task]
+	started, woken := make(chan struct{}), make(chan Cause, 1)
+	b.startOn(e.loops[0], func(tk *Task) {
+		task.Store(tk)
+		close(started)
+		woken <- tk.Wait(soon())
+	})
+	<-started
+	b.await("parked", b.startOn(e.loops[0], func(*Task) {})) // it runs behind the other, which has parked by then
+	tk := task.Load()
+	tk.woken.Store(true)
+	e.loops[1].post(mail{tk, mailWake}) // as if Wake had read tk.loop before a move from 1 to 0
+	if cause := <-woken; cause != Woken {
+		t.Errorf("Wait: %s, want woken", cause)
 	}
 }
 
@@ -247,7 +267,7 @@ func TestAdoptRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer shut(c)
 	for name, test := range map[string]struct {
 		conn net.Conn
 		want string
@@ -274,7 +294,7 @@ func TestTLSBufferedDataIsReadable(t *testing.T) {
 	c, peer := b.pair()
 	sent := make(chan struct{})
 	done := b.start(func(tk *Task) {
-		defer c.Close()
+		defer shut(c)
 		tk.Own(c)
 		tk.Await(func() { <-sent })
 		p := make([]byte, 1)
@@ -303,6 +323,30 @@ func TestTLSBufferedDataIsReadable(t *testing.T) {
 	b.await("reader", done)
 }
 
+// A peer that makes crypto/tls answer again and again, and reads none of the answers, cannot fill our memory.
+func TestTLSBufferIsBounded(t *testing.T) {
+	x := tlsSocket{limit: 1000}
+	total := 0
+	for {
+		n, err := x.buffer(make([]byte, 500))
+		if total += n; errors.Is(err, errPeerDoesNotRead) {
+			break
+		}
+		if err != nil || total > 1<<20 {
+			t.Fatalf("after %d bytes: %v", total, err)
+		}
+	}
+	if limit := 2*1000 + slack + 500; total > limit {
+		t.Errorf("%d bytes were buffered, want at most %d", total, limit)
+	}
+	if room, err := x.room(); room != 0 || !errors.Is(err, errPeerDoesNotRead) {
+		t.Errorf("room %d, %v", room, err)
+	}
+	if !x.drained() || !x.roomy() {
+		t.Error("waits for a connection that failed must end")
+	}
+}
+
 // A task on a saturated loop moves to a calm one, with its connections, and goes on.
 func TestMigration(t *testing.T) {
 	for _, transport := range []string{"tcp", "tls"} {
@@ -318,7 +362,7 @@ func TestMigration(t *testing.T) {
 			for i := range ends {
 				c, peer := b.pair()
 				ends[i] = b.start(func(tk *Task) {
-					defer c.Close()
+					defer shut(c)
 					p := make([]byte, 8)
 					for {
 						if readFull(tk, c, p) != nil {
@@ -330,7 +374,7 @@ func TestMigration(t *testing.T) {
 					}
 				})
 				b.inBackground("client", func() error {
-					defer peer.Close()
+					defer shut(peer)
 					s, r, p := stream{seed: uint64(i)}, stream{seed: uint64(i)}, make([]byte, 8)
 					for end := time.Now().Add(patience); b.Stats().Migrations < 100 && time.Now().Before(end); {
 						s.fill(p)

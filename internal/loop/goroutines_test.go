@@ -24,7 +24,7 @@ func TestSynctest(t *testing.T) {
 		var log []string
 		note := func(what string) { log = append(log, what+" after "+time.Since(start).String()) }
 		e.Go(func(tk *Task) {
-			defer c.Close()
+			defer shut(c)
 			p := make([]byte, 5)
 			note(tk.Wait(time.Now().Add(time.Hour), Source{c, Readable}).String())
 			if err := readFull(tk, c, p); err != nil {

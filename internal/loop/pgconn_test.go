@@ -27,7 +27,7 @@ func TestAdoptHijackedPgconn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer ln.Close()
+			defer shut(ln)
 			served := b.inBackground("server", func() error { return servePostgres(ln, r.transport == "tls") })
 
 			cfg, err := pgconn.ParseConfig("postgres://u@" + ln.Addr().String() + "/d?sslmode=disable")
@@ -105,7 +105,7 @@ func servePostgres(ln net.Listener, withTLS bool) error {
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
+	defer shut(nc)
 	if withTLS {
 		request := make([]byte, 8)
 		if _, err := io.ReadFull(nc, request); err != nil {

@@ -53,7 +53,7 @@ func TestOrdinaryGoroutinesStayPrompt(t *testing.T) {
 // with another one over TCP.
 func promptness(t *testing.T) time.Duration {
 	near, far := netPair(t, "tcp")
-	defer near.Close()
+	defer shut(near)
 	go func() {
 		_, _ = io.Copy(far, far) // ends with the connection
 	}()

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"path/filepath"
@@ -107,7 +108,7 @@ func netPair(t testing.TB, transport string) (net.Conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	defer shut(ln)
 	far, err := net.Dial(network, ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -271,3 +272,6 @@ func (s *stream) check(p []byte) error {
 	}
 	return nil
 }
+
+// shut closes what only has to go away, however it takes that.
+func shut(c io.Closer) { _ = c.Close() }

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"errors"
 	"io"
 	"net"
 	"runtime"
@@ -23,7 +24,7 @@ func TestIdleConnections(t *testing.T) {
 				c, peer := b.pair()
 				peers[i] = peer
 				b.Go(func(tk *Task) {
-					defer c.Close()
+					defer shut(c)
 					tk.Own(c)
 					p := make([]byte, 1)
 					for readFull(tk, c, p) == nil {
@@ -78,7 +79,7 @@ func TestNoAllocation(t *testing.T) {
 			b := newBench(t, r, nil)
 			c, peer := b.pair()
 			done := b.start(func(tk *Task) {
-				defer c.Close()
+				defer shut(c)
 				tk.Own(c)
 				p := make([]byte, 8)
 				for {
@@ -95,7 +96,7 @@ func TestNoAllocation(t *testing.T) {
 							t.Error(err)
 							return
 						}
-					} else if err == io.EOF {
+					} else if errors.Is(err, io.EOF) {
 						return
 					}
 				}
@@ -141,7 +142,7 @@ func TestReadyTaskDoesNotStarveOthers(t *testing.T) {
 		})
 		c, peer := b.pair()
 		polite := b.start(func(tk *Task) {
-			defer c.Close()
+			defer shut(c)
 			tk.Own(c)
 			for range 10 {
 				if cause := tk.Wait(time.Now().Add(time.Millisecond)); cause != Timeout {

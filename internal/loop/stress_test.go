@@ -98,13 +98,13 @@ func stressClient(p *stressPool, rnd *rand.Rand) error {
 		}()
 		if leaves {
 			_, _ = io.Copy(io.Discard, peer) // or both would only write, which no buffer is large enough for
-			<-wrote
+			_ = <-wrote
 			return nil
 		}
 		echo := make([]byte, len(frame))
 		if _, err := io.ReadFull(peer, echo); err != nil {
 			_ = peer.Close()
-			<-wrote
+			_ = <-wrote
 			if panics {
 				return nil
 			}
@@ -140,7 +140,7 @@ func (p *stressPool) add() {
 }
 
 func stressServer(peer net.Conn) {
-	defer peer.Close()
+	defer shut(peer)
 	head, body := make([]byte, 4), make([]byte, 500_000)
 	for {
 		if _, err := io.ReadFull(peer, head); err != nil {
@@ -209,7 +209,7 @@ func (p *stressPool) close() {
 
 // session serves one client until it leaves.
 func (p *stressPool) session(tk *Task, client *Conn) {
-	defer client.Close()
+	defer shut(client)
 	tk.Own(client)
 	head := make([]byte, 5)
 	for readFull(tk, client, head) == nil {
