@@ -219,6 +219,7 @@ func (s *session) failed(err error) error {
 // refuse gives the client an error and aborts the transaction it is in: on the server too, by a request that is sure to
 // fail there and whose error is replaced by this one.
 func (s *session) refuse(e *wire.Error) {
+	s.p.stats.errors.Add(1)
 	if l := s.link; l != nil && l.Err == nil && (s.batch.sent || s.tx.state == txOpen || l.Owed() > 0) {
 		l.SetOut(wire.AppendExecute(l.Out(), noPortal, 0))
 		l.Expect(engine.Expect{Kind: engine.Execute, Instead: e, Mute: engine.MuteError})
