@@ -203,7 +203,9 @@ func newLedger() *ledger {
 func (l *ledger) Publish(_ context.Context, tx *Tx) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.apply(tx)
+	if err := l.apply(tx); err != nil {
+		return err
+	}
 	l.txs = append(l.txs, tx)
 	l.acknowledge(tx.End)
 	l.moved.Broadcast()
@@ -227,10 +229,10 @@ func (l *ledger) acknowledge(at lsn.LSN) {
 	}
 }
 
-func (l *ledger) apply(tx *Tx) {
+func (l *ledger) apply(tx *Tx) error {
 	v, err := lsn.Pack(tx.Epoch, tx.Commit)
 	if err != nil {
-		panic(err)
+		return err
 	}
 	for _, c := range tx.Changes {
 		if !c.Last {
@@ -261,6 +263,7 @@ func (l *ledger) apply(tx *Tx) {
 		}
 		t[k] = entry{version: v, row: rowText(row), gone: c.Op == Delete}
 	}
+	return nil
 }
 
 func (l *ledger) live(table string) map[string]string {

@@ -318,7 +318,9 @@ func TestTakeover(t *testing.T) {
 		all := readLedger(t, out)
 		for _, r := range []*running{second, third} {
 			for _, tx := range r.txs {
-				all.apply(tx)
+				if err := all.apply(tx); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		wantRows(t, "item", all.live("public.item"), db.rows("item", "id"))
