@@ -84,34 +84,33 @@ func stressClient(p *stressPool, rnd *rand.Rand) error {
 			frame[4] = 'P'
 		}
 		leaves := rnd.IntN(12) == 0
-		wrote := make(chan error, 1)
+		wrote, writeErr := make(chan struct{}), error(nil)
 		go func() {
+			defer close(wrote)
 			part := frame
 			if leaves {
 				part = frame[:len(frame)/2]
 			}
-			_, err := peer.Write(part)
-			if leaves {
+			if _, writeErr = peer.Write(part); leaves {
 				_ = peer.Close()
 			}
-			wrote <- err
 		}()
 		if leaves {
 			_, _ = io.Copy(io.Discard, peer) // or both would only write, which no buffer is large enough for
-			_ = <-wrote
+			<-wrote
 			return nil
 		}
 		echo := make([]byte, len(frame))
 		if _, err := io.ReadFull(peer, echo); err != nil {
 			_ = peer.Close()
-			_ = <-wrote
+			<-wrote
 			if panics {
 				return nil
 			}
 			return fmt.Errorf("echo of %d bytes: %w", len(frame), err)
 		}
-		if err := <-wrote; err != nil {
-			return err
+		if <-wrote; writeErr != nil {
+			return writeErr
 		}
 		check := stream{seed: s.seed}
 		if err := check.check(echo[5:]); err != nil || echo[4] != frame[4] {
