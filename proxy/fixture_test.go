@@ -36,6 +36,8 @@ type fixtureSpec struct {
 	pool             int // 0: 5
 	budget           int // 0: plenty
 	config           func(*proxy.Config)
+	backend          func(*backend.Config)
+	cluster          *testcontainers.Cluster // nil: the one that all tests share, which nobody may break
 }
 
 const (
@@ -45,9 +47,19 @@ const (
 
 func newFixture(t *testing.T, spec fixtureSpec) *fixture {
 	t.Helper()
-	c := testcontainers.Shared(t, testcontainers.Spec{Shards: 2, Replicas: 1})
-	f := &fixture{cluster: c, database: c.Database(t), spec: spec}
-	return f
+	c := spec.cluster
+	if c == nil {
+		c = testcontainers.Shared(t, testcontainers.Spec{Shards: 2, Replicas: 1})
+	}
+	return &fixture{cluster: c, database: c.Database(t), spec: spec}
+}
+
+// instance is a proxy that runs.
+type instance struct {
+	dsn, addr string
+	proxy     *proxy.Proxy
+	backend   *backend.Backend
+	drain     func() // begins the shutdown
 }
 
 // direct is the way around the proxy to a shard's primary.
@@ -58,6 +70,11 @@ func (f *fixture) direct(shard int) string {
 
 // start runs a proxy on the named engine until the test ends and returns how clients reach it.
 func (f *fixture) start(t *testing.T, engineName string) string {
+	t.Helper()
+	return f.run(t, engineName).dsn
+}
+
+func (f *fixture) run(t *testing.T, engineName string) *instance {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	eng, err := loop.New(loop.Config{Engine: engineName})
@@ -70,6 +87,9 @@ func (f *fixture) start(t *testing.T, engineName string) string {
 	}
 	if f.spec.pool > 0 {
 		bc.PoolSize = f.spec.pool
+	}
+	if f.spec.backend != nil {
+		f.spec.backend(&bc)
 	}
 	def := sharding.Definition{Tables: f.spec.tables}
 	for i := range f.spec.shards {
@@ -140,7 +160,10 @@ func (f *fixture) start(t *testing.T, engineName string) string {
 		}
 	})
 	addr := ln.Addr().(*net.TCPAddr)
-	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/shop?sslmode=disable", clientUser, clientPassword, addr.Port)
+	return &instance{
+		dsn:  fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/shop?sslmode=disable", clientUser, clientPassword, addr.Port),
+		addr: addr.String(), proxy: p, backend: be, drain: stop,
+	}
 }
 
 // testWriter keeps the log with the test; TIDEMARK_TEST_LOG=1 shows it at once.

@@ -29,14 +29,20 @@ create table notes (id int primary key, body text)`
 // shop is a proxy over two shards with the tables of a shop.
 func shop(t *testing.T, engineName string, spec fixtureSpec) (*fixture, string) {
 	t.Helper()
+	f, p := shopProxy(t, engineName, spec)
+	return f, p.dsn
+}
+
+func shopProxy(t *testing.T, engineName string, spec fixtureSpec) (*fixture, *instance) {
+	t.Helper()
 	spec.shards, spec.tables = 2, shopTables
 	f := newFixture(t, spec)
-	dsn := f.start(t, engineName)
-	c := connect(t, dsn)
+	p := f.run(t, engineName)
+	c := connect(t, p.dsn)
 	for _, ddl := range strings.Split(shopSchema, ";") {
 		exec(t, c, ddl)
 	}
-	return f, dsn
+	return f, p
 }
 
 func connect(t *testing.T, dsn string) *pgx.Conn {

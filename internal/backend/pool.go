@@ -354,15 +354,18 @@ func (l waitList) wake() {
 // breakerChanged ends all waits when the endpoint is found down, and lets it be tried at once when it is back.
 func (p *pool) breakerChanged(to breakerState) {
 	var failed waitList
+	var ended []*Conn
 	p.mu.Lock()
 	if to == breakerOpen {
 		since, cause, _ := p.endpoint.breaker.isOpen()
 		failed = p.failWaiters(p.errDown(since, cause))
+		ended = p.takeAllIdle() // a server that hangs leaves them open, and whoever got one would hang too
 	} else {
 		p.retryAt, p.lastErr = time.Time{}, nil
 	}
 	next := p.fill()
 	p.mu.Unlock()
 	failed.wake()
+	p.end(ended)
 	next.run()
 }

@@ -1,0 +1,298 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/testcontainers"
+)
+
+// unreachable says whether an error tells that a server is not there: class 08, or what a server says that goes down or up.
+func unreachable(err error) bool {
+	c := code(err)
+	return strings.HasPrefix(c, "08") || strings.HasPrefix(c, "57P")
+}
+
+// keysOn finds a customer's id for each of two shards.
+func keysOn(t *testing.T, c *pgx.Conn) (keys [2]int) {
+	t.Helper()
+	keys = [2]int{-1, -1}
+	for i := 0; keys[0] < 0 || keys[1] < 0; i++ {
+		text(t, c, "select name from customers where id = $1", i)
+		switch r := route(t, c); {
+		case strings.HasPrefix(r, "route shard0"):
+			keys[0] = i
+		case strings.HasPrefix(r, "route shard1"):
+			keys[1] = i
+		default:
+			t.Fatalf("route is %q", r)
+		}
+	}
+	return keys
+}
+
+// A shard that dies takes with it what needs it, at once, and nothing else; it is back by itself.
+func TestDeadShard(t *testing.T) {
+	cluster := testcontainers.New(t, testcontainers.Spec{Shards: 2})
+	engines(t, func(t *testing.T, engineName string) {
+		_, p := shopProxy(t, engineName, fixtureSpec{cluster: cluster, backend: func(c *backend.Config) { c.ConnectTimeout = time.Second }})
+		c := connect(t, p.dsn)
+		keys := keysOn(t, c)
+		for _, k := range keys {
+			exec(t, c, "insert into customers values ($1, 'here')", k)
+		}
+		dead, alive := cluster.Shards[1].Primary, keys[0]
+		for _, fault := range []struct {
+			name        string
+			cause, undo func() error
+		}{
+			{"killed", dead.Kill, func() error { return dead.Start(t.Context()) }},
+			{"hangs", dead.Pause, dead.Resume},
+			{"stopped", func() error { return dead.Stop(t.Context()) }, func() error { return dead.Start(t.Context()) }},
+		} {
+			if err := fault.cause(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if t.Failed() {
+					_ = fault.undo() // so that what else there is to say does not take minutes
+				}
+			}()
+			eventually(t, fault.name+": the dead shard is seen", func() error {
+				s := p.backend.Shard("shard1")
+				if s.Endpoints()[0].Healthy() {
+					return errors.New("still healthy")
+				}
+				return nil
+			})
+			for range 5 {
+				ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+				var got string
+				err := c.QueryRow(ctx, "select name from customers where id = $1", pgx.QueryExecModeExec, keys[1]).Scan(&got)
+				stop()
+				if !unreachable(err) {
+					t.Fatalf("%s: a statement for the dead shard: %v", fault.name, err)
+				}
+				if got := text(t, c, "select name from customers where id = $1", pgx.QueryExecModeExec, alive); got != "here" {
+					t.Fatalf("%s: the other shard says %q", fault.name, got)
+				}
+			}
+			if _, err := c.Exec(t.Context(), "select name from customers"); !unreachable(err) {
+				t.Errorf("%s: half a scatter: %v", fault.name, err)
+			}
+			exec(t, c, "begin")
+			if _, err := c.Exec(t.Context(), "update customers set name = 'x' where id = $1", pgx.QueryExecModeExec, keys[1]); !unreachable(err) {
+				t.Errorf("%s: in a transaction: %v", fault.name, err)
+			}
+			if _, err := c.Exec(t.Context(), "update customers set name = 'x' where id = $1", pgx.QueryExecModeExec, alive); code(err) != "25P02" {
+				t.Errorf("%s: the transaction goes on elsewhere: %v", fault.name, err)
+			}
+			if tag, err := c.Exec(t.Context(), "commit"); err != nil || tag.String() != "ROLLBACK" {
+				t.Errorf("%s: COMMIT says %v, %v", fault.name, tag, err)
+			}
+			if err := fault.undo(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, fault.name+": the shard is back", func() error {
+				var got string
+				return c.QueryRow(t.Context(), "select name from customers where id = $1", pgx.QueryExecModeExec, keys[1]).Scan(&got)
+			})
+		}
+	})
+}
+
+// terminate ends a server process and waits until it is gone.
+func terminate(t *testing.T, d *pgx.Conn, pid string) {
+	t.Helper()
+	if got := text(t, d, "select pg_terminate_backend($1, 10000)", pgx.QueryExecModeSimpleProtocol, pid); got != "true" {
+		t.Fatalf("process %s: %s", pid, got)
+	}
+}
+
+func TestServerConnectionLost(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
+	engines(t, func(t *testing.T, engineName string) {
+		c, d := connect(t, f.start(t, engineName)), connect(t, f.direct(0))
+		exec(t, c, "drop table if exists lost")
+		exec(t, c, "create table lost (a int)")
+		pid := func() string { return text(t, c, "select pg_backend_pid()", pgx.QueryExecModeSimpleProtocol) }
+		count := func() string { return text(t, c, "select count(*) from lost", pgx.QueryExecModeSimpleProtocol) }
+
+		for range 3 {
+			terminate(t, d, pid())
+			if got := count(); got != "0" {
+				t.Fatalf("after an idle connection was lost: %s", got)
+			}
+		}
+
+		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec, pgx.QueryExecModeCacheStatement} {
+			p := pid()
+			failed := make(chan error, 1)
+			go func() {
+				_, err := c.Exec(t.Context(), "select pg_sleep(60), $1::text", mode, "find me")
+				failed <- err
+			}()
+			eventually(t, "the query runs", func() error { return active(t, d, p) })
+			terminate(t, d, p)
+			if err := <-failed; !unreachable(err) {
+				t.Fatalf("in mid-query, %v: %v", mode, err)
+			}
+			if got := count(); got != "0" {
+				t.Fatal(got)
+			}
+
+			exec(t, c, "begin", mode)
+			exec(t, c, "insert into lost values (1)", mode)
+			terminate(t, d, pid())
+			if _, err := c.Exec(t.Context(), "insert into lost values (2)", mode); !unreachable(err) {
+				t.Fatalf("in a transaction, %v: %v", mode, err)
+			}
+			if s := c.PgConn().TxStatus(); s != 'E' {
+				t.Fatalf("%v: transaction status %c", mode, s)
+			}
+			if _, err := c.Exec(t.Context(), "insert into lost values (3)", mode); code(err) != "25P02" {
+				t.Fatalf("a failed transaction, %v: %v", mode, err)
+			}
+			if _, err := c.Exec(t.Context(), "savepoint a", mode); code(err) != "25P02" {
+				t.Fatalf("a failed transaction, %v: %v", mode, err)
+			}
+			if tag, err := c.Exec(t.Context(), "commit", mode); err != nil || tag.String() != "ROLLBACK" {
+				t.Fatalf("COMMIT after a loss, %v: %v, %v", mode, tag, err)
+			}
+			if got := count(); got != "0" {
+				t.Fatalf("%v: a lost transaction left %s rows", mode, got)
+			}
+		}
+
+		// The client hears of it before it says anything: nothing of the next statement runs outside.
+		exec(t, c, "begin")
+		exec(t, c, "insert into lost values (1)")
+		terminate(t, d, pid())
+		results := c.PgConn().Exec(t.Context(), "insert into lost values (2); commit")
+		if _, err := results.ReadAll(); err == nil {
+			t.Fatal("statements behind a lost transaction were run")
+		}
+		if _, err := c.Exec(t.Context(), "rollback"); err != nil {
+			t.Fatal(err)
+		}
+		if got := count(); got != "0" {
+			t.Fatalf("%s rows", got)
+		}
+
+		// In the middle of a COPY, both ways.
+		p := pid()
+		r, w := io.Pipe()
+		failed := make(chan error, 1)
+		go func() {
+			_, err := c.PgConn().CopyFrom(t.Context(), r, "copy lost from stdin")
+			r.CloseWithError(errors.New("over"))
+			failed <- err
+		}()
+		if _, err := io.WriteString(w, "1\n2\n"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "COPY runs", func() error { return active(t, d, p) })
+		terminate(t, d, p)
+		for { // pgconn looks at what it receives while it sends
+			if _, err := io.WriteString(w, strings.Repeat("3\n", 10000)); err != nil {
+				break
+			}
+		}
+		if err := <-failed; !unreachable(err) {
+			t.Fatalf("COPY FROM: %v", err)
+		}
+		if got := count(); got != "0" {
+			t.Fatalf("half a COPY left %s rows", got)
+		}
+		p = pid()
+		killer := &killAt{after: 3 << 20, kill: func() { terminate(t, d, p) }}
+		_, err := c.PgConn().CopyTo(t.Context(), killer, "copy (select repeat('x', 1000) from generate_series(1, 200000)) to stdout")
+		if err == nil {
+			t.Fatal("COPY TO ended well without its server")
+		}
+	})
+}
+
+// killAt calls kill once some bytes have passed.
+type killAt struct {
+	seen, after int
+	kill        func()
+}
+
+func (k *killAt) Write(b []byte) (int, error) {
+	k.seen += len(b)
+	if k.kill != nil && k.seen > k.after {
+		k.kill()
+		k.kill = nil
+	}
+	return len(b), nil
+}
+
+// active says whether a server process is at work for the proxy.
+func active(t *testing.T, d *pgx.Conn, pid string) error {
+	t.Helper()
+	if got := text(t, d, "select state from pg_stat_activity where pid = "+pid, pgx.QueryExecModeSimpleProtocol); got != "active" {
+		return fmt.Errorf("process %s is %q", pid, got)
+	}
+	return nil
+}
+
+// Those who wait for a server connection get one in order, or hear why not.
+func TestPoolFull(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, backend: func(c *backend.Config) { c.AcquireTimeout = 3 * time.Second }})
+	engines(t, func(t *testing.T, engineName string) {
+		p := f.run(t, engineName)
+		holder := connect(t, p.dsn)
+		exec(t, holder, "begin")
+		exec(t, holder, "select txid_current()")
+		const n = 5
+		order := make(chan int, n)
+		for i := range n {
+			c := connect(t, p.dsn)
+			go func() {
+				if _, err := c.Exec(context.Background(), "select txid_current()"); err != nil {
+					t.Error(err)
+				}
+				order <- i
+			}()
+			eventually(t, "the client waits", func() error {
+				if w := p.backend.Stats()[0].Waiting; w != i+1 {
+					return fmt.Errorf("%d wait", w)
+				}
+				return nil
+			})
+		}
+		exec(t, holder, "commit")
+		var got []int
+		for range n {
+			got = append(got, <-order)
+		}
+		// What a client hears can overtake by a little; who is first cannot be last.
+		for i, who := range got {
+			if who > i+1 || who < i-1 {
+				t.Errorf("served in the order %v", got)
+				break
+			}
+		}
+
+		exec(t, holder, "begin")
+		exec(t, holder, "select txid_current()")
+		late := connect(t, p.dsn)
+		_, err := late.Exec(t.Context(), "select txid_current()")
+		var e *pgconn.PgError
+		if !errors.As(err, &e) || e.Code != "53300" || e.Hint == "" {
+			t.Fatalf("a full pool: %v", err)
+		}
+		exec(t, holder, "commit")
+		exec(t, late, "select txid_current()")
+	})
+}
