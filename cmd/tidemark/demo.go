@@ -132,10 +132,11 @@ func (d *demo) start(ctx context.Context) (up *running, err error) {
 	if up.projector, err = d.child(ctx, up, "projector", up.addresses.projectorHTTP, "from PostgreSQL to Kafka, and on to the read models"); err != nil {
 		return up, err
 	}
-	if created {
-		if err := loadShop(ctx, conn, d.shop, d.p); err != nil {
-			return up, err
-		}
+	if !created {
+		return up, nil
+	}
+	if err := loadShop(ctx, conn, d.shop, d.p); err != nil {
+		return up, err
 	}
 	return up, d.catchUp(ctx, conn)
 }
