@@ -30,7 +30,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context) (err error) {
 	rounds := flag.Int("rounds", 3, "interleaved rounds of each point")
 	seconds := flag.Int("seconds", 5, "seconds of each round")
 	clients := flag.String("clients", "1,8,64", "numbers of clients")
@@ -51,7 +51,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,16 +24,18 @@ type point struct {
 // sample is one round of one peer. Latencies are milliseconds; cpu is microseconds of the proxy per transaction.
 type sample struct{ tps, p50, p99, cpu float64 }
 
-var tpsLine = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
-var countLine = regexp.MustCompile(`(?m)^number of transactions actually processed: ([0-9]+)`)
+var (
+	tpsLine   = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
+	countLine = regexp.MustCompile(`(?m)^number of transactions actually processed: ([0-9]+)`)
+)
 
 // measure runs pgbench once and reads what the proxy's process spent meanwhile.
-func (p *peer) measure(ctx context.Context, dir, mode string, clients, seconds int) (sample, error) {
+func (p *peer) measure(ctx context.Context, dir, mode string, clients, seconds int) (s sample, err error) {
 	logs, err := os.MkdirTemp(dir, "log-")
 	if err != nil {
 		return sample{}, err
 	}
-	defer os.RemoveAll(logs)
+	defer func() { err = errors.Join(err, os.RemoveAll(logs)) }()
 	database := "bench"
 	if strings.HasPrefix(p.name, "pgbouncer") && mode == "prepared" {
 		database = "bench_session"

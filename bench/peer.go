@@ -190,10 +190,13 @@ func (p *peer) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	done := make(chan error, 1)
-	go func() { done <- p.cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		_ = p.cmd.Wait() // how a pooler reports its own end is of no interest here
+		close(done)
+	}()
 	select {
-	case <-done: // how a pooler reports its own end is of no interest here
+	case <-done:
 		return nil
 	case <-time.After(15 * time.Second):
 		return fmt.Errorf("%s did not end: %w", p.name, p.cmd.Process.Kill())
@@ -205,6 +208,9 @@ func freePort() int {
 	if err != nil {
 		return 0 // the program that gets it will say what is wrong
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	port := ln.Addr().(*net.TCPAddr).Port
+	if err := ln.Close(); err != nil {
+		return 0
+	}
+	return port
 }

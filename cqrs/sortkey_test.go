@@ -22,8 +22,10 @@ func TestSortKeyOrder(t *testing.T) {
 		"float4":  {pgtype.Float4OID, []string{"-Infinity", "-2", "0", "0.1", "0.10000001", "Infinity", "NaN"}},
 		"numeric": {pgtype.NumericOID, []string{"-Infinity", "-1e+100", "-100", "-99.5", "-1.23", "-1.2", "-1", "-0.123", "-0.12", "-0.00001", "0", "1e-300", "0.00001", "0.12", "0.123", "1", "1.2", "1.23", "9", "10", "99999999999999999999.000000000001", "99999999999999999999.1", "1e131071", "Infinity", "NaN"}},
 		"date":    {pgtype.DateOID, []string{"-infinity", "4713-01-01 BC", "0001-12-31 BC", "0001-01-01", "1999-12-31", "2000-01-01", "2024-02-29", "5874897-12-31", "infinity"}},
-		"timestamp": {pgtype.TimestampOID, []string{"-infinity", "4713-01-01 00:00:00 BC", "1969-12-31 23:59:59.999999", "1970-01-01", "2024-01-01 00:00:00", "2024-01-01 00:00:00.000001", "2024-01-01T00:00:00.1",
-			"294276-12-31 23:59:59.999999", "infinity"}},
+		"timestamp": {pgtype.TimestampOID, []string{
+			"-infinity", "4713-01-01 00:00:00 BC", "1969-12-31 23:59:59.999999", "1970-01-01", "2024-01-01 00:00:00", "2024-01-01 00:00:00.000001", "2024-01-01T00:00:00.1",
+			"294276-12-31 23:59:59.999999", "infinity",
+		}},
 		"timestamptz": {pgtype.TimestamptzOID, []string{"-infinity", "2024-01-01 02:00:00+05:30", "2023-12-31 20:31:00Z", "2024-01-01 00:00:00+00", "2023-12-31 20:00:00-04:30", "infinity"}},
 		"time":        {pgtype.TimeOID, []string{"00:00", "00:00:00.5", "23:59:59.999999", "24:00:00"}},
 		"text":        {pgtype.TextOID, []string{"", " ", "A", "B", "a", "aa", "b", "é", "日本", "😀"}},
@@ -115,11 +117,22 @@ func TestSortKeyRefuses(t *testing.T) {
 		oid  uint32
 		text string
 	}{
-		{pgtype.Int4OID, "2147483648"}, {pgtype.Int8OID, "x"}, {pgtype.BoolOID, "maybe"},
-		{pgtype.NumericOID, "1.2.3"}, {pgtype.NumericOID, ""}, {pgtype.NumericOID, "1e999999"}, {pgtype.NumericOID, "0x10"},
-		{pgtype.DateOID, "2024-02-30"}, {pgtype.DateOID, "yesterday"}, {pgtype.DateOID, "2024-01-01 10:00"},
-		{pgtype.TimestampOID, "2024-01-01 25:00"}, {pgtype.TimestamptzOID, "2024-01-01 10:00 Europe/Berlin"},
-		{pgtype.TimeOID, "10"}, {pgtype.UUIDOID, "12"}, {pgtype.ByteaOID, "abc"}, {pgtype.Float8OID, "0x1p-2"},
+		{pgtype.Int4OID, "2147483648"},
+		{pgtype.Int8OID, "x"},
+		{pgtype.BoolOID, "maybe"},
+		{pgtype.NumericOID, "1.2.3"},
+		{pgtype.NumericOID, ""},
+		{pgtype.NumericOID, "1e999999"},
+		{pgtype.NumericOID, "0x10"},
+		{pgtype.DateOID, "2024-02-30"},
+		{pgtype.DateOID, "yesterday"},
+		{pgtype.DateOID, "2024-01-01 10:00"},
+		{pgtype.TimestampOID, "2024-01-01 25:00"},
+		{pgtype.TimestamptzOID, "2024-01-01 10:00 Europe/Berlin"},
+		{pgtype.TimeOID, "10"},
+		{pgtype.UUIDOID, "12"},
+		{pgtype.ByteaOID, "abc"},
+		{pgtype.Float8OID, "0x1p-2"},
 	} {
 		if k, err := (Column{Name: "c", OID: tc.oid}).SortKey(tc.text); err == nil {
 			t.Errorf("oid %d accepts %q as %v", tc.oid, tc.text, k)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -159,7 +160,8 @@ func (s *session) checkSetting(p *router.Plan) error {
 	}
 	for _, c := range changes {
 		if _, err := s.viewWith(c); err != nil {
-			if r, ok := err.(*router.Refusal); ok {
+			var r *router.Refusal
+			if errors.As(err, &r) {
 				return refusal(r)
 			}
 			return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -158,23 +159,24 @@ const acceptPause = 50 * time.Millisecond
 
 // welcome takes a client through its login and starts its session.
 func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
+	n := p.clients.count.Add(1)
+	log := p.log.With("client", nc.RemoteAddr().String())
+	l := &login{p: p, conn: p.engine.Wrap(nc), full: n > int64(p.cfg.MaxClients)}
+	in := false
 	defer func() {
 		if e := recover(); e != nil {
-			p.log.Error("login panicked", "panic", fmt.Sprint(e), "client", nc.RemoteAddr().String())
-			nc.Close()
+			log.Error("login panicked", "panic", fmt.Sprint(e), "stack", string(debug.Stack()))
+		}
+		if !in {
+			p.clients.count.Add(-1)
+			_ = l.conn.Close() // whatever it reports, this client is gone
 		}
 	}()
-	n := p.clients.count.Add(1)
-	leave := func() { p.clients.count.Add(-1) }
-	l := &login{p: p, conn: p.engine.Wrap(nc), full: n > int64(p.cfg.MaxClients)}
-	log := p.log.With("client", nc.RemoteAddr().String())
 	if err := l.run(); err != nil {
 		if !errors.Is(err, errDone) {
 			p.stats.refused.Add(1)
 			log.Info("login refused", "user", l.user, "error", err)
 		}
-		l.conn.Close()
-		leave()
 		return
 	}
 	x, greeting, err := p.greet(ctx, l)
@@ -182,21 +184,17 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 		err = l.conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		err = l.refuse(err)
-		log.Warn("login failed", "user", l.user, "error", err)
-		l.conn.Close()
-		leave()
+		log.Warn("login failed", "user", l.user, "error", l.refuse(err))
 		return
 	}
 	conn, err := p.engine.Adopt(l.conn)
 	if err != nil {
 		log.Warn("login failed", "user", l.user, "error", err)
-		l.conn.Close()
-		leave()
 		return
 	}
+	in = true
 	p.engine.Go(func(t *loop.Task) {
-		defer leave()
+		defer p.clients.count.Add(-1)
 		p.session(t, conn, x, l, greeting, log)
 	})
 }
@@ -235,7 +233,7 @@ func (p *Proxy) greet(ctx context.Context, l *login) (*client, []byte, error) {
 
 // session runs one client's session to its end.
 func (p *Proxy) session(t *loop.Task, conn *loop.Conn, x *client, l *login, greeting []byte, log *slog.Logger) {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // whatever it reports, this client is gone
 	x.task = t
 	p.clients.add(x)
 	defer p.clients.remove(x)

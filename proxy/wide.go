@@ -66,7 +66,7 @@ func (s *session) giveBack(links []*engine.Link) {
 			if s.pins[l.Shard] == l {
 				delete(s.pins, l.Shard)
 			}
-			l.Conn.Close()
+			s.p.abandon(l)
 			continue
 		}
 		if s.pins[l.Shard] != l {
@@ -186,12 +186,11 @@ func (s *session) wideBound(pt *portal) error {
 
 // askBound sends a shard the whole of a bound query: Parse, Bind, Describe if the client wants it, Execute and Sync.
 func askBound(l *engine.Link, pt *portal, describe bool, reply *engine.Reply) error {
-	out := wire.AppendParse(l.Out(), "", pt.st.sql, pt.st.oids)
-	bound := wire.Bind{}
 	bound, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
 	if err != nil {
 		return err
 	}
+	out := wire.AppendParse(l.Out(), "", pt.st.sql, pt.st.oids)
 	portalName := string(bound.Portal)
 	if out, err = wire.AppendRenamed(out, pt.bind, ""); err != nil {
 		return err

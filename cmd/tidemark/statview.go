@@ -63,9 +63,11 @@ func (v statView) Scan(_ context.Context, q cqrs.Query, emit func(row [][]byte) 
 func textColumn(name string) cqrs.Column {
 	return cqrs.Column{Name: name, OID: pgtype.TextOID, TypeMod: -1}
 }
+
 func intColumn(name string) cqrs.Column {
 	return cqrs.Column{Name: name, OID: pgtype.Int8OID, TypeMod: -1}
 }
+
 func boolColumn(name string) cqrs.Column {
 	return cqrs.Column{Name: name, OID: pgtype.BoolOID, TypeMod: -1}
 }
@@ -74,6 +76,7 @@ func textValue(s string) []byte { return []byte(s) }
 func intValue[T int | int64 | uint64 | uint32](n T) []byte {
 	return strconv.AppendInt(nil, int64(n), 10)
 }
+
 func boolValue(b bool) []byte {
 	if b {
 		return []byte("t")

@@ -362,8 +362,10 @@ func testFullText(t *testing.T, s Suite) {
 		b.put(base, "1", "Red Shoes", "leather, size 42"), b.put(base, "2", "Blue shoes", "with red laces"), b.put(base, "3", "Red hat", nil),
 		b.put(base, "4", "Blue hat", "wool"), b.put(base, "5", "Red shoes", "gone"), b.del(base+1, "5"))
 	match := func(column, words string, more ...cqrs.Predicate) cqrs.Query {
-		return cqrs.Query{Columns: []string{"id"}, Order: []cqrs.Order{{Column: "id"}}, Limit: -1,
-			Where: append([]cqrs.Predicate{{Column: column, Op: cqrs.Match, Values: []string{words}}}, more...)}
+		return cqrs.Query{
+			Columns: []string{"id"}, Order: []cqrs.Order{{Column: "id"}}, Limit: -1,
+			Where: append([]cqrs.Predicate{{Column: column, Op: cqrs.Match, Values: []string{words}}}, more...),
+		}
 	}
 	if !s.FullText {
 		b.wantUnsupported(match("search", "red shoes"))
@@ -417,13 +419,16 @@ func testRefused(t *testing.T, s Suite) {
 		{Where: []cqrs.Predicate{{Column: "mood", Op: cqrs.Lt, Values: []string{"ok"}}}},
 		{Where: []cqrs.Predicate{{Column: "c", Op: cqrs.Prefix, Values: []string{"x"}}}},
 		{Where: []cqrs.Predicate{{Column: "id", Op: cqrs.Eq, Values: []string{"abc"}}}},
-		{Order: []cqrs.Order{{Column: "span"}}}, {Order: []cqrs.Order{{Column: "mood"}}}, {Order: []cqrs.Order{{Column: "doc"}}},
+		{Order: []cqrs.Order{{Column: "span"}}},
+		{Order: []cqrs.Order{{Column: "mood"}}},
+		{Order: []cqrs.Order{{Column: "doc"}}},
 	} {
 		q.Columns, q.Limit = []string{"id"}, -1
 		b.wantUnsupported(q)
 	}
 	for _, q := range []cqrs.Query{
-		{Columns: []string{"nope"}}, {Columns: []string{"id"}, Where: []cqrs.Predicate{{Column: "nope", Op: cqrs.IsNull}}},
+		{Columns: []string{"nope"}},
+		{Columns: []string{"id"}, Where: []cqrs.Predicate{{Column: "nope", Op: cqrs.IsNull}}},
 		{Columns: []string{"id"}, Order: []cqrs.Order{{Column: "nope"}}},
 	} {
 		q.Limit = -1

@@ -127,17 +127,23 @@ func TestTroublesOfTheServer(t *testing.T) {
 		want       string
 		deletes    bool // fail too; they free memory
 	}{
-		{"key of another type",
+		{
+			"key of another type",
 			func() error { return c.Set(ctx, "{trouble}#index", "x", 0).Err() },
-			func() error { return c.Del(ctx, "{trouble}#index").Err() }, "WRONGTYPE", true},
-		{"out of memory",
+			func() error { return c.Del(ctx, "{trouble}#index").Err() }, "WRONGTYPE", true,
+		},
+		{
+			"out of memory",
 			func() error {
 				return errors.Join(c.ConfigSet(ctx, "maxmemory-policy", "noeviction").Err(), c.ConfigSet(ctx, "maxmemory", "1").Err())
 			},
-			func() error { return c.ConfigSet(ctx, "maxmemory", "0").Err() }, "maxmemory", false},
-		{"too few replicas",
+			func() error { return c.ConfigSet(ctx, "maxmemory", "0").Err() }, "maxmemory", false,
+		},
+		{
+			"too few replicas",
 			func() error { return c.ConfigSet(ctx, "min-replicas-to-write", "3").Err() },
-			func() error { return c.ConfigSet(ctx, "min-replicas-to-write", "0").Err() }, "NOREPLICAS", true},
+			func() error { return c.ConfigSet(ctx, "min-replicas-to-write", "0").Err() }, "NOREPLICAS", true,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := model(t, redis.Config{Name: "trouble"})

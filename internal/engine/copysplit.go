@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -233,7 +234,8 @@ func appendLine(l *Link, row []byte) {
 // where says in which line of the COPY an error lies.
 func where(err error, c *router.Copy, line int) error {
 	var e *wire.Error
-	if r, ok := err.(*router.Refusal); ok {
+	var r *router.Refusal
+	if errors.As(err, &r) {
 		e = wire.Errorf(r.Code, "%s", r.Message)
 		e.Detail, e.Hint = r.Detail, r.Hint
 	} else {

@@ -69,20 +69,19 @@ func (l *Link) forget(statement uint64) {
 }
 
 // Send gives bytes to the server: as many as its socket takes now, the rest is kept (see Relay.Pass for large ones).
-func (l *Link) Send(b []byte) error {
+func (l *Link) Send(b []byte) {
 	if l.Err != nil {
-		return nil // the replies owed are answered by Fail; what comes after is of no interest
+		return // the replies owed are answered by Fail; what comes after is of no interest
 	}
 	if len(l.out) == 0 {
 		n, err := l.Conn.IO.Write(b)
 		if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
 			l.broke()
-			return nil
+			return
 		}
 		b = b[n:]
 	}
 	l.out = append(l.out, b...)
-	return nil
 }
 
 // Queue appends bytes without sending, so that several messages leave in one write.

@@ -154,9 +154,12 @@ func BenchmarkEncodeColumn(b *testing.B) {
 		oid  uint32
 		text string
 	}{
-		{"int8", pgtype.Int8OID, "1234567890"}, {"text", pgtype.TextOID, "hello"},
-		{"numeric", pgtype.NumericOID, "12345.67"}, {"timestamptz", pgtype.TimestamptzOID, "2024-02-29 12:00:00.5+00"},
-		{"text[]", pgtype.TextArrayOID, "{a,b,c}"}, {"interval", pgtype.IntervalOID, "1 day"},
+		{"int8", pgtype.Int8OID, "1234567890"},
+		{"text", pgtype.TextOID, "hello"},
+		{"numeric", pgtype.NumericOID, "12345.67"},
+		{"timestamptz", pgtype.TimestamptzOID, "2024-02-29 12:00:00.5+00"},
+		{"text[]", pgtype.TextArrayOID, "{a,b,c}"},
+		{"interval", pgtype.IntervalOID, "1 day"},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
 			b.ReportAllocs()
