@@ -12,7 +12,7 @@ import (
 // printPage says where everything is and what to try, in less than a screen.
 func (up *running) printPage(out io.Writer, took time.Duration) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nTidemark is up, after %.1f s. Ctrl-C stops everything.\n\n", took.Seconds())
+	fmt.Fprintf(&b, "\nTidemark is up, after %.1f s. Ctrl-C stops everything.\n", took.Seconds())
 	fmt.Fprintf(&b, "  proxy          %s   http://%s/health   /ready   /metrics\n", demoURL(up.addresses.proxy), up.addresses.proxyHTTP)
 	fmt.Fprintf(&b, "  projector      http://%s/health\n", up.addresses.projectorHTTP)
 	for i, pg := range up.stack.Postgres {
@@ -27,9 +27,9 @@ func (up *running) printPage(out io.Writer, took time.Duration) {
 	if _, err := exec.LookPath("psql"); err != nil {
 		fmt.Fprintf(&b, "psql is not installed here (Debian: apt install postgresql-client); any other client will do.\n")
 	}
-	fmt.Fprintf(&b, "In another terminal:\n\n  export DB=%s\n", demoURL(up.addresses.proxy))
+	fmt.Fprintf(&b, "In another terminal:  export DB=%s\n", demoURL(up.addresses.proxy))
 	for _, c := range demoCommands {
-		fmt.Fprintf(&b, "\n  # %s\n  psql $DB", c.what)
+		fmt.Fprintf(&b, "  # %s\n  psql $DB", c.what)
 		for _, sql := range c.sql {
 			fmt.Fprintf(&b, ` -c "%s"`, sql)
 		}

@@ -38,6 +38,7 @@ var side = map[string][]string{
 	"testcontainers":      {"internal/localstack"},
 	"internal/deps":       {},
 	"internal/ranks":      {},
+	"docs":                {},
 }
 
 // free packages are tests of everything; nothing imports them.
