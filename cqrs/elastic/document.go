@@ -28,7 +28,7 @@ func (m *Model) appendDocument(dst []byte, id string, e *cqrs.Event) ([]byte, er
 			nulls = append(nulls, f.Name)
 			continue
 		}
-		ok := true
+		var ok bool
 		if f.hidden {
 			if exact, ok, err = f.appendExact(exact, text); err != nil {
 				return dst, fmt.Errorf("%w: %w", cqrs.ErrPermanent, err)

@@ -303,7 +303,7 @@ func TestBulkOfAFakeServer(t *testing.T) {
 					items = append(items, `{"index":{"status":201}}`)
 				}
 			}
-			fmt.Fprintf(w, `{"errors":false,"items":[%s]}`, strings.Join(items, ","))
+			_, _ = fmt.Fprintf(w, `{"errors":false,"items":[%s]}`, strings.Join(items, ","))
 		}
 	}))
 	defer fake.Close()
