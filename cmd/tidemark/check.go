@@ -47,7 +47,7 @@ The other commands validate the file in the same way when they start.`,
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "✓ %s: %s\n", c.File, summary(c))
+		say(out, "✓ %s: %s\n", c.File, summary(c))
 		if !*online {
 			return nil
 		}
@@ -94,16 +94,16 @@ func printFindings(w io.Writer, findings []finding) error {
 			mark, text = "✗", strings.ReplaceAll(f.err.Error(), "\n", "\n"+strings.Repeat(" ", width+4))
 			failed++
 		}
-		fmt.Fprintf(w, "%s %-*s  %s\n", mark, width, f.name, text)
+		say(w, "%s %-*s  %s\n", mark, width, f.name, text)
 		var a advice
 		if errors.As(f.err, &a) {
-			fmt.Fprintf(w, "  %-*s  → %s\n", width, "", a.do)
+			say(w, "  %-*s  → %s\n", width, "", a.do)
 		}
 	}
 	if failed > 0 {
-		fmt.Fprintf(w, "%d of %s failed\n", failed, counted(len(findings), "check"))
+		say(w, "%d of %s failed\n", failed, counted(len(findings), "check"))
 		return errReported
 	}
-	fmt.Fprintf(w, "all well: %s\n", counted(len(findings), "check"))
+	say(w, "all well: %s\n", counted(len(findings), "check"))
 	return nil
 }

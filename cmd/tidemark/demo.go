@@ -200,7 +200,7 @@ func (d *demo) chooseVersion() {
 		if _, err := os.Stat(filepath.Join("/usr/lib/postgresql", v, "bin", "initdb")); err == nil || os.Getenv("TIDEMARK_POSTGRES_"+v) != "" {
 			d.postgres = v
 			if v != localstack.DefaultPostgresVersion {
-				fmt.Fprintf(d.out, "· PostgreSQL %s, which is installed, is used; --postgres %s would fetch that\n", v, localstack.DefaultPostgresVersion)
+				say(d.out, "· PostgreSQL %s, which is installed, is used; --postgres %s would fetch that\n", v, localstack.DefaultPostgresVersion)
 			}
 			return
 		}
@@ -255,9 +255,9 @@ func (up *running) stop(out io.Writer, kept bool) error {
 	if up.stack != nil {
 		errs = append(errs, up.stack.Stop())
 		if kept {
-			fmt.Fprintf(out, "\nstopped; the data is in %s\n", up.stack.Dir)
+			say(out, "\nstopped; the data is in %s\n", up.stack.Dir)
 		} else {
-			fmt.Fprintln(out, "\nstopped; nothing is left behind")
+			say(out, "\nstopped; nothing is left behind\n")
 		}
 	}
 	return errors.Join(errs...)

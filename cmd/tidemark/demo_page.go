@@ -27,7 +27,7 @@ func (up *running) printPage(out io.Writer, took time.Duration) {
 	if _, err := exec.LookPath("psql"); err != nil {
 		fmt.Fprintf(&b, "psql is not installed here (Debian: apt install postgresql-client); any other client will do.\n")
 	}
-	fmt.Fprintf(&b, "In another terminal:  export DB=%s\n", demoURL(up.addresses.proxy))
+	fmt.Fprintf(&b, "In another terminal:\n  export DB=%s\n", demoURL(up.addresses.proxy))
 	for _, c := range demoCommands {
 		fmt.Fprintf(&b, "  # %s\n  psql $DB", c.what)
 		for _, sql := range c.sql {

@@ -115,10 +115,10 @@ func printLetters(w io.Writer, letters []cqrs.DeadLetter, more bool) error {
 		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "AT\tID\tKEY\tCAUSE")
+	say(table, "AT\tID\tKEY\tCAUSE\n")
 	for i := range letters {
 		d := &letters[i]
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", d.At.Format(time.RFC3339), d.ID(), d.Key, d.Cause)
+		say(table, "%s\t%s\t%s\t%s\n", d.At.Format(time.RFC3339), d.ID(), d.Key, d.Cause)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -241,17 +241,17 @@ func replay(ctx context.Context, out io.Writer, c *config.Config, q *cqrs.DLQ, i
 		err := replayOne(ctx, c, q, models, id)
 		if err != nil {
 			failed++
-			fmt.Fprintf(out, "✗ %s: %v\n", id, err)
+			say(out, "✗ %s: %v\n", id, err)
 			continue
 		}
-		fmt.Fprintf(out, "✓ %s\n", id)
+		say(out, "✓ %s\n", id)
 	}
 	switch {
 	case failed > 0:
-		fmt.Fprintf(out, "%d of %s failed and stay in the queue\n", failed, counted(len(ids), "event"))
+		say(out, "%d of %s failed and stay in the queue\n", failed, counted(len(ids), "event"))
 		return errReported
 	case len(ids) == 0:
-		fmt.Fprintln(out, "there is nothing to replay")
+		say(out, "there is nothing to replay\n")
 	}
 	return nil
 }

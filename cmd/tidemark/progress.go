@@ -87,13 +87,13 @@ func (p *progress) drawRunning() {
 	if len(text) > liveWidth-12 {
 		text = append(text[:liveWidth-13], '…')
 	}
-	fmt.Fprintf(p.out, "%c %5.1fs  %s", spinner[p.frame%len(spinner)], time.Since(p.begun).Seconds(), string(text))
+	say(p.out, "%c %5.1fs  %s", spinner[p.frame%len(spinner)], time.Since(p.begun).Seconds(), string(text))
 	p.drawn = true
 }
 
 func (p *progress) erase() {
 	if p.drawn {
-		fmt.Fprint(p.out, "\r\x1b[K")
+		say(p.out, "\r\x1b[K")
 		p.drawn = false
 	}
 }
@@ -103,7 +103,7 @@ func (p *progress) line(mark, format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	fmt.Fprintf(p.out, "%s %5.1fs  %s\n", mark, time.Since(p.begun).Seconds(), strings.TrimRight(fmt.Sprintf(format, args...), " "))
+	say(p.out, "%s %5.1fs  %s\n", mark, time.Since(p.begun).Seconds(), strings.TrimRight(fmt.Sprintf(format, args...), " "))
 }
 
 // start begins a step.

@@ -89,7 +89,7 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) (err erro
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen for clients: %w; choose another address with listen:", err)
+		return fmt.Errorf("listen for clients: %w; the key listen names another address", err)
 	}
 	s.task("serve clients", func(ctx context.Context) error { return p.serve(ctx, listener, s.endpoints.ready) })
 	s.endpoints.probes = append(s.endpoints.probes, p.probes()...)

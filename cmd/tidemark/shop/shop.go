@@ -56,13 +56,13 @@ func (s Shop) Tables() []Table {
 		{"products", []string{"id", "name", "description", "category", "price", "stock"}, func(w *bufio.Writer) {
 			for id := 1; id <= s.Products; id++ {
 				p := s.Product(id)
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%v\t%d\n", p.ID, p.Name, p.Description, p.Category, p.Price, p.Stock)
+				row(w, "%d\t%s\t%s\t%s\t%v\t%d\n", p.ID, p.Name, p.Description, p.Category, p.Price, p.Stock)
 			}
 		}},
 		{"customers", []string{"id", "name", "email", "city", "country", "joined"}, func(w *bufio.Writer) {
 			for id := 1; id <= s.Customers; id++ {
 				c := s.Customer(id)
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Name, c.Email, c.City, c.Country, c.Joined.Format(time.DateOnly))
+				row(w, "%d\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Name, c.Email, c.City, c.Country, c.Joined.Format(time.DateOnly))
 			}
 		}},
 		{"orders", []string{"customer_id", "id", "status", "total", "placed", "note"}, func(w *bufio.Writer) {
@@ -72,18 +72,23 @@ func (s Shop) Tables() []Table {
 				if o.Note != "" {
 					note = o.Note
 				}
-				fmt.Fprintf(w, "%d\t%d\t%s\t%v\t%s\t%s\n", o.CustomerID, o.ID, o.Status, o.Total, o.Placed.Format(time.RFC3339), note)
+				row(w, "%d\t%d\t%s\t%v\t%s\t%s\n", o.CustomerID, o.ID, o.Status, o.Total, o.Placed.Format(time.RFC3339), note)
 			}
 		}},
 		{"order_lines", []string{"customer_id", "order_id", "line", "product_id", "quantity", "price"}, func(w *bufio.Writer) {
 			for id := 1; id <= s.Orders; id++ {
 				o := s.Order(id)
 				for i, l := range o.Lines {
-					fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%v\n", o.CustomerID, o.ID, i+1, l.ProductID, l.Quantity, l.Price)
+					row(w, "%d\t%d\t%d\t%d\t%d\t%v\n", o.CustomerID, o.ID, i+1, l.ProductID, l.Quantity, l.Price)
 				}
 			}
 		}},
 	}
+}
+
+// row writes one line. A bufio.Writer keeps its first error, which Rows passes on.
+func row(w *bufio.Writer, format string, values ...any) {
+	_, _ = fmt.Fprintf(w, format, values...)
 }
 
 // Copy is the statement that Rows belongs to.

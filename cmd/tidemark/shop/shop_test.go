@@ -3,6 +3,7 @@ package shop
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -62,7 +63,7 @@ func TestRowsCanBeLeft(t *testing.T) {
 	if err := rows.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := rows.Read(make([]byte, 1)); err != io.ErrClosedPipe {
+	if _, err := rows.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("reading after Close: %v", err)
 	}
 }
