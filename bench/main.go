@@ -36,6 +36,7 @@ func run(ctx context.Context) (err error) {
 	clients := flag.String("clients", "1,8,64", "numbers of clients")
 	out := flag.String("out", filepath.Join("bench", "results"), "folder for the report")
 	scale := flag.Int("scale", 5, "pgbench scale: 100,000 accounts each")
+	other := flag.String("other", "", "a second tidemark binary to compare with, as peer tidemark-other")
 	only := flag.String("only", "", "peers to run, comma-separated (default: all)")
 	flag.Parse()
 
@@ -68,7 +69,7 @@ func run(ctx context.Context) (err error) {
 	if err := load(ctx, stack, *scale); err != nil {
 		return err
 	}
-	peers, err := startPeers(ctx, stack, dir, *only)
+	peers, err := startPeers(ctx, stack, dir, *only, *other)
 	if err != nil {
 		return err
 	}

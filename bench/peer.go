@@ -26,7 +26,7 @@ type peer struct {
 }
 
 // startPeers starts every proxy that is compared. A PgBouncer that is on PATH as pgbouncer-new joins in.
-func startPeers(ctx context.Context, stack *localstack.Stack, dir, only string) (peers []*peer, err error) {
+func startPeers(ctx context.Context, stack *localstack.Stack, dir, only, other string) (peers []*peer, err error) {
 	defer func() {
 		if err != nil {
 			for _, p := range peers {
@@ -66,6 +66,13 @@ func startPeers(ctx context.Context, stack *localstack.Stack, dir, only string) 
 	}
 	if wanted("tidemark") {
 		p, err := tidemark(ctx, "tidemark", binary, dir, []*localstack.Server{one})
+		if err != nil {
+			return peers, err
+		}
+		peers = append(peers, p)
+	}
+	if other != "" {
+		p, err := tidemark(ctx, "tidemark-other", other, dir, []*localstack.Server{one})
 		if err != nil {
 			return peers, err
 		}

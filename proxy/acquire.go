@@ -29,6 +29,8 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 		switch {
 		case s.suits(l, p):
 			return l, nil
+		case s.tx.state == txOpen && l.Conn.TxStatus == wire.TxAborted:
+			return nil, s.errAborted()
 		case s.tx.state == txOpen && !s.tx.neutral, s.tx.state != txOpen && s.batch.wrote:
 			return nil, s.errElsewhere(l, p)
 		}
@@ -58,7 +60,7 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if p.Has(router.Here) || p.Kind == router.Tx {
 		return true
 	}
-	there := false
+	there := anywhere(p) && (s.tx.state == txOpen || s.batch.sent)
 	for i := range p.Shards {
 		there = there || s.p.shard(p, i) == l.Shard
 	}

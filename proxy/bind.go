@@ -97,7 +97,7 @@ func (s *session) bind(size int) error {
 		return err
 	}
 	l.SetOut(out)
-	l.Expect(engine.Expect{Kind: engine.Bind})
+	l.Expect(engine.Expect{Kind: engine.Bind, Statement: st.id})
 	s.batch.sent = true
 	s.Consume(used)
 	if len(s.Input()) >= size-used {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/loop"
 )
 
@@ -117,11 +118,18 @@ func (p *Proxy) cancelKeys(keys []backend.CancelKey) {
 	}
 }
 
-// cancelLater cancels without waiting. Serve waits for it.
-func (p *Proxy) cancelLater(keys []backend.CancelKey) {
-	p.logins.Add(1)
-	go func() {
-		defer p.logins.Done()
-		p.cancelKeys(keys)
-	}()
+// abandon closes a link's connection. A statement that still runs there is cancelled first, while the connection is held:
+// the server would not notice before it had something to say.
+func (p *Proxy) abandon(l *engine.Link) {
+	c := l.Conn
+	if l.Err != nil || l.Owed() == 0 {
+		c.Close()
+		return
+	}
+	key := c.CancelKey()
+	p.engine.Go(func(t *loop.Task) {
+		t.Own(c.IO)
+		t.Await(func() { p.cancelKeys([]backend.CancelKey{key}) })
+		c.Close()
+	})
 }

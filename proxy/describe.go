@@ -41,7 +41,7 @@ func (s *session) describe() error {
 	s.flushHeld(l)
 	onServer := s.ensure(l, st, engine.MuteAck)
 	l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
-	l.Expect(engine.Expect{Kind: engine.Describe})
+	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id})
 	s.batch.sent = true
 	return nil
 }

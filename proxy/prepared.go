@@ -12,7 +12,7 @@ type statement struct {
 	sql      []byte
 	oids     []uint32
 	id       uint64 // see statements.go
-	key      string // in the registry
+	shared   *shared // in the registry; nil for the unnamed statement
 	template *router.Template
 	rt       *router.Router // that made the template
 }

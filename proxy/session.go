@@ -63,12 +63,23 @@ func (s *session) run() error {
 			return err
 		}
 		if typ == wire.MsgTerminate {
-			return nil
+			return s.complete()
 		}
 		if err := s.handle(typ, size); err != nil {
 			return err
 		}
 	}
+}
+
+// complete waits for the end of the statement that the client sent before it said goodbye: it counts on that, whether it
+// stays to hear of it or not.
+func (s *session) complete() error {
+	for l := s.link; l != nil && l.Owed() > 0 && l.Err == nil && !l.Copying && !s.batch.sent; {
+		if err := s.Step(time.Time{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // next waits for the header of the client's next message. It returns only when that message may be handled.
@@ -85,7 +96,7 @@ func (s *session) next() (typ byte, size int, err error) {
 		switch {
 		case s.Gone():
 			return 0, 0, engine.ErrClientGone
-		case s.p.draining.Load() && s.link == nil && s.tx.state == txNone && !s.batch.sent && len(s.pins) == 0:
+		case s.p.draining.Load() && s.link == nil && s.tx.state == txNone && !s.batch.sent:
 			return 0, 0, errDrained
 		}
 		if err := s.Step(time.Time{}); err != nil {
@@ -146,6 +157,10 @@ func (s *session) settle() error {
 	if s.batch.sent || !l.Idle() {
 		return nil
 	}
+	if l.Stale != 0 {
+		s.p.statements.retire(l.Stale)
+		l.Stale = 0
+	}
 	s.endTransaction(l)
 	if s.after.active {
 		if err := s.finish(l); err != nil {
@@ -168,6 +183,13 @@ func (s *session) endTransaction(l *engine.Link) {
 	if ok {
 		for _, c := range a.changes {
 			s.remember(c, l)
+		}
+		if again := s.settings.restart(a.changes); again != "" {
+			if l.Conn.TxStatus == wire.TxIdle {
+				l.Conn.Settings = settingsUnknown
+			} else {
+				s.ask(l, again, nil)
+			}
 		}
 	}
 	committed := ok && a.outcome.Tag == "COMMIT"
@@ -336,7 +358,7 @@ func (s *session) release() {
 	l.Conn.Release()
 }
 
-// drop closes the link's connection.
+// drop ends the link's connection, and the statement on it if there is one: it runs for nobody.
 func (s *session) drop() {
 	l := s.link
 	s.Relay.Drop(l)
@@ -345,15 +367,12 @@ func (s *session) drop() {
 	if s.pins[l.Shard] == l {
 		delete(s.pins, l.Shard)
 	}
-	l.Conn.Close()
+	s.p.abandon(l)
 }
 
 // end gives back all that the session holds when its client has left.
 func (s *session) end() {
-	if l := s.link; l != nil {
-		if l.Owed() > 0 && l.Err == nil {
-			s.p.cancelLater(s.client.keys()) // the query runs for nobody
-		}
+	if s.link != nil {
 		s.drop()
 	}
 	for _, l := range s.pins {

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"hash/maphash"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 
@@ -16,6 +18,7 @@ import (
 // savepoint is a position in the log.
 type settings struct {
 	base  map[string]string // name -> value as set_config() takes it
+	start map[string]string // ... of the startup message, to which RESET returns
 	sql   string            // SELECTs that make them; empty for none
 	print uint64            // of sql: equal prints mean equal settings; 0 for none
 	log   []change
@@ -30,10 +33,11 @@ type change struct {
 
 // startup takes the settings of the startup message. client_encoding and the like come as the client wrote them.
 func (s *settings) startup(params []wire.Parameter) {
-	s.base = map[string]string{}
+	s.base, s.start = map[string]string{}, map[string]string{}
 	for _, p := range params {
-		s.base[strings.ToLower(p.Name)] = p.Value
+		s.start[strings.ToLower(p.Name)] = p.Value
 	}
+	maps.Copy(s.base, s.start)
 	s.fingerprint()
 }
 
@@ -68,8 +72,12 @@ func (s *settings) merge(x change) {
 				delete(s.base, name)
 			}
 		}
+		maps.Copy(s.base, s.start)
 	case x.reset:
 		delete(s.base, x.name)
+		if v, ok := s.start[x.name]; ok {
+			s.base[x.name] = v
+		}
 	default:
 		s.base[x.name] = x.value
 	}
@@ -113,6 +121,7 @@ func (s *settings) end(committed bool) bool {
 // discard forgets everything: DISCARD ALL.
 func (s *settings) discard() {
 	clear(s.base)
+	maps.Copy(s.base, s.start)
 	s.fingerprint()
 }
 
@@ -130,12 +139,47 @@ func (s *settings) touched() bool {
 func (s *settings) value(name string) (string, bool) {
 	for i := len(s.log) - 1; i >= 0; i-- {
 		x := s.log[i]
-		if x.savepoint == "" && (x.name == name || x.name == "") {
-			return x.value, !x.reset
+		if x.savepoint != "" || x.name != name && x.name != "" {
+			continue
 		}
+		if x.reset {
+			v, ok := s.start[name]
+			return v, ok
+		}
+		return x.value, true
 	}
 	v, ok := s.base[name]
 	return v, ok
+}
+
+// restart is what a server that ran a RESET must be told: it knows nothing of the startup message. Empty for nothing.
+func (s *settings) restart(changes []*router.SettingChange) string {
+	if len(s.start) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	for name, v := range s.start {
+		reset := slices.ContainsFunc(changes, func(c *router.SettingChange) bool {
+			return c.Op == router.ResetAll || c.Op == router.ResetOp && c.Name == name
+		})
+		if now, ok := s.value(name); reset && ok && now == v {
+			if b.Len() == 0 {
+				b.WriteString("SELECT ")
+			} else {
+				b.WriteString(", ")
+			}
+			appendSet(&b, name, v)
+		}
+	}
+	return b.String()
+}
+
+func appendSet(b *strings.Builder, name, value string) {
+	b.WriteString("pg_catalog.set_config(")
+	b.WriteString(quoteLiteral(name))
+	b.WriteString(", ")
+	b.WriteString(quoteLiteral(value))
+	b.WriteString(", false)")
 }
 
 func (s *settings) fingerprint() {
@@ -165,11 +209,7 @@ func (s *settings) fingerprint() {
 		} else {
 			b.WriteString(", ")
 		}
-		b.WriteString("pg_catalog.set_config(")
-		b.WriteString(quoteLiteral(n))
-		b.WriteString(", ")
-		b.WriteString(quoteLiteral(s.base[n]))
-		b.WriteString(", false)")
+		appendSet(&b, n, s.base[n])
 	}
 	s.sql = b.String()
 	s.print = max(1, maphash.String(printSeed, s.sql))
@@ -191,10 +231,26 @@ func raw(c *router.SettingChange) string {
 	}
 	names := make([]string, len(c.Values))
 	for i, v := range c.Values {
-		names[i] = `"` + strings.ReplaceAll(v, `"`, `""`) + `"`
+		names[i] = v
+		if !plainName(v) {
+			names[i] = `"` + strings.ReplaceAll(v, `"`, `""`) + `"`
+		}
 	}
 	return strings.Join(names, ", ")
 }
+
+// plainName says whether a name needs no quotes in a list. PostgreSQL also quotes key words there, which only shows.
+func plainName(v string) bool {
+	for i, c := range []byte(v) {
+		if c != '_' && (c < 'a' || c > 'z') && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return v != ""
+}
+
+// settingsUnknown is the print of a connection whose settings nobody knows: no settings have it but by one chance in 2^64.
+const settingsUnknown = ^uint64(0)
 
 // listOfNames are the settings whose parts are identifiers (GUC_LIST_QUOTE) and that a session can set.
 var listOfNames = map[string]bool{

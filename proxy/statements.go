@@ -12,10 +12,11 @@ type registry struct {
 	last atomic.Uint64
 
 	mu   sync.Mutex
-	byID map[string]*shared
+	byKey map[string]*shared
 }
 
 type shared struct {
+	key  string
 	id   uint64
 	uses int
 }
@@ -23,34 +24,45 @@ type shared struct {
 // fresh is an id for an unnamed statement, which is never shared.
 func (r *registry) fresh() uint64 { return r.last.Add(1) }
 
-// take returns the id of a statement and counts one more use; give takes a use back.
-func (r *registry) take(sql []byte, oids []uint32) (key string, id uint64) {
+// take finds or makes the id of a statement and counts one more use; give takes a use back.
+func (r *registry) take(sql []byte, oids []uint32) *shared {
 	b := make([]byte, 0, 4+4*len(oids)+len(sql))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(oids)))
 	for _, o := range oids {
 		b = binary.BigEndian.AppendUint32(b, o)
 	}
-	key = string(append(b, sql...))
+	key := string(append(b, sql...))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byID == nil {
-		r.byID = map[string]*shared{}
+	if r.byKey == nil {
+		r.byKey = map[string]*shared{}
 	}
-	x := r.byID[key]
+	x := r.byKey[key]
 	if x == nil {
-		x = &shared{id: r.fresh()}
-		r.byID[key] = x
+		x = &shared{key: key, id: r.fresh()}
+		r.byKey[key] = x
 	}
 	x.uses++
-	return key, x.id
+	return x
 }
 
-func (r *registry) give(key string) {
+func (r *registry) give(x *shared) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if x := r.byID[key]; x != nil {
-		if x.uses--; x.uses == 0 {
-			delete(r.byID, key)
+	if x.uses--; x.uses == 0 && r.byKey[x.key] == x {
+		delete(r.byKey, x.key)
+	}
+}
+
+// retire lets whoever prepares the statement of this id anew have a new one: servers refuse the old one, because a table
+// has changed under it.
+func (r *registry) retire(id uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, x := range r.byKey {
+		if x.id == id {
+			delete(r.byKey, key)
+			return
 		}
 	}
 }
@@ -60,7 +72,8 @@ func (s *session) keep(st *statement) {
 	if st.name == "" {
 		st.id = s.p.statements.fresh()
 	} else {
-		st.key, st.id = s.p.statements.take(st.sql, st.oids)
+		st.shared = s.p.statements.take(st.sql, st.oids)
+		st.id = st.shared.id
 	}
 	s.stmts[st.name] = st
 }
@@ -69,8 +82,8 @@ func (s *session) keep(st *statement) {
 func (s *session) forget(name string) {
 	if st := s.stmts[name]; st != nil {
 		delete(s.stmts, name)
-		if st.key != "" {
-			s.p.statements.give(st.key)
+		if st.shared != nil {
+			s.p.statements.give(st.shared)
 		}
 	}
 }

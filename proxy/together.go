@@ -77,9 +77,8 @@ func (s *session) join(a, b *router.Plan) bool {
 		a.Access = router.Write
 	}
 	if b.Kind == router.Route || a.Kind == router.Tx || a.Kind == router.Setting {
-		a.Kind = b.Kind
+		a.Kind, a.Setting, a.Tx = b.Kind, b.Setting, b.Tx
 	}
-	a.Setting, a.Tx = nil, nil
 	return true
 }
 

@@ -38,7 +38,7 @@ type Expect struct {
 	Kind      Kind
 	Mute      Mute
 	Bytes     []byte      // Synthetic: what the client gets at this point
-	Statement uint64      // Parse: id of the statement that the connection has if it succeeds
+	Statement uint64      // Parse: id of the statement that the connection has if it succeeds; Bind, Describe: of the one used
 	Instead   *wire.Error // the error that the client gets in place of the one that is sure to come
 	Reply     *Reply      // where parts are kept for the proxy itself; nil for most
 }

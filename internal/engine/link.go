@@ -26,6 +26,8 @@ type Link struct {
 	Copying bool
 	// Errors counts the errors that the server has reported.
 	Errors int
+	// Stale is the id of a statement that the server refuses since a table changed under it; 0 for none.
+	Stale uint64
 	// Err is set when the connection broke. Torn says that a message had been forwarded in part, so that the client's
 	// own stream cannot be continued.
 	Err  *wire.Error
@@ -324,6 +326,9 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 		return false
 	}
 	l.Errors++
+	if err.Code == wire.FeatureNotSupported && err.Routine == "RevalidateCachedQuery" {
+		l.Stale = e.Statement
+	}
 	forward = e.Mute&MuteError == 0
 	if e.Instead != nil {
 		before()
