@@ -39,6 +39,7 @@ var side = map[string][]string{
 	"internal/deps":       {},
 	"internal/ranks":      {},
 	"docs":                {},
+	"docs":                {},
 }
 
 // free packages are tests of everything; nothing imports them.
