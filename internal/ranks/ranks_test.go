@@ -39,7 +39,6 @@ var side = map[string][]string{
 	"internal/deps":       {},
 	"internal/ranks":      {},
 	"docs":                {},
-	"docs":                {},
 }
 
 // free packages are tests of everything; nothing imports them.
