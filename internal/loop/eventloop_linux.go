@@ -33,7 +33,6 @@ type eventLoop struct {
 	clock   int64 // engine time, read once per iteration and after each slice
 	current *Task // being resumed
 	stop    bool
-	napless bool // the kernel has no epoll_pwait2
 
 	balancer
 
@@ -270,12 +269,9 @@ func (l *eventLoop) sleep() {
 		l.asleep.Store(false)
 		return
 	}
+	l.sleeps.Add(1)
 	before := l.fallAsleep()
-	n, err := l.nap(timeout), error(nil)
-	if n == 0 {
-		l.sleeps.Add(1)
-		n, err = unix.EpollWait(l.ep, l.events, timeout)
-	}
+	n, err := unix.EpollWait(l.ep, l.events, timeout)
 	l.asleep.Store(false)
 	l.clock = l.wakeUp(before)
 	if err != nil {
@@ -285,20 +281,6 @@ func (l *eventLoop) sleep() {
 		panic(fmt.Sprintf("loop: epoll_wait: %v", err)) // the descriptor is ours and open: a bug
 	}
 	l.dispatch(l.events[:n])
-}
-
-// napTime is how long a loop that has run out of work keeps its P: longer than a server takes for a short query, so that a
-// lone client's conversation never goes through the scheduler.
-const napTime = 100 * time.Microsecond
-
-// nap waits for a moment before the loop really sleeps; not when a timer is due within a millisecond.
-func (l *eventLoop) nap(timeout int) int {
-	if l.napless || timeout >= 0 && timeout <= 1 {
-		return 0
-	}
-	n, ok := epollNap(l.ep, l.events, napTime)
-	l.napless = !ok
-	return n
 }
 
 // dispatch remembers what the kernel reported, and makes runnable who waited for it.

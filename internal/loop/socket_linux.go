@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -300,20 +299,6 @@ func (c *Conn) tlsOfSocket() *tls.ConnectionState {
 		return nil
 	}
 	return tlsState(c.tls.conn)
-}
-
-// epollNap waits for events for at most d, without telling the scheduler: the thread keeps its P, which costs far less
-// than giving it up and getting it back when the answer is only microseconds away. ok is false when the kernel cannot
-// (before Linux 5.11). A preemption signal ends the wait, so a garbage collection waits for it no longer than for other
-// running code.
-func epollNap(ep int, events []unix.EpollEvent, d time.Duration) (n int, ok bool) {
-	ts := unix.NsecToTimespec(int64(d))
-	r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(ep), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
-		uintptr(unsafe.Pointer(&ts)), 0, 0)
-	if errno != 0 {
-		return 0, errno != unix.ENOSYS
-	}
-	return int(r), true
 }
 
 // epollNow polls without blocking, and so without telling the scheduler.
