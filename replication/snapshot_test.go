@@ -59,12 +59,15 @@ func TestSnapshotJoinsStream(t *testing.T) {
 		wantRows(t, "item", r.live("public.item"), db.rows("item", "id"))
 		wantRows(t, "pair", r.live("public.pair"), db.rows("pair", "a", "b"))
 
+		// The changes fit onto the snapshot and onto each other without a gap and without repetition: what is created is not
+		// there yet, what is updated or deleted is there exactly as the change found it.
 		type id struct {
 			commit  lsn.LSN
 			ordinal int
 		}
 		seen := map[id]bool{}
 		done := false
+		now := map[string]string{}
 		for _, tx := range r.txs {
 			for _, c := range tx.Changes {
 				i := id{tx.Commit, c.Ordinal}
@@ -76,6 +79,14 @@ func TestSnapshotJoinsStream(t *testing.T) {
 					done = true
 				} else if done {
 					t.Fatal("a snapshot's row came behind the stream's")
+				}
+				key := c.Relation.Name + "/" + string(c.key())
+				before, there := now[key]
+				if found := rowText(c.Old); there != (c.Old != nil) || there && before != found {
+					t.Fatalf("%s at %s does not fit: the row was %q, %v", brief([]Change{c}), tx.Commit, before, there)
+				}
+				if now[key] = rowText(c.New); c.New == nil {
+					delete(now, key)
 				}
 			}
 		}
