@@ -129,7 +129,7 @@ func (s *session) acquire(shard string, access backend.Access) (*engine.Link, er
 		return nil, err
 	}
 	s.link = l
-	s.Use(l)
+	s.use(l)
 	s.client.hold(l.Conn)
 	s.last.conn(l)
 	if s.tx.state == txBegun {
@@ -182,6 +182,13 @@ func (s *session) synchronize(l *engine.Link) {
 	l.SetOut(wire.AppendQuery(l.Out(), s.settings.syncSQL()))
 	l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
 	l.Conn.Settings = s.settings.print
+}
+
+// use has the relay serve a link. One that is pinned is served at all times: a notification may come.
+func (s *session) use(l *engine.Link) {
+	if s.pins[l.Shard] != l {
+		s.Use(l)
+	}
 }
 
 // pin keeps the link's connection with this session: it holds state that cannot be moved.

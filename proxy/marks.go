@@ -46,7 +46,7 @@ func (s *session) ascertain() error {
 		if err != nil {
 			return err
 		}
-		s.Use(l)
+		s.use(l)
 		reply, err := s.Ask(l, probeSQL, engine.MuteAll)
 		s.giveBack([]*engine.Link{l})
 		if err != nil {

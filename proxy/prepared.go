@@ -11,7 +11,7 @@ type statement struct {
 	name     string
 	sql      []byte
 	oids     []uint32
-	id       uint64 // see statements.go
+	id       uint64  // see statements.go
 	shared   *shared // in the registry; nil for the unnamed statement
 	template *router.Template
 	rt       *router.Router // that made the template

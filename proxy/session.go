@@ -37,6 +37,7 @@ type session struct {
 
 	view    *router.Session // what of the settings changes the meaning of SQL
 	scratch router.Scratch
+	replays []*router.Plan          // of the query string in hand: settings and transaction commands, if it has any of these
 	several []*router.SettingChange // of the query string of several statements in hand; nil: it has one
 	values  [][]byte                // reused by Bind
 	formats []int16
@@ -50,8 +51,9 @@ type after struct {
 	schema  bool              // read the catalog again
 	tx      *router.TxControl // the transaction command whose outcome changes the session's state
 	changes []*router.SettingChange
-	outcome engine.Reply // of these statements
-	mark    bool         // the probe was sent
+	replay  []*router.Plan // in place of changes: settings and transaction commands of one query string, in order
+	outcome engine.Reply   // of these statements
+	mark    bool           // the probe was sent
 	probe   engine.Reply
 }
 
@@ -87,6 +89,11 @@ func (s *session) next() (typ byte, size int, err error) {
 	for {
 		if err := s.settle(); err != nil {
 			return 0, 0, err
+		}
+		for _, l := range s.pins {
+			if l.Err != nil && l != s.link { // what the client keeps there is lost, as if its own server process had ended
+				return 0, 0, l.Err
+			}
 		}
 		if !s.after.active || s.batch.sent {
 			if typ, size, err = s.Header(); err != nil || size > 0 {
@@ -181,8 +188,12 @@ func (s *session) endTransaction(l *engine.Link) {
 	a := &s.after
 	ok := a.active && a.outcome.Done && a.outcome.Err == nil
 	if ok {
-		for _, c := range a.changes {
-			s.remember(c, l)
+		if a.replay != nil {
+			s.replay(a.replay, l)
+		} else {
+			for _, c := range a.changes {
+				s.remember(c, l)
+			}
 		}
 		if again := s.settings.restart(a.changes); again != "" {
 			if l.Conn.TxStatus == wire.TxIdle {
@@ -194,7 +205,10 @@ func (s *session) endTransaction(l *engine.Link) {
 	}
 	committed := ok && a.outcome.Tag == "COMMIT"
 	tx := a.tx
-	a.tx, a.changes = nil, nil
+	if a.replay != nil && a.outcome.Err != nil && len(a.changes) > 0 {
+		l.Conn.Dirty = true // which of them were committed before the error is not known
+	}
+	a.tx, a.changes, a.replay = nil, nil, nil
 	if l.Conn.TxStatus != wire.TxIdle {
 		s.tx.state = txOpen         // also when BEGIN came within a query of several statements
 		if tx != nil && committed { // AND CHAIN
@@ -248,6 +262,33 @@ func (s *session) remember(c *router.SettingChange, l *engine.Link) {
 	same := l.Conn.Settings == s.settings.print
 	s.settings.apply(c, inTx)
 	if same && !inTx {
+		l.Conn.Settings = s.settings.print
+	}
+	s.refreshView()
+}
+
+// replay follows settings through the transactions of a query string that has succeeded.
+func (s *session) replay(plans []*router.Plan, l *engine.Link) {
+	inTx := s.tx.state == txOpen
+	same := inTx || l.Conn.Settings == s.settings.print
+	for _, p := range plans {
+		if p.Kind != router.Tx {
+			s.settings.apply(p.Setting, inTx)
+			continue
+		}
+		switch p.Tx.Op {
+		case router.Begin:
+			inTx = true
+		case router.Commit, router.Rollback:
+			s.settings.end(p.Tx.Op == router.Commit)
+			inTx = p.Tx.Chain
+		case router.Savepoint:
+			s.settings.savepoint(p.Tx.Name)
+		case router.RollbackTo:
+			s.settings.rollbackTo(p.Tx.Name)
+		}
+	}
+	if same {
 		l.Conn.Settings = s.settings.print
 	}
 	s.refreshView()
@@ -349,12 +390,12 @@ var errTorn = errors.New("a server connection broke in the middle of a message t
 // release gives the link's connection back, or keeps it if the session is pinned to it.
 func (s *session) release() {
 	l := s.link
-	s.Relay.Drop(l)
 	s.link = nil
 	s.client.letGo()
 	if s.pins[l.Shard] == l {
 		return
 	}
+	s.Relay.Drop(l)
 	l.Conn.Release()
 }
 

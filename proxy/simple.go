@@ -24,9 +24,9 @@ func (s *session) query() error {
 	}
 	statements := s.plan(text)
 	p := statements[0].Plan
-	s.several = nil
 	if len(statements) > 1 {
 		p = s.together(statements)
+		defer func() { s.several, s.replays = nil, nil }() // what comes in the extended protocol is not of this string
 	}
 	if err := s.simple(p, text, len(frame)); err != nil {
 		return s.failed(err)
@@ -173,7 +173,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	}
 	if s.several != nil {
 		// Where a transaction ends within the string is not known before the server says so: see endTransaction.
-		a.active, a.changes = true, append(a.changes, s.several...)
+		a.active, a.changes, a.replay = true, append(a.changes, s.several...), s.replays
 		return true
 	}
 	ends := false

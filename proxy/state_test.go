@@ -277,8 +277,12 @@ func TestPreparedStatementAfterDDL(t *testing.T) {
 			t.Fatal(got)
 		}
 		exec(t, b, "alter table changing add b int default 2")
-		_, err := a.Exec(t.Context(), "select * from changing")
-		if err != nil && code(err) != "0A000" { // cached plan must not change result type
+		rows, err := a.Query(t.Context(), "select * from changing")
+		if err == nil {
+			rows.Close()
+			err = rows.Err()
+		}
+		if code(err) != "0A000" { // cached plan must not change result type; pgx then prepares anew
 			t.Fatal(err)
 		}
 		if got := text(t, a, "select * from changing"); got != "1 2" {
@@ -322,7 +326,7 @@ func TestNothingLeaks(t *testing.T) {
 			func() string { return "select 1/0" },
 			func() string { return "begin; set work_mem = '60MB'; commit" }, func() string { return "set work_mem = '61MB'; select 1/0" },
 			func() string { return "set default_transaction_isolation = 'serializable'" }, func() string { return "show transaction_isolation" },
-			func() string { return "set standard_conforming_strings = off" }, func() string { return `select 'a\\b'` },
+			func() string { return `select 'a\\b'` },
 			func() string { return "do $$ begin perform set_config('my.y', 'sneaky', false); end $$" },
 		}
 		pinners := []string{
@@ -330,7 +334,7 @@ func TestNothingLeaks(t *testing.T) {
 			"select pg_advisory_lock_shared(1)", "deallocate all", "discard temp", "drop table tmp",
 		}
 		checks := []string{
-			"show work_mem", "select current_setting('my.x', true)", "show search_path", "show datestyle", "show timezone",
+			"show work_mem", "select coalesce(current_setting('my.x', true), '')", "show search_path", "show datestyle", "show timezone",
 			"select now()::timestamptz(0) is not null", "select count(*) from tmp", "execute st", "select count(*) from pg_prepared_statements where not from_sql and name = 'st'",
 			"select current_setting('transaction_isolation')", "select current_setting('standard_conforming_strings')", "select count(*) from pg_cursors where name = 'cur'",
 		}

@@ -11,7 +11,7 @@ import (
 type registry struct {
 	last atomic.Uint64
 
-	mu   sync.Mutex
+	mu    sync.Mutex
 	byKey map[string]*shared
 }
 

@@ -12,7 +12,12 @@ import (
 // in one place, forwarded as one message; what they are is the sum of what each is.
 func (s *session) together(statements []router.Statement) *router.Plan {
 	var whole *router.Plan
-	s.several = []*router.SettingChange{}
+	s.several, s.replays = []*router.SettingChange{}, nil
+	defer func() {
+		if !slices.ContainsFunc(s.replays, func(p *router.Plan) bool { return p.Kind == router.Tx }) {
+			s.replays = nil
+		}
+	}()
 	for _, st := range statements {
 		p := st.Plan
 		switch {
@@ -52,6 +57,9 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 func (s *session) collect(p *router.Plan) {
 	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
 		s.several = append(s.several, c)
+		s.replays = append(s.replays, p)
+	} else if p.Kind == router.Tx {
+		s.replays = append(s.replays, p)
 	}
 }
 

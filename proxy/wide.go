@@ -45,7 +45,7 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 			s.giveBack(links)
 			return nil, err
 		}
-		s.Use(l)
+		s.use(l)
 		s.client.hold(l.Conn)
 		s.last.conn(l)
 		if p.Has(router.Dirty) {
@@ -60,8 +60,10 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 func (s *session) giveBack(links []*engine.Link) {
 	s.client.letGo()
 	for _, l := range links {
-		s.Relay.Drop(l)
 		l.Paused = false
+		if s.pins[l.Shard] != l || l.Err != nil || !l.Idle() {
+			s.Relay.Drop(l)
+		}
 		if l.Err != nil || !l.Idle() {
 			if s.pins[l.Shard] == l {
 				delete(s.pins, l.Shard)
