@@ -67,6 +67,7 @@ type Proxy struct {
 	draining     atomic.Bool
 	logins       sync.WaitGroup
 	stats        counters
+	serverZone   atomic.Pointer[string] // the servers' TimeZone, for sessions that set none
 }
 
 // New makes a proxy. Serve starts it.
@@ -206,6 +207,9 @@ func (p *Proxy) greet(ctx context.Context, l *login) (*client, []byte, error) {
 	params, err := p.backend.Shard(p.shardMap.Shards()[p.defaultShard[0]].Name).ServerParams(ctx)
 	if err != nil {
 		return nil, nil, err
+	}
+	if z := params["TimeZone"]; p.serverZone.Load() == nil {
+		p.serverZone.Store(&z)
 	}
 	key, err := cancelKey(l.version)
 	if err != nil {
