@@ -5,6 +5,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/tidemarkdb/tidemark/replication"
 )
 
 // MaxRowID is the longest row id in bytes: Elasticsearch's limit for _id.
@@ -98,4 +102,46 @@ func LookupIDs(cols []Column, where []Predicate) (ids []string, ok bool) {
 		}
 	}
 	return ids, true
+}
+
+// LookupKey is the record key (KeyJSON) of the only row that can satisfy where, when where fixes each key column by =. It is empty where it
+// does not, and for types whose values may be spelled in several ways, so that a key that is found is always the record's.
+func LookupKey(cols []Column, where []Predicate) string {
+	var key Row
+	for _, c := range cols {
+		if !c.Key {
+			continue
+		}
+		text, ok := fixedText(c, where)
+		if !ok {
+			return ""
+		}
+		value, err := replication.JSON(replication.Column{Name: c.Name, TypeOID: c.OID, Base: c.OID}, replication.Value{Bytes: []byte(text)})
+		if err != nil {
+			return ""
+		}
+		key = append(key, Field{Name: c.Name, Value: value})
+	}
+	if len(key) == 0 {
+		return ""
+	}
+	return KeyJSON(key)
+}
+
+// fixedText is the one text of the one value that where leaves a column.
+func fixedText(c Column, where []Predicate) (string, bool) {
+	for _, p := range where {
+		if p.Column != c.Name || p.Op != Eq || len(p.Values) != 1 {
+			continue
+		}
+		switch c.OID {
+		case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.UUIDOID:
+			text, err := c.Canonical(p.Values[0])
+			return text, err == nil
+		case pgtype.TextOID, pgtype.VarcharOID:
+			return p.Values[0], true
+		}
+		return "", false
+	}
+	return "", false
 }

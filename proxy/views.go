@@ -22,6 +22,9 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 		return wire.Errorf(wire.UndefinedTable, "read model %q does not exist", p.Scan.View)
 	}
 	q := queryOf(p.Scan)
+	if err := s.checkZones(v, q.Where); err != nil {
+		return err
+	}
 	formats := make([]int16, len(p.Scan.Columns))
 	if bound != nil {
 		for i := range formats {
@@ -46,7 +49,7 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 		})
 	})
 	if err != nil {
-		return viewError(p.Scan.View, err)
+		return viewError(ctx, p.Scan.View, err)
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), "SELECT "+strconv.FormatUint(rows, 10)))
 	return nil
@@ -91,7 +94,8 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 	}
 	name := v.Name()
 	_, lookup := cqrs.LookupIDs(v.Columns(), q.Where)
-	covered, err := s.p.levels.Covers(name, s.token, "")
+	key := cqrs.LookupKey(v.Columns(), q.Where) // dead letters of other keys do not concern a lookup
+	covered, err := s.p.levels.Covers(name, s.token, key)
 	if err == nil && covered && lookup {
 		return nil
 	}
@@ -100,7 +104,7 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 		if !covered && err == nil {
 			wait, stop := context.WithTimeout(ctx, s.own.waitTimeout)
 			defer stop()
-			err = s.p.levels.Wait(wait, name, token, "")
+			err = s.p.levels.Wait(wait, name, token, key)
 		}
 		if err == nil && !lookup {
 			err = v.Refresh(ctx)
@@ -113,11 +117,11 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 		s.SetOut(wire.AppendNoticeResponse(s.Out(), wire.Noticef(wire.SeverityWarning, wire.Warning, "the answer may be older than this session's writes: %v", err)))
 		return nil
 	}
-	return viewError(name, err)
+	return viewError(ctx, name, err)
 }
 
-// viewError gives an error of a read model its SQLSTATE.
-func viewError(name string, err error) error {
+// viewError gives an error of a read model its SQLSTATE. ctx is the scan's: a store's own timeouts are not the statement's.
+func viewError(ctx context.Context, name string, err error) error {
 	var e *wire.Error
 	switch {
 	case errors.As(err, &e), errors.Is(err, engine.ErrClientGone), errors.Is(err, engine.ErrClosing):
@@ -127,7 +131,7 @@ func viewError(name string, err error) error {
 	case errors.Is(err, cqrs.ErrStale):
 		return wire.Errorf(wire.ObjectNotInPrerequisiteState, "read model %q: %w", name, err).
 			WithHint("Raise tidemark.wait_timeout, set tidemark.on_timeout to 'stale', or look at the projector and its dead-letter queue.")
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return wire.Errorf(wire.QueryCanceled, "reading read model %q took too long: %w", name, err)
 	}
 	return wire.Errorf(wire.SystemError, "read model %q cannot be read now: %w", name, err)
