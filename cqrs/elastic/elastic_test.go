@@ -249,6 +249,15 @@ func TestMappingOverride(t *testing.T) {
 	}
 }
 
+// A mapping of another type does not inherit the parameters of the derived one, which Elasticsearch would refuse.
+func TestMappingOfAnotherType(t *testing.T) {
+	m := model(t, elastic.Config{Name: "othertype", Mapping: map[string]any{"title": map[string]any{"type": "integer"}}})
+	mustApply(t, m, row(1, 1, "7", "1"))
+	if errs := m.Apply(t.Context(), []cqrs.Event{row(2, 2, "seven", "1")}); len(errs) != 1 || !errors.Is(errs[0], cqrs.ErrPermanent) {
+		t.Errorf("a value that the mapping refuses: %v, want a permanent error", errs)
+	}
+}
+
 // Full-text results without ORDER BY come best first.
 func TestRelevance(t *testing.T) {
 	m := model(t, elastic.Config{Name: "relevance"})

@@ -186,7 +186,15 @@ func (f *field) override(o any) error {
 		return err
 	}
 	before := f.property
-	f.property = merge(before, over)
+	base := before
+	if t, given := over["type"]; given && t != before["type"] {
+		// Parameters belong to a type: ignore_above of a keyword would be refused on an integer.
+		base = map[string]any{}
+		if subs, ok := before["fields"]; ok {
+			base["fields"] = subs
+		}
+	}
+	f.property = merge(base, over)
 	kept := maps.Clone(f.property)
 	kept["fields"] = before["fields"]
 	if before["fields"] == nil {
@@ -200,7 +208,6 @@ func (f *field) override(o any) error {
 		}
 		if f.property["type"] == "text" {
 			f.search = f.Name
-			delete(f.property, "ignore_above") // the keyword's, which text does not have
 		}
 	}
 	if !reflect.DeepEqual(kept, before) && f.exact != "" && !f.hidden {
