@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -105,6 +106,9 @@ func runProjector(ctx context.Context, c *config.Config, http string, log *slog.
 	follower := cqrs.NewFollower(p.bus, c.Names(), p.levels, log)
 	s.task("follow levels", follower.Run)
 	s.task("project", p.runner.Run)
+	for _, m := range p.models {
+		s.task("prepare view "+m.Name(), func(ctx context.Context) error { return p.prepare(ctx, m) })
+	}
 	if err := p.openCaptures(s); err != nil {
 		return err
 	}
@@ -112,6 +116,24 @@ func runProjector(ctx context.Context, c *config.Config, http string, log *slog.
 	s.endpoints.metrics.MustRegister(p.metrics())
 	s.endpoints.ready.when(p.unready)
 	return s.run(ctx, c, http, log)
+}
+
+// prepare tries until it works: a view of an empty table can be read too, and its store may be away when the process starts.
+func (p *projector) prepare(ctx context.Context, m readModel) error {
+	for failed := false; ; failed = true {
+		err := m.Prepare(ctx)
+		if err == nil || ctx.Err() != nil {
+			return stopped(ctx, err)
+		}
+		if !failed { // /health repeats it
+			p.log.Warn("cannot prepare a view; trying again until it works", "view", m.Name(), "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(modelRetry):
+		}
+	}
 }
 
 // stopped is nil when ctx ended: then err came of it.

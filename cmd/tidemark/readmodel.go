@@ -20,6 +20,7 @@ type readModel interface {
 	cqrs.Projector
 	cqrs.View
 	Check(ctx context.Context) error
+	Prepare(ctx context.Context) error // makes it readable before its first event
 	Close() error
 }
 

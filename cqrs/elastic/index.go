@@ -86,6 +86,9 @@ func (m *Model) prepareWrite(ctx context.Context) error {
 	return nil
 }
 
+// Prepare creates the index, where it is missing, so that a view is there before its first event.
+func (m *Model) Prepare(ctx context.Context) error { return m.prepareWrite(ctx) }
+
 // prepareRead checks, once, that the alias leads to an index that fits.
 func (m *Model) prepareRead(ctx context.Context) error {
 	m.mu.Lock()

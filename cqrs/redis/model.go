@@ -131,7 +131,7 @@ func (cfg Config) connect() (goredis.UniversalClient, error) {
 		if err != nil {
 			return nil, fmt.Errorf("url: %w", err)
 		}
-		o.ContextTimeoutEnabled = true
+		o.ContextTimeoutEnabled, o.DialerRetries = true, 1
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout, cfg.Timeout
 		if cfg.Username != "" {
 			o.Username = cfg.Username
@@ -145,7 +145,9 @@ func (cfg Config) connect() (goredis.UniversalClient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
-	o.ContextTimeoutEnabled = true
+	// One dial for each attempt: the attempts have their own back-off, and readers are told why there is no connection before the
+	// timeout leaves nothing but itself to tell.
+	o.ContextTimeoutEnabled, o.DialerRetries = true, 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = cfg.Timeout, cfg.Timeout, cfg.Timeout, cfg.Timeout
 	if cfg.Username != "" {
 		o.Username = cfg.Username
@@ -177,6 +179,9 @@ func (m *Model) Check(ctx context.Context) error {
 	}
 	return m.prepare(ctx)
 }
+
+// Prepare makes the view known to Redis before its first event.
+func (m *Model) Prepare(ctx context.Context) error { return m.prepare(ctx) }
 
 // prepare makes sure, once, that the keys in Redis were spread over as many slices as are configured now: with
 // another number a row would be looked for, and written, in two places.
