@@ -18,8 +18,8 @@ help: ## list the targets
 build: ## build bin/tidemark
 	$(GO) build -o bin/tidemark ./cmd/tidemark
 
-demo: ## two shards, Kafka, Elasticsearch, Redis, the proxy and a shop to try, until Ctrl-C
-	$(GO) run ./cmd/tidemark demo $(ARGS)
+demo: build ## two shards, Kafka, Elasticsearch, Redis, the proxy and a shop to try, until Ctrl-C
+	@bin/tidemark demo $(ARGS)
 
 test: prepare ## every test, on real services
 	$(NOTICE) 'test: $(P) packages at a time'
