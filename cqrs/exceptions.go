@@ -47,22 +47,28 @@ func (s *exceptions) take(x Exception) {
 		return
 	}
 	s.dropped++
-	if m, ok := s.overflow[x.Shard]; !ok || x.Mark.Less(m) {
-		s.overflow[x.Shard] = x.Mark
+	m, ok := s.overflow[x.Shard]
+	if !ok {
+		m = x.Mark
 	}
+	s.overflow[x.Shard] = lsn.Mark{Epoch: min(m.Epoch, x.Mark.Epoch), LSN: min(m.LSN, x.Mark.LSN)}
 }
+
+// mayInclude says whether a session with this mark may have seen what an event at the other one did. The epoch alone does not clear a
+// read: a proxy does not know it while it takes a mark, and leaves it 0.
+func mayInclude(mark, event lsn.Mark) bool { return mark.LSN >= event.LSN || mark.Epoch > event.Epoch }
 
 func (s *exceptions) count() int { return len(s.list) + s.dropped }
 
 // concerns fails when a read of key whose session has seen the mark depends on an event that is missing.
 func (s *exceptions) concerns(shard string, mark lsn.Mark, key string) error {
 	for _, of := range []string{shard, ""} {
-		if m, ok := s.overflow[of]; ok && !mark.Less(m) {
+		if m, ok := s.overflow[of]; ok && mayInclude(mark, m) {
 			return fmt.Errorf("%d events are missing: %w", s.count(), ErrDeadLettered)
 		}
 	}
 	for at, x := range s.list {
-		if (x.Shard == shard || x.Shard == "") && (key == "" || x.Key == "" || x.Key == key) && !mark.Less(x.Mark) {
+		if (x.Shard == shard || x.Shard == "") && (key == "" || x.Key == "" || x.Key == key) && mayInclude(mark, x.Mark) {
 			return fmt.Errorf("key %s, %s/%d offset %d: %w", x.Key, at.topic, at.n, at.offset, ErrDeadLettered)
 		}
 	}
