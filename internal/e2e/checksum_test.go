@@ -50,8 +50,12 @@ func readRows(ctx context.Context, conn *pgconn.PgConn, sql string) (rows, error
 	if err := result.Close(); err != nil {
 		return nil, fmt.Errorf("%s: %w", sql, err)
 	}
+	return sorted(r), nil
+}
+
+func sorted(r rows) rows {
 	slices.Sort(r)
-	return r, nil
+	return r
 }
 
 // truth reads a table from the shards' primaries, behind the proxy's back.
@@ -76,8 +80,7 @@ func (s *system) truth(sql string) rows {
 			s.t.Fatal(err)
 		}
 	}
-	slices.Sort(all)
-	return all
+	return sorted(all)
 }
 
 // compareViews fails the test when a view is not equal to its table, by checksum over all columns. The session must have written to every

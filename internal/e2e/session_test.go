@@ -1,0 +1,169 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+)
+
+// TestSessionsReadTheirOwnWritesFromReadModels writes and reads a read model right behind, a thousand times, in several sessions at once: by key,
+// by filter and count, simple and extended, in the same session and in another one that was given the token. No answer is older than the write,
+// also while a projector is killed and started again.
+func TestSessionsReadTheirOwnWritesFromReadModels(t *testing.T) {
+	const (
+		sessions = 4
+		rounds   = 250 // each
+	)
+	s := start(t, linesSpec)
+	var done atomic.Int64
+	halfway := make(chan struct{}, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	eg, ctx := errgroup.WithContext(ctx)
+	begun := time.Now()
+	for n := range sessions {
+		r, err := newReader(ctx, s.url(), int64(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		eg.Go(func() error {
+			defer r.close()
+			for i := range rounds {
+				if err := r.round(ctx, i); err != nil {
+					return fmt.Errorf("session %d, round %d: %w", n, i, err)
+				}
+				if done.Add(1) == sessions*rounds/2 {
+					halfway <- struct{}{}
+				}
+			}
+			return nil
+		})
+	}
+	eg.Go(func() error {
+		select {
+		case <-halfway:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		p := s.projectors[0]
+		p.kill()
+		t.Logf("killed %s after %d rounds", p.name, done.Load())
+		return errors.Join(p.start(), p.ready(ctx))
+	})
+	if err := eg.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d write-then-read rounds in %v, none stale", done.Load(), time.Since(begun).Round(time.Millisecond))
+}
+
+// reader is a session that writes and reads, and one that only reads, with the first one's token.
+type reader struct {
+	own, other *pgx.Conn
+	customer   int64
+	rev        int64
+	filtered   int64
+}
+
+func newReader(ctx context.Context, url string, number int64) (*reader, error) {
+	r := &reader{customer: 100 + number}
+	for _, c := range []**pgx.Conn{&r.own, &r.other} {
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		*c = conn
+		if _, err := conn.Exec(ctx, "SET tidemark.wait_timeout = '60s'"); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *reader) close() {
+	for _, c := range []*pgx.Conn{r.own, r.other} {
+		_ = c.Close(context.Background())
+	}
+}
+
+// round writes one line and reads it back in one of the ways.
+func (r *reader) round(ctx context.Context, i int) error {
+	r.rev++
+	id := int64(i % 10) // inserts first, then updates of the same lines
+	if _, err := r.own.Exec(ctx, upsertLine, r.customer, id, r.rev); err != nil {
+		return err
+	}
+	conn := r.own
+	if i%5 == 4 {
+		conn = r.other
+		token := r.own.PgConn().ParameterStatus("tidemark.token")
+		if token == "" {
+			return errors.New("no token was reported after a write")
+		}
+		if _, err := conn.Exec(ctx, "SET tidemark.token = '"+token+"'"); err != nil {
+			return err
+		}
+	}
+	var mode []any
+	if i%2 == 0 {
+		mode = []any{pgx.QueryExecModeSimpleProtocol}
+	}
+	key, rev := "WHERE customer_id = $1 AND id = $2", strconv.FormatInt(r.rev, 10)
+	for _, ask := range []struct {
+		every int
+		sql   string
+		args  []any
+		want  string
+	}{
+		{1, "SELECT rev FROM line_cache " + key, []any{r.customer, id}, rev},
+		{1, "SELECT rev FROM line_search " + key, []any{r.customer, id}, rev},
+		{2, "SELECT id FROM line_search WHERE customer_id = $1 AND rev = $2", []any{r.customer, r.rev}, strconv.FormatInt(id, 10)},
+		{3, "SELECT count(*) FROM line_search WHERE customer_id = $1 AND rev >= $2", []any{r.customer, r.rev}, "1"},
+		{3, "SELECT count(*) FROM line_cache WHERE customer_id = $1 AND rev = $2", []any{r.customer, r.rev}, "1"},
+		{4, "SELECT rev FROM line_search WHERE customer_id = $1 ORDER BY rev DESC LIMIT 1", []any{r.customer}, rev},
+	} {
+		if i%ask.every != 0 {
+			continue
+		}
+		var got int64
+		if err := conn.QueryRow(ctx, ask.sql, append(append([]any{}, mode...), ask.args...)...).Scan(&got); err != nil {
+			return fmt.Errorf("%w, in %s, revision %s", err, ask.sql, rev)
+		}
+		if strconv.FormatInt(got, 10) != ask.want {
+			return fmt.Errorf("STALE: %s gave %d right after revision %s was written, want %s", ask.sql, got, rev, ask.want)
+		}
+	}
+	return nil
+}
+
+// TestWithoutConsistencyReadsAreStale shows that the test above can fail: the same reads under eventual consistency are behind.
+func TestWithoutConsistencyReadsAreStale(t *testing.T) {
+	s := start(t, linesSpec)
+	for _, p := range s.projectors {
+		p.kill() // nothing is applied any more
+	}
+	conn := s.connect()
+	must(t, conn, "SET tidemark.consistency = 'eventual'")
+	must(t, conn, upsertLine, int64(1), int64(1), int64(7))
+	ctx := within(t, time.Minute)
+	var n int
+	if err := conn.QueryRow(ctx, "SELECT count(*) FROM line_cache WHERE customer_id = 1").Scan(&n); err != nil || n != 0 {
+		t.Errorf("eventual: %d rows, %v, want none", n, err)
+	}
+
+	// Under session consistency the same read is an error, or stale with a warning, as the session wants it.
+	must(t, conn, "SET tidemark.consistency = 'session'")
+	must(t, conn, "SET tidemark.wait_timeout = '200ms'")
+	must(t, conn, upsertLine, int64(1), int64(1), int64(8))
+	refused(t, conn, "SELECT rev FROM line_cache WHERE customer_id = 1 AND id = 1", "55000", "has not caught up")
+	must(t, conn, "SET tidemark.on_timeout = 'stale'")
+	if err := conn.QueryRow(ctx, "SELECT count(*) FROM line_cache WHERE customer_id = 1").Scan(&n); err != nil || n != 0 {
+		t.Errorf("stale: %d rows, %v, want none", n, err)
+	}
+}
