@@ -30,7 +30,9 @@ func (s *session) failBatch(err error) error {
 	if !errors.As(err, &e) || e.EndsSession() {
 		return err
 	}
-	s.batch.held = s.batch.held[:0]
+	if err := s.prepareHeld(); err != nil && !errors.As(err, new(*wire.Error)) { // what was parsed before the error is prepared
+		return err
+	}
 	s.batch.skip = true
 	before := s.link != nil && s.link.Err == nil && (s.batch.sent || s.tx.state == txOpen || s.link.Owed() > 0)
 	s.refuse(e)
@@ -83,6 +85,7 @@ func (s *session) sync() error {
 	}
 	l.SetOut(wire.AppendSync(l.Out()))
 	l.Expect(e)
+	l.Skipping = false // what comes now is of the next batch
 	if s.after.mark {
 		s.sendProbe(l)
 	}

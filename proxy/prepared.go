@@ -95,9 +95,18 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 	} else {
 		name, known = l.Conn.Statements.Name(st.id)
 	}
+	var undo func()
+	if mute == 0 && st.name != "" {
+		undo = func() { s.undo(st) }
+	}
 	if known {
-		if mute == 0 {
-			s.reply(wire.AppendParseComplete(nil))
+		if mute != 0 {
+			return name
+		}
+		if done := wire.AppendParseComplete(nil); l.Owed() > 0 {
+			l.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: done, Undo: undo})
+		} else {
+			s.Reply(done)
 		}
 		return name
 	}
@@ -112,7 +121,7 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		}
 	}
 	l.SetOut(wire.AppendParse(l.Out(), name, st.sql, st.oids))
-	l.Expect(engine.Expect{Kind: engine.Parse, Mute: mute, Statement: st.id})
+	l.Expect(engine.Expect{Kind: engine.Parse, Mute: mute, Statement: st.id, Undo: undo})
 	s.batch.sent = true
 	return name
 }
@@ -132,11 +141,21 @@ func (s *session) prepareHeld() error {
 	}
 	l, err := s.linkFor(s.anywhere(s.batch.held[0].template.Generic()))
 	if err != nil {
+		for _, st := range s.batch.held {
+			s.undo(st)
+		}
 		s.batch.held = s.batch.held[:0]
 		return err
 	}
 	s.flushHeld(l)
 	return nil
+}
+
+// undo takes back a Parse that failed or was skipped.
+func (s *session) undo(st *statement) {
+	if s.stmts[st.name] == st {
+		s.forget(st.name)
+	}
 }
 
 // heldFor validates a held statement that the proxy itself is about to run.

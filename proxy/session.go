@@ -95,7 +95,7 @@ func (s *session) next() (typ byte, size int, err error) {
 				return 0, 0, l.Err
 			}
 		}
-		if !s.after.active || s.batch.sent {
+		if !s.after.active || s.batch.sent || s.link != nil && s.link.Copying {
 			if typ, size, err = s.Header(); err != nil || size > 0 {
 				return typ, size, err
 			}
@@ -122,6 +122,9 @@ func (s *session) next() (typ byte, size int, err error) {
 func (s *session) handle(typ byte, size int) error {
 	if s.skipping() && typ != wire.MsgSync {
 		return s.Skip(size)
+	}
+	if (typ == wire.MsgSync || typ == wire.MsgFlush) && s.link != nil && s.link.Copying {
+		return s.Skip(size) // as the server does while it takes a COPY
 	}
 	switch typ {
 	case wire.MsgQuery:
@@ -160,6 +163,10 @@ func (s *session) settle() error {
 	}
 	if l.Err != nil {
 		return s.lost(l)
+	}
+	if l.Unsynced { // the batch goes on: the server took no notice of its Sync
+		l.Unsynced = false
+		s.batch.sent = true
 	}
 	if s.batch.sent || !l.Idle() {
 		return nil

@@ -27,8 +27,16 @@ func (s *session) alone(p *router.Plan) error {
 		return wire.Errorf(wire.FeatureNotSupported, "a transaction cannot read from several shards").
 			WithHint("Read outside of the transaction, before its first statement, or give the shard key in the WHERE clause.")
 	}
-	return wire.Errorf(wire.FeatureNotSupported, "%s over several shards cannot run inside a transaction block", p.Tag).
+	return wire.Errorf(wire.FeatureNotSupported, "%s over several shards cannot run inside a transaction block", called(p)).
 		WithHint("Run it outside of a transaction: it is then atomic by itself.")
+}
+
+// called is a plan's statement in an error message.
+func called(p *router.Plan) string {
+	if p.Tag != "" {
+		return p.Tag
+	}
+	return "a statement"
 }
 
 // open connects to every shard of the plan, in the map's order so that two sessions never wait for each other's pools in a
@@ -160,7 +168,7 @@ func (s *session) wideBound(pt *portal) error {
 			return err
 		}
 		if m.NumParams() > 0 {
-			return wire.Errorf(wire.FeatureNotSupported, "%s over several shards cannot have parameters", p.Tag).
+			return wire.Errorf(wire.FeatureNotSupported, "%s over several shards cannot have parameters", called(p)).
 				WithHint("Write the values into the statement.")
 		}
 		links, err := s.open(p)

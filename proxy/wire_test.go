@@ -50,6 +50,26 @@ func TestWire(t *testing.T) {
 	}
 }
 
+// TestShardedWire plays the transcripts under testdata/sharded against Tidemark alone: PostgreSQL is no judge of what only a
+// sharded database refuses. Both engines must give the same answers.
+func TestShardedWire(t *testing.T) {
+	files, err := filepath.Glob("testdata/sharded/*")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no transcripts", err)
+	}
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		for _, file := range files {
+			c := dialWire(t, dsn)
+			datadriven.RunTest(t, file, func(t *testing.T, d *datadriven.TestData) string {
+				until := ""
+				d.MaybeScanArgs(t, "until", &until)
+				return c.play(t, d, until)
+			})
+		}
+	})
+}
+
 func rewriting() bool {
 	f := lookupFlag("rewrite")
 	return f == "true"

@@ -39,6 +39,7 @@ type Expect struct {
 	Mute      Mute
 	Bytes     []byte      // Synthetic: what the client gets at this point
 	Statement uint64      // Parse: id of the statement that the connection has if it succeeds; Bind, Describe: of the one used
+	Undo      func()      // called when an error discards the request; nil for most
 	Instead   *wire.Error // the error that the client gets in place of the one that is sure to come
 	Reply     *Reply      // where parts are kept for the proxy itself; nil for most
 }

@@ -26,6 +26,8 @@ type Link struct {
 	Copying bool
 	// Errors counts the errors that the server has reported.
 	Errors int
+	// Unsynced is set when the server ignored Syncs that were sent behind a COPY before it was known to be one.
+	Unsynced bool
 	// Stale is the id of a statement that the server refuses since a table changed under it; 0 for none.
 	Stale uint64
 	// Err is set when the connection broke. Torn says that a message had been forwarded in part, so that the client's
@@ -287,6 +289,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 		return !mute
 	case 'G', 'W':
 		l.Copying = true
+		l.ignoreSyncs(e)
 		if e.Reply != nil {
 			e.Reply.CopyIn, e.Reply.Desc = true, append([]byte{}, body...)
 		}
@@ -309,6 +312,24 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 	}
 	l.broke() // a message that no server sends here
 	return false
+}
+
+// ignoreSyncs takes back the Syncs that are queued behind a COPY FROM STDIN: PostgreSQL drops Sync and Flush while it waits
+// for copy data (protocol: COPY Operations), and the client sends another behind CopyDone.
+func (l *Link) ignoreSyncs(copying *Expect) {
+	if copying.Kind != Execute {
+		return
+	}
+	kept := l.queue[:l.head+1]
+	for _, e := range l.queue[l.head+1:] {
+		if e.Kind == Sync {
+			l.Conn.Outstanding--
+			l.Unsynced = true
+			continue
+		}
+		kept = append(kept, e)
+	}
+	l.queue = kept
 }
 
 // failed handles an ErrorResponse.
@@ -344,6 +365,9 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 	for e := l.first(); e != nil && e.Kind != Sync; e = l.first() {
 		if e.Kind == Parse {
 			l.forget(e.Statement)
+		}
+		if e.Undo != nil {
+			e.Undo()
 		}
 		if e.Reply != nil && e.Reply.Err == nil {
 			e.Reply.Err = err
