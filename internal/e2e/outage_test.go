@@ -82,10 +82,10 @@ func TestOutages(t *testing.T) {
 				t.Fatal(err)
 			}
 			during(t)
-			down := time.Since(begun)
 			if err := service.Start(within(t, time.Minute)); err != nil {
 				t.Fatal(err)
 			}
+			down := time.Since(begun)
 			must(t, conn, "SET tidemark.wait_timeout = '60s'")
 			back := time.Now()
 			eventually(t, 60*time.Second, func(ctx context.Context) error {
