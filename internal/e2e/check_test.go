@@ -129,8 +129,11 @@ func (s *system) checkEndpoints(t *testing.T) {
 		labels []string
 		least  float64
 	}{
-		{"tidemark_clients", nil, 1}, {"tidemark_logins_total", nil, 1}, {"tidemark_statements_total", nil, 3},
-		{"tidemark_endpoint_healthy", []string{`role="primary"`}, 2}, {"tidemark_endpoint_healthy", []string{`role="replica"`}, 2},
+		{"tidemark_clients", nil, 1},
+		{"tidemark_logins_total", nil, 1},
+		{"tidemark_statements_total", nil, 3},
+		{"tidemark_endpoint_healthy", []string{`role="primary"`}, 2},
+		{"tidemark_endpoint_healthy", []string{`role="replica"`}, 2},
 		{"tidemark_build_info", []string{`process="proxy"`}, 1},
 	} {
 		if v, found, err := s.proxy.metric(ctx, m.name, m.labels...); err != nil || !found || v < m.least {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -42,6 +43,11 @@ func startDemo(t *testing.T, args ...string) *runningDemo {
 	d := &runningDemo{t: t, dir: filepath.Join(parent, "data"), lines: make(chan string, 1000), ended: make(chan error, 1)}
 	t.Cleanup(func() {
 		_ = d.cmd.Process.Kill() // it may have ended
+		for _, left := range d.processes() {
+			if pid, err := strconv.Atoi(left[:strings.IndexByte(left, ' ')]); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // the test has failed already
+			}
+		}
 		if err := os.RemoveAll(parent); err != nil {
 			t.Error(err)
 		}

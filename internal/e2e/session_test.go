@@ -68,7 +68,6 @@ type reader struct {
 	own, other *pgx.Conn
 	customer   int64
 	rev        int64
-	filtered   int64
 }
 
 func newReader(ctx context.Context, url string, number int64) (*reader, error) {
