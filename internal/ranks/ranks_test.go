@@ -36,7 +36,6 @@ var side = map[string][]string{
 	"migrations":          {"sharding", "internal/backend", "internal/lsn", "internal/loop", "internal/wire"},
 	"internal/localstack": {},
 	"testcontainers":      {"internal/localstack"},
-	"internal/deps":       {},
 	"internal/ranks":      {},
 	"docs":                {},
 }
