@@ -217,7 +217,7 @@ func TestLibPQ(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer db.Close()
+			defer func() { _ = db.Close() }()
 			ctx := t.Context()
 			if _, err := db.ExecContext(ctx, "insert into customers values ($1, $2) on conflict do nothing", 5, "five"); err != nil {
 				t.Fatal(err)
@@ -236,7 +236,7 @@ func TestLibPQ(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			in, err := tx.PrepareContext(ctx, pq.CopyIn("notes", "id", "body"))
+			in, err := tx.PrepareContext(ctx, "copy notes (id, body) from stdin")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -125,7 +125,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 			if err != nil {
 				return nil, err
 			}
-			defer conn.Close(ctx)
+			defer func() { _ = conn.Close(ctx) }()
 			return proxy.ReadCatalog(ctx, conn)
 		},
 	})

@@ -72,7 +72,7 @@ func TestTLS(t *testing.T) {
 			if _, on := c.PgConn().Conn().(*tls.Conn); !on {
 				t.Errorf("sslmode=%s: no TLS", mode)
 			}
-			c.Close(t.Context())
+			_ = c.Close(t.Context())
 		}
 		c := connect(t, altered(dsn, "sslmode=disable", "sslmode=verify-full&sslrootcert="+root))
 		var data bytes.Buffer

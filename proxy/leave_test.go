@@ -67,7 +67,7 @@ func TestClientLeaves(t *testing.T) {
 			if tc.runs != "" {
 				eventuallyRunning(t, d, tc.runs, "1")
 			}
-			c.conn.Close()
+			_ = c.conn.Close()
 			if got := text(t, next, "select count(*) from left_behind", pgx.QueryExecModeSimpleProtocol); got != "0" {
 				t.Errorf("%s: %s rows were left behind", tc.name, got)
 			}
@@ -122,7 +122,7 @@ func TestClientLeavesScatter(t *testing.T) {
 		for _, d := range shards {
 			eventuallyRunning(t, d, "%generate_series%", "1")
 		}
-		w.conn.Close()
+		_ = w.conn.Close()
 		for _, d := range shards {
 			eventuallyRunning(t, d, "%generate_series%", "0")
 		}

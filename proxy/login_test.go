@@ -37,7 +37,7 @@ func TestLoginRefusals(t *testing.T) {
 			if c, err := pgconn.Connect(t.Context(), tc.dsn); code(err) != tc.code {
 				t.Errorf("%s: got %v, want %s", tc.name, err, tc.code)
 				if err == nil {
-					c.Close(context.Background())
+					_ = c.Close(context.Background())
 				}
 			}
 		}
@@ -166,7 +166,7 @@ func dialRaw(t *testing.T, addr string) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func TestSessionReadsItsWrites(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer a.Close(context.Background())
+			defer func() { _ = a.Close(context.Background()) }()
 			if _, err := a.Exec(context.Background(), "select pg_wal_replay_resume()"); err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func TestReadsGoToReplicasInTurn(t *testing.T) {
 			}
 			eventually(t, tc.sql, func() error {
 				reader := connect(t, dsn)
-				defer reader.Close(t.Context())
+				defer func() { _ = reader.Close(t.Context()) }()
 				if _, err := reader.Exec(t.Context(), tc.sql, keys[0]); err != nil {
 					return err
 				}

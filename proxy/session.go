@@ -144,8 +144,11 @@ func (s *session) handle(typ byte, size int) error {
 	case wire.MsgSync:
 		return s.sync()
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
-		if s.link != nil && s.link.Owed() > 0 {
-			return s.Pass(s.link, size)
+		if l := s.link; l != nil && l.Owed() > 0 {
+			if typ != wire.MsgCopyData {
+				l.Copying = false // the server reads Sync again
+			}
+			return s.Pass(l, size)
 		}
 		return s.Skip(size)
 	case wire.MsgFunctionCall:

@@ -47,19 +47,46 @@ func TestSettingsFollowTheClient(t *testing.T) {
 			a, b := clients[0], clients[1]
 			steps := []struct{ sql, want string }{ // what a has for work_mem behind each
 				{"set work_mem = '10MB'", "10MB"},
-				{"begin", "10MB"}, {"set work_mem = '11MB'", "11MB"}, {"rollback", "10MB"},
-				{"begin", "10MB"}, {"set work_mem = '12MB'", "12MB"}, {"commit", "12MB"},
-				{"begin", "12MB"}, {"set local work_mem = '13MB'", "13MB"}, {"commit", "12MB"},
-				{"begin", "12MB"}, {"set work_mem = '14MB'", "14MB"}, {"savepoint s", "14MB"}, {"set work_mem = '15MB'", "15MB"},
-				{"rollback to s", "14MB"}, {"commit", "14MB"},
-				{"begin", "14MB"}, {"savepoint s", "14MB"}, {"set work_mem = '16MB'", "16MB"}, {"release s", "16MB"}, {"commit", "16MB"},
+				{"begin", "10MB"},
+				{"set work_mem = '11MB'", "11MB"},
+				{"rollback", "10MB"},
+				{"begin", "10MB"},
+				{"set work_mem = '12MB'", "12MB"},
+				{"commit", "12MB"},
+				{"begin", "12MB"},
+				{"set local work_mem = '13MB'", "13MB"},
+				{"commit", "12MB"},
+				{"begin", "12MB"},
+				{"set work_mem = '14MB'", "14MB"},
+				{"savepoint s", "14MB"},
+				{"set work_mem = '15MB'", "15MB"},
+				{"rollback to s", "14MB"},
+				{"commit", "14MB"},
+				{"begin", "14MB"},
+				{"savepoint s", "14MB"},
+				{"set work_mem = '16MB'", "16MB"},
+				{"release s", "16MB"},
+				{"commit", "16MB"},
 				{"set local work_mem = '17MB'", "16MB"}, // outside of a transaction: a warning, no more
 				{"select set_config('work_mem', '18MB', true)", "16MB"},
-				{"begin", "16MB"}, {"select set_config('work_mem', '19MB', true)", "19MB"}, {"commit", "16MB"},
-				{"begin", "16MB"}, {"select set_config('work_mem', '20MB', false)", "20MB"}, {"rollback", "16MB"},
-				{"begin", "16MB"}, {"set work_mem = '21MB'", "21MB"}, {"commit and chain", "21MB"}, {"set work_mem = '22MB'", "22MB"}, {"rollback", "21MB"},
-				{"begin", "21MB"}, {"set local work_mem = '23MB'", "23MB"}, {"reset work_mem", "1MB"}, {"commit", "1MB"},
-				{"set work_mem to default", "1MB"}, {"set work_mem = '24MB'", "24MB"}, {"reset all", "1MB"},
+				{"begin", "16MB"},
+				{"select set_config('work_mem', '19MB', true)", "19MB"},
+				{"commit", "16MB"},
+				{"begin", "16MB"},
+				{"select set_config('work_mem', '20MB', false)", "20MB"},
+				{"rollback", "16MB"},
+				{"begin", "16MB"},
+				{"set work_mem = '21MB'", "21MB"},
+				{"commit and chain", "21MB"},
+				{"set work_mem = '22MB'", "22MB"},
+				{"rollback", "21MB"},
+				{"begin", "21MB"},
+				{"set local work_mem = '23MB'", "23MB"},
+				{"reset work_mem", "1MB"},
+				{"commit", "1MB"},
+				{"set work_mem to default", "1MB"},
+				{"set work_mem = '24MB'", "24MB"},
+				{"reset all", "1MB"},
 			}
 			inTx := false
 			for _, s := range steps {
@@ -86,7 +113,7 @@ func TestSettingsFollowTheClient(t *testing.T) {
 				t.Errorf("%v: DISCARD ALL leaves timezone %s", mode, got)
 			}
 			for _, c := range clients {
-				c.Close(t.Context())
+				_ = c.Close(t.Context())
 			}
 		}
 	})
@@ -143,15 +170,15 @@ func TestPinnedState(t *testing.T) {
 					t.Errorf("%s: another client sees %q", tc.name, got)
 				}
 			}
-			a.Close(t.Context())
+			_ = a.Close(t.Context())
 			for i := range 4 {
 				c := connect(t, dsn)
 				if got := outcome(t, c, tc.check); got != tc.gone {
 					t.Errorf("%s: the client %d behind sees %q", tc.name, i, got)
 				}
-				c.Close(t.Context())
+				_ = c.Close(t.Context())
 			}
-			b.Close(t.Context())
+			_ = b.Close(t.Context())
 		}
 		// A notification arrives.
 		a, b := connect(t, dsn), connect(t, dsn)
@@ -344,8 +371,8 @@ func TestNothingLeaks(t *testing.T) {
 			var sql string
 			switch n := rnd.Intn(20); {
 			case n == 0 && p.tidemark.PgConn().TxStatus() == 'I', n <= 1 && p.pinned:
-				p.tidemark.Close(t.Context())
-				p.postgres.Close(t.Context())
+				_ = p.tidemark.Close(t.Context())
+				_ = p.postgres.Close(t.Context())
 				pairs[i] = open()
 				continue
 			case n == 2:

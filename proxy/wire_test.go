@@ -94,7 +94,7 @@ func dialWire(t *testing.T, dsn string) *wireClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.Conn.Close() })
+	t.Cleanup(func() { _ = h.Conn.Close() })
 	return &wireClient{conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn)}
 }
 
