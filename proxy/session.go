@@ -123,8 +123,10 @@ func (s *session) handle(typ byte, size int) error {
 	if s.skipping() && typ != wire.MsgSync {
 		return s.Skip(size)
 	}
-	if (typ == wire.MsgSync || typ == wire.MsgFlush) && s.link != nil && s.link.Copying {
-		return s.Skip(size) // as the server does while it takes a COPY
+	if s.batch.copying && (typ == wire.MsgSync || typ == wire.MsgFlush) {
+		if ignored, err := s.ignoredByCopy(); ignored || err != nil {
+			return errors.Join(err, s.Skip(size))
+		}
 	}
 	switch typ {
 	case wire.MsgQuery:
@@ -146,7 +148,7 @@ func (s *session) handle(typ byte, size int) error {
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
 		if l := s.link; l != nil && l.Owed() > 0 {
 			if typ != wire.MsgCopyData {
-				l.Copying = false // the server reads Sync again
+				l.EndCopy() // the server reads Sync again
 			}
 			return s.Pass(l, size)
 		}
@@ -155,6 +157,25 @@ func (s *session) handle(typ byte, size int) error {
 		return s.function()
 	}
 	return wire.Errorf(wire.ProtocolViolation, "unexpected message type %q", typ).Fatal()
+}
+
+// ignoredByCopy says whether the server will drop a Sync or Flush that comes now: it does while it takes the data of a COPY,
+// which libpq relies on when it sends Sync right behind Execute. Whether the COPY has begun is for the server to say.
+func (s *session) ignoredByCopy() (bool, error) {
+	l := s.link
+	if l != nil {
+		l.SetOut(wire.AppendFlush(l.Out()))
+	}
+	for l != nil && l.Err == nil && l.Owed() > 0 && !l.Copying && !l.Skipping {
+		if err := s.Serve(); err != nil {
+			return false, err
+		}
+	}
+	if l != nil && l.Err == nil && l.Copying {
+		return true, nil
+	}
+	s.batch.copying = false
+	return false, nil
 }
 
 // settle looks at a link that has nothing more to say: it closes the transaction's books, gives the connection back, and
@@ -166,10 +187,6 @@ func (s *session) settle() error {
 	}
 	if l.Err != nil {
 		return s.lost(l)
-	}
-	if l.Unsynced { // the batch goes on: the server took no notice of its Sync
-		l.Unsynced = false
-		s.batch.sent = true
 	}
 	if s.batch.sent || !l.Idle() {
 		return nil

@@ -22,6 +22,7 @@ func (s *session) query() error {
 	if err != nil {
 		return err
 	}
+	delete(s.stmts, "") // a simple query drops the unnamed statement, whatever becomes of it
 	statements := s.plan(text)
 	p := statements[0].Plan
 	if len(statements) > 1 {

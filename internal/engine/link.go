@@ -26,8 +26,6 @@ type Link struct {
 	Copying bool
 	// Errors counts the errors that the server has reported.
 	Errors int
-	// Unsynced is set when the server ignored Syncs that were sent behind a COPY before it was known to be one.
-	Unsynced bool
 	// Stale is the id of a statement that the server refuses since a table changed under it; 0 for none.
 	Stale uint64
 	// Err is set when the connection broke. Torn says that a message had been forwarded in part, so that the client's
@@ -42,6 +40,7 @@ type Link struct {
 	mute  bool // ... and they are not forwarded
 	queue []Expect
 	head  int
+	ended int // what is queued before this index stands before the CopyDone of a COPY that has not begun; 0: no such
 }
 
 // NewLink begins to use a connection that was just acquired.
@@ -221,6 +220,9 @@ func (l *Link) done() {
 	}
 	l.queue[l.head] = Expect{}
 	l.head++
+	if l.head >= l.ended {
+		l.ended = 0
+	}
 	if l.head == len(l.queue) {
 		l.queue, l.head = l.queue[:0], 0
 	}
@@ -288,8 +290,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 		}
 		return !mute
 	case 'G', 'W':
-		l.Copying = true
-		l.ignoreSyncs(e)
+		l.Copying = l.ended == 0
 		if e.Reply != nil {
 			e.Reply.CopyIn, e.Reply.Desc = true, append([]byte{}, body...)
 		}
@@ -314,22 +315,13 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 	return false
 }
 
-// ignoreSyncs takes back the Syncs that are queued behind a COPY FROM STDIN: PostgreSQL drops Sync and Flush while it waits
-// for copy data (protocol: COPY Operations), and the client sends another behind CopyDone.
-func (l *Link) ignoreSyncs(copying *Expect) {
-	if copying.Kind != Execute {
-		return
+// EndCopy notes that the client's CopyDone or CopyFail goes to the server. It may have come before the server said that it
+// takes copy data at all.
+func (l *Link) EndCopy() {
+	if !l.Copying && l.ended == 0 {
+		l.ended = len(l.queue)
 	}
-	kept := l.queue[:l.head+1]
-	for _, e := range l.queue[l.head+1:] {
-		if e.Kind == Sync {
-			l.Conn.Outstanding--
-			l.Unsynced = true
-			continue
-		}
-		kept = append(kept, e)
-	}
-	l.queue = kept
+	l.Copying = false
 }
 
 // failed handles an ErrorResponse.
