@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -32,6 +33,7 @@ func (s *session) execute() error {
 		l.Queue(frame)
 		l.Expect(e)
 		s.batch.sent = true
+		s.batch.copying = s.batch.copying || pt != nil && pt.plan.Command == sql.CopyFrom
 		s.Consume(n)
 		return nil
 	}

@@ -13,10 +13,12 @@ import (
 
 // batch is the state since the last Sync.
 type batch struct {
-	sent  bool         // the link has got requests that no Sync has followed yet
-	skip  bool         // an error was answered: ignore messages until Sync
-	wrote bool         // a statement may have changed data
-	held  []*statement // parsed, not yet known to any server; ParseComplete is owed
+	sent  bool // the link has got requests that no Sync has followed yet
+	skip  bool // an error was answered: ignore messages until Sync
+	wrote bool // a statement may have changed data
+	// copying: a COPY FROM STDIN was executed, and the client has not ended its data yet.
+	copying bool
+	held    []*statement // parsed, not yet known to any server; ParseComplete is owed
 }
 
 func (s *session) skipping() bool { return s.batch.skip || s.link != nil && s.link.Skipping }
