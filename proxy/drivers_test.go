@@ -21,7 +21,7 @@ import (
 // tool finds a program of PostgreSQL's, or installs it.
 func tool(t *testing.T, name string) string {
 	t.Helper()
-	pkg := map[string]string{"psql": "postgresql-client", "pgbench": "postgresql-contrib"}[name]
+	pkg := map[string]string{"psql": "postgresql-client", "pgbench": "postgresql"}[name]
 	path, err := localstack.Tool(t.Context(), name, pkg, func(s string) { t.Log(s) })
 	if err != nil {
 		t.Fatal(err)
