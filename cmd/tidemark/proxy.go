@@ -152,32 +152,7 @@ func (p *proxyProcess) catalog(ctx context.Context) (*router.Catalog, error) {
 			return nil, err
 		}
 	}
-	return readCatalog(ctx, conn)
-}
-
-// readCatalog reads one state of the schema.
-func readCatalog(ctx context.Context, conn *pgx.Conn) (*router.Catalog, error) {
-	var c *router.Catalog
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(pgx.Tx) (err error) {
-		c, err = router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
-			return readRows(ctx, conn, statement, each)
-		})
-		return err
-	})
-	return c, err
-}
-
-// readRows calls each with the rows of a statement, in text format.
-func readRows(ctx context.Context, conn *pgx.Conn, statement string, each func(row [][]byte) error) error {
-	result := conn.PgConn().ExecParams(ctx, statement, nil, nil, nil, nil)
-	for result.NextRow() {
-		if err := each(result.Values()); err != nil {
-			_, closed := result.Close()
-			return errors.Join(err, closed)
-		}
-	}
-	_, err := result.Close()
-	return err
+	return proxy.ReadCatalog(ctx, conn)
 }
 
 const (
