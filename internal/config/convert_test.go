@@ -76,7 +76,7 @@ func TestProxyUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier := first.Users[0].Verifier.String()
+	verifier := first.Users[0].Verifier.Reveal()
 	second, err := parsed(t, withMinimal("users: [{name: a, scram: '"+verifier+"'}]\n")).Proxy()
 	if err != nil {
 		t.Fatal(err)

@@ -2,12 +2,11 @@ package wire
 
 import (
 	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -56,9 +55,9 @@ func ParseVerifier(s string) (Verifier, error) {
 	var v Verifier
 	var errs [4]error
 	v.Iterations, errs[0] = strconv.Atoi(iterations)
-	v.Salt, errs[1] = base64.StdEncoding.DecodeString(salt)
-	v.StoredKey, errs[2] = base64.StdEncoding.DecodeString(stored)
-	v.ServerKey, errs[3] = base64.StdEncoding.DecodeString(server)
+	v.Salt, errs[1] = b64.DecodeString(salt)
+	v.StoredKey, errs[2] = b64.DecodeString(stored)
+	v.ServerKey, errs[3] = b64.DecodeString(server)
 	if errors.Join(errs[:]...) != nil || len(v.Salt) == 0 || len(v.StoredKey) != sha256.Size || len(v.ServerKey) != sha256.Size {
 		return Verifier{}, errVerifier
 	}
@@ -78,12 +77,11 @@ func NewVerifier(password string) (Verifier, error) {
 }
 
 func deriveVerifier(password string, salt []byte, iterations int) (Verifier, error) {
-	salted, err := pbkdf2.Key(sha256.New, prepare(password), salt, iterations, sha256.Size)
+	keys, err := deriveKeys(password, salt, iterations)
 	if err != nil {
-		return Verifier{}, fmt.Errorf("SCRAM verifier: %w", err)
+		return Verifier{}, err
 	}
-	stored := sha256.Sum256(mac(salted, "Client Key"))
-	return Verifier{Iterations: iterations, Salt: salt, StoredKey: stored[:], ServerKey: mac(salted, "Server Key")}, nil
+	return Verifier{Iterations: iterations, Salt: salt, StoredKey: storedKey(keys.ClientKey), ServerKey: keys.ServerKey}, nil
 }
 
 // MockVerifier stands for a user that does not exist. Its salt depends on the name and on a secret that the process keeps
@@ -99,23 +97,30 @@ func MockVerifier(secret []byte, user string) Verifier {
 	}
 }
 
-// String is PostgreSQL's form: a secret, not for logs.
-func (v Verifier) String() string {
-	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("%s$%d:%s$%s:%s", MechanismSCRAM, v.Iterations, b64(v.Salt), b64(v.StoredKey), b64(v.ServerKey))
+// Reveal is PostgreSQL's form: a secret, not for logs. Printed in any other way a verifier does not show.
+func (v Verifier) Reveal() string {
+	return fmt.Sprintf("%s$%d:%s$%s:%s", MechanismSCRAM, v.Iterations, b64.EncodeToString(v.Salt), b64.EncodeToString(v.StoredKey), b64.EncodeToString(v.ServerKey))
 }
+
+const hiddenVerifier = "[SCRAM verifier]"
+
+// String hides it.
+func (v Verifier) String() string { return hiddenVerifier }
+
+// Format covers every verb, also those that do not ask String.
+func (v Verifier) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(hiddenVerifier)) } // a fmt.State keeps its own errors
+
+// LogValue implements slog.LogValuer.
+func (v Verifier) LogValue() slog.Value { return slog.StringValue(hiddenVerifier) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (v Verifier) MarshalText() ([]byte, error) { return []byte(hiddenVerifier), nil }
 
 // CheckPassword says whether a plain password is the one that the verifier was made from, in constant time for a given
 // number of iterations.
 func (v Verifier) CheckPassword(password string) bool {
 	got, err := deriveVerifier(password, v.Salt, v.Iterations)
 	return err == nil && hmac.Equal(got.StoredKey, v.StoredKey) && !v.mock
-}
-
-func mac(key []byte, text string) []byte {
-	h := hmac.New(sha256.New, key)
-	h.Write([]byte(text))
-	return h.Sum(nil)
 }
 
 // prepare is SASLprep with PostgreSQL's exception: a password that is no UTF-8, has prohibited characters or vanishes is
