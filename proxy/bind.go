@@ -38,7 +38,7 @@ func (s *session) bind(size int) error {
 	plan := st.template.Generic()
 	if !st.template.Fixed() || s.proxyOwn(plan) || wide(plan) {
 		if !m.Whole() {
-			frame, err := s.Frame(s.p.cfg.MaxMessage)
+			frame, err := s.Frame(s.p.cfg().MaxMessage)
 			if err != nil {
 				return s.tooLarge(err)
 			}

@@ -28,7 +28,7 @@ func (s *session) local(p *router.Plan, bound *wire.Bind) error {
 	s.forgetAll()
 	if p.Command == sql.Discard {
 		s.settings.discard()
-		s.own.defaults(s.p.cfg)
+		s.own.defaults(s.p.cfg())
 		s.refreshView()
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))

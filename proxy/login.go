@@ -31,7 +31,7 @@ var errDone = errors.New("login is over")
 
 // run takes the client to where a session can begin. An error that it returns has been told to the client.
 func (l *login) run() error {
-	if err := l.conn.SetDeadline(time.Now().Add(l.p.cfg.LoginTimeout)); err != nil {
+	if err := l.conn.SetDeadline(time.Now().Add(l.p.cfg().LoginTimeout)); err != nil {
 		return err
 	}
 	start, err := l.startup()
@@ -77,7 +77,7 @@ func (l *login) startup() (wire.Startup, error) {
 				return s, wire.Errorf(wire.ProtocolViolation, "unexpected SSL request")
 			}
 			askedTLS = true
-			if l.p.cfg.TLS == nil {
+			if l.p.cfg().TLS == nil {
 				if _, err := l.conn.Write([]byte{'N'}); err != nil {
 					return s, err
 				}
@@ -86,7 +86,7 @@ func (l *login) startup() (wire.Startup, error) {
 			if _, err := l.conn.Write([]byte{'S'}); err != nil {
 				return s, err
 			}
-			tc := tls.Server(l.conn, l.p.cfg.TLS)
+			tc := tls.Server(l.conn, l.p.cfg().TLS)
 			if err := tc.Handshake(); err != nil {
 				return s, fmt.Errorf("TLS handshake: %w", err)
 			}
@@ -130,7 +130,7 @@ func (l *login) packet() (wire.Startup, error) {
 // accept checks who comes and what for.
 func (l *login) accept(s wire.Startup) error {
 	_, encrypted := l.conn.(*tls.Conn)
-	if l.p.cfg.RequireTLS && !encrypted {
+	if l.p.cfg().RequireTLS && !encrypted {
 		return wire.Errorf(wire.InvalidAuthorizationSpecification, "connection requires TLS").WithHint("Connect with sslmode=require.")
 	}
 	l.user, l.version = s.User(), s.Version
@@ -160,14 +160,14 @@ func (l *login) accept(s wire.Startup) error {
 	}
 	if l.full {
 		return wire.Errorf(wire.TooManyConnections, "sorry, too many clients already").
-			WithHint("At most %d clients may be connected; raise max_clients.", l.p.cfg.MaxClients)
+			WithHint("At most %d clients may be connected; raise max_clients.", l.p.cfg().MaxClients)
 	}
 	if l.p.draining.Load() {
 		return wire.Errorf(wire.CannotConnectNow, "the proxy is shutting down")
 	}
-	if s.Database() != l.p.cfg.Database {
+	if s.Database() != l.p.cfg().Database {
 		return wire.Errorf(wire.InvalidCatalogName, "database %q does not exist", s.Database()).
-			WithHint("This proxy serves the database %q.", l.p.cfg.Database)
+			WithHint("This proxy serves the database %q.", l.p.cfg().Database)
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func splitOptions(s string) []string {
 
 // authenticate runs SCRAM-SHA-256. Names that do not exist run the same exchange against a verifier that nothing fits.
 func (l *login) authenticate() error {
-	verifier, known := l.p.users[l.user]
+	verifier, known := l.p.live.Load().users[l.user]
 	if !known {
 		verifier = wire.MockVerifier(l.p.mockSecret, l.user)
 	}

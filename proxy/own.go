@@ -19,7 +19,7 @@ type ownSettings struct {
 	notice      bool
 }
 
-func (o *ownSettings) defaults(c Config) {
+func (o *ownSettings) defaults(c *Config) {
 	*o = ownSettings{consistency: c.Consistency, waitTimeout: c.WaitTimeout, onTimeout: c.OnTimeout}
 }
 
@@ -100,7 +100,7 @@ func (o *ownSettings) set(s *session, name, value string) error {
 // backwards.
 func (o *ownSettings) reset(s *session, name string) error {
 	var d ownSettings
-	d.defaults(s.p.cfg)
+	d.defaults(s.p.cfg())
 	switch name {
 	case "":
 		*o = d

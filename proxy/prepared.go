@@ -22,7 +22,7 @@ const maxStatements = 10_000
 
 // parse handles Parse.
 func (s *session) parse() error {
-	frame, err := s.Frame(s.p.cfg.MaxMessage)
+	frame, err := s.Frame(s.p.cfg().MaxMessage)
 	if err != nil {
 		return s.tooLarge(err)
 	}

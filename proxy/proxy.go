@@ -44,7 +44,7 @@ type Parts struct {
 
 // Proxy serves one database.
 type Proxy struct {
-	cfg        Config
+	live       atomic.Pointer[live] // what a reload replaces
 	engine     loop.Engine
 	backend    *backend.Backend
 	shardMap   *sharding.Map
@@ -55,7 +55,6 @@ type Proxy struct {
 	version    string
 	log        *slog.Logger
 
-	users        map[string]wire.Verifier
 	mockSecret   []byte // makes the salts of users that do not exist
 	router       atomic.Pointer[router.Router]
 	reload       sync.Mutex // one reading of the catalog at a time
@@ -72,14 +71,14 @@ type Proxy struct {
 
 // New makes a proxy. Serve starts it.
 func New(cfg Config, parts Parts) (*Proxy, error) {
-	cfg, err := cfg.withDefaults()
+	l, err := newLive(cfg)
 	if err != nil {
 		return nil, err
 	}
 	p := &Proxy{
-		cfg: cfg, engine: parts.Engine, backend: parts.Backend, shardMap: parts.Map, catalog: parts.Catalog, views: parts.Views,
+		engine: parts.Engine, backend: parts.Backend, shardMap: parts.Map, catalog: parts.Catalog, views: parts.Views,
 		levels: parts.Levels, serverUser: parts.ServerUser, version: parts.Version, log: parts.Log,
-		users: map[string]wire.Verifier{}, mockSecret: make([]byte, 32),
+		mockSecret: make([]byte, 32),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -88,12 +87,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	if _, err := rand.Read(p.mockSecret); err != nil {
 		return nil, err
 	}
-	for _, u := range cfg.Users {
-		if _, twice := p.users[u.Name]; twice {
-			return nil, fmt.Errorf("proxy: user %q is configured twice", u.Name)
-		}
-		p.users[u.Name] = u.Verifier
-	}
+	p.live.Store(l)
 	p.defaultShard = []int{p.shardMap.Default()}
 	p.copies = len(p.views) > 0
 	for _, s := range p.shardMap.Shards() {
@@ -162,7 +156,7 @@ const acceptPause = 50 * time.Millisecond
 func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	n := p.clients.count.Add(1)
 	log := p.log.With("client", nc.RemoteAddr().String())
-	l := &login{p: p, conn: p.engine.Wrap(nc), full: n > int64(p.cfg.MaxClients)}
+	l := &login{p: p, conn: p.engine.Wrap(nc), full: n > int64(p.cfg().MaxClients)}
 	in := false
 	defer func() {
 		if e := recover(); e != nil {
@@ -202,7 +196,7 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 
 // greet makes what the client hears between AuthenticationOk and its first request.
 func (p *Proxy) greet(ctx context.Context, l *login) (*client, []byte, error) {
-	ctx, stop := context.WithTimeout(ctx, p.cfg.LoginTimeout)
+	ctx, stop := context.WithTimeout(ctx, p.cfg().LoginTimeout)
 	defer stop()
 	params, err := p.backend.Shard(p.shardMap.Shards()[p.defaultShard[0]].Name).ServerParams(ctx)
 	if err != nil {
@@ -246,7 +240,7 @@ func (p *Proxy) session(t *loop.Task, conn *loop.Conn, x *client, l *login, gree
 		Relay: engine.NewRelay(t, conn), p: p, log: log, user: l.user, client: x,
 		stmts: map[string]*statement{}, portals: map[string]*portal{}, token: lsn.Token{}, unsure: map[string]bool{},
 	}
-	s.own.defaults(p.cfg)
+	s.own.defaults(p.cfg())
 	defer s.end()
 	err := s.begin(l.params)
 	if err == nil {

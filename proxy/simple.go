@@ -14,7 +14,7 @@ func (s *session) query() error {
 	if err := s.prepareHeld(); err != nil {
 		return s.failed(err)
 	}
-	frame, err := s.Frame(s.p.cfg.MaxMessage)
+	frame, err := s.Frame(s.p.cfg().MaxMessage)
 	if err != nil {
 		return s.tooLarge(err)
 	}
@@ -268,7 +268,7 @@ func endsTransaction(p *router.Plan) bool {
 
 // function handles FunctionCall, by which large objects are used: they live on the default shard.
 func (s *session) function() error {
-	frame, err := s.Frame(s.p.cfg.MaxMessage)
+	frame, err := s.Frame(s.p.cfg().MaxMessage)
 	if err != nil {
 		return s.tooLarge(err)
 	}
