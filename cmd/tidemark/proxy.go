@@ -108,7 +108,8 @@ func (p *proxyProcess) open() error {
 		return err
 	}
 	views := map[string]cqrs.View{}
-	for _, v := range []statView{lagView(p.levels), endpointsView(p.backend), poolsView(p.backend)} {
+	for _, t := range p.served() {
+		v := t.View("tidemark." + t.Name)
 		views[v.Name()] = v
 	}
 	for _, v := range p.c.Views {

@@ -1,110 +1,39 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"strconv"
-
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/tidemarkdb/tidemark/cqrs"
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/lsn"
+	"github.com/tidemarkdb/tidemark/proxy"
 )
 
-// statView is a table of this process's own numbers: small, read anew by each scan.
-type statView struct {
-	name    string
-	columns []cqrs.Column
-	rows    func() [][][]byte // in the order of columns; nil is NULL
+// served are the tables that every client of the served database may read, as tidemark.NAME. The admin database has them
+// too.
+func (p *proxyProcess) served() []proxy.Table {
+	return []proxy.Table{lagTable(p.levels), endpointsTable(p.backend), poolsTable(p.backend)}
 }
 
-var _ cqrs.View = statView{}
-
-// statSortBytes bounds what ORDER BY over such a table may hold.
-const statSortBytes = 16 << 20
-
-// Name implements cqrs.View.
-func (v statView) Name() string { return v.name }
-
-// Columns implements cqrs.View.
-func (v statView) Columns() []cqrs.Column { return v.columns }
-
-// Refresh implements cqrs.View: nothing lags.
-func (v statView) Refresh(context.Context) error { return nil }
-
-// Scan implements cqrs.View.
-func (v statView) Scan(_ context.Context, q cqrs.Query, emit func(row [][]byte) error) error {
-	filter, err := cqrs.NewFilter(v.columns, q.Where)
-	if err != nil {
-		return err
-	}
-	out, err := cqrs.NewCollector(v.columns, q, statSortBytes, emit)
-	if err != nil {
-		return err
-	}
-	if !out.Done() {
-		for _, row := range v.rows() {
-			matches, err := filter.Match(row)
-			if err == nil && matches {
-				err = out.Take(row)
-			}
-			if errors.Is(err, cqrs.ErrEnough) {
-				break
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return out.Finish()
-}
-
-func textColumn(name string) cqrs.Column {
-	return cqrs.Column{Name: name, OID: pgtype.TextOID, TypeMod: -1}
-}
-
-func intColumn(name string) cqrs.Column {
-	return cqrs.Column{Name: name, OID: pgtype.Int8OID, TypeMod: -1}
-}
-
-func boolColumn(name string) cqrs.Column {
-	return cqrs.Column{Name: name, OID: pgtype.BoolOID, TypeMod: -1}
-}
-
-func textValue(s string) []byte { return []byte(s) }
-func intValue[T int | int64 | uint64 | uint32](n T) []byte {
-	return strconv.AppendInt(nil, int64(n), 10)
-}
-
-func boolValue(b bool) []byte {
-	if b {
-		return []byte("t")
-	}
-	return []byte("f")
-}
-
-// lagView is how far every read model has come with every shard.
-func lagView(levels *cqrs.Levels) statView {
+// lagTable is how far every read model has come with every shard.
+func lagTable(levels *cqrs.Levels) proxy.Table {
 	position := func(m lsn.Mark) []byte {
 		if m == (lsn.Mark{}) {
 			return nil // not known yet
 		}
-		return textValue(m.LSN.String())
+		return proxy.TextValue(m.LSN.String())
 	}
-	return statView{
-		name: "tidemark.lag",
-		columns: []cqrs.Column{
-			textColumn("view"), textColumn("shard"),
-			textColumn("level"),     // the position that the view has reached; NULL: not known yet
-			textColumn("published"), // the position up to which the shard's changes are on Kafka
-			intColumn("behind"),     // events of the view's topics, of all shards together, that wait to be applied
-			intColumn("dead_letters"),
+	return proxy.Table{
+		Name: "lag", Doc: "How far each read model has come with each shard.",
+		Cols: []proxy.TableColumn{
+			proxy.Text("view", "the read model"), proxy.Text("shard", "the shard"),
+			proxy.Text("level", "the position that the read model has reached; NULL: not known yet"),
+			proxy.Text("published", "the position up to which the shard's changes are on Kafka"),
+			proxy.Int("behind", "events of the read model's topics, of all shards together, that wait to be applied"),
+			proxy.Int("dead_letters", "events that could not be applied"),
 		},
-		rows: func() (rows [][][]byte) {
+		Rows: func() (rows [][][]byte) {
 			for _, g := range levels.Lags() {
 				rows = append(rows, [][]byte{
-					textValue(g.View.Name), textValue(g.Shard), position(g.Level), position(g.Published), intValue(g.Events), intValue(g.Exceptions),
+					proxy.TextValue(g.View.Name), proxy.TextValue(g.Shard), position(g.Level), position(g.Published), proxy.IntValue(g.Events), proxy.IntValue(g.Exceptions),
 				})
 			}
 			return rows
@@ -112,25 +41,27 @@ func lagView(levels *cqrs.Levels) statView {
 	}
 }
 
-// endpointsView is what the health checks found.
-func endpointsView(b *backend.Backend) statView {
-	return statView{
-		name: "tidemark.endpoints",
-		columns: []cqrs.Column{
-			textColumn("shard"), textColumn("endpoint"), textColumn("region"), textColumn("role"), boolColumn("healthy"),
-			textColumn("level"), intColumn("lag_ms"), intColumn("timeline"), intColumn("server_version"), textColumn("error"),
+// endpointsTable is what the health checks found.
+func endpointsTable(b *backend.Backend) proxy.Table {
+	return proxy.Table{
+		Name: "endpoints", Doc: "The PostgreSQL servers, as the last health check found them.",
+		Cols: []proxy.TableColumn{
+			proxy.Text("shard", "the shard"), proxy.Text("endpoint", "host:port"), proxy.Text("region", "as configured"), proxy.Text("role", "primary or replica, as found; auto while unknown"),
+			proxy.Bool("healthy", "whether it takes statements"), proxy.Text("level", "the position that it has replayed, or written if it is the primary"),
+			proxy.Int("lag_ms", "milliseconds since the last commit that a replica with something to replay has replayed"), proxy.Int("timeline", "its timeline"),
+			proxy.Int("server_version", "server_version_num"), proxy.Text("error", "why the last check failed"),
 		},
-		rows: func() (rows [][][]byte) {
+		Rows: func() (rows [][][]byte) {
 			for _, s := range b.Shards() {
 				for _, e := range s.Endpoints() {
 					st := e.Status()
 					var failure []byte
 					if st.Err != nil {
-						failure = textValue(st.Err.Error())
+						failure = proxy.TextValue(st.Err.Error())
 					}
 					rows = append(rows, [][]byte{
-						textValue(s.Name()), textValue(e.Name()), textValue(e.Region()), textValue(e.Role().String()), boolValue(e.Healthy()),
-						textValue(e.Level().String()), intValue(st.Lag.Milliseconds()), intValue(st.Timeline), intValue(st.ServerVersion), failure,
+						proxy.TextValue(s.Name()), proxy.TextValue(e.Name()), proxy.TextValue(e.Region()), proxy.TextValue(e.Role().String()), proxy.BoolValue(e.Healthy()),
+						proxy.TextValue(e.Level().String()), proxy.IntValue(st.Lag.Milliseconds()), proxy.IntValue(st.Timeline), proxy.IntValue(st.ServerVersion), failure,
 					})
 				}
 			}
@@ -139,19 +70,22 @@ func endpointsView(b *backend.Backend) statView {
 	}
 }
 
-// poolsView is the server connections.
-func poolsView(b *backend.Backend) statView {
-	return statView{
-		name: "tidemark.pools",
-		columns: []cqrs.Column{
-			textColumn("shard"), textColumn("endpoint"), textColumn("database"), textColumn("username"), intColumn("size"), intColumn("active"), intColumn("idle"),
-			intColumn("opening"), intColumn("waiting"), intColumn("waits"), intColumn("wait_ms"), intColumn("timeouts"), intColumn("opened"), intColumn("failures"),
+// poolsTable is the pools of server connections.
+func poolsTable(b *backend.Backend) proxy.Table {
+	return proxy.Table{
+		Name: "pools", Doc: "The pools of server connections: one for each endpoint, database and user.",
+		Cols: []proxy.TableColumn{
+			proxy.Text("shard", "the shard"), proxy.Text("endpoint", "host:port"), proxy.Text("database", "as the server names it"), proxy.Text("username", "who the connections log in as"),
+			proxy.Int("size", "connections at most"), proxy.Int("active", "connections lent to sessions, or being cleaned"), proxy.Int("idle", "connections waiting for use"),
+			proxy.Int("opening", "connections being opened"), proxy.Int("waiting", "sessions in the queue"), proxy.Int("waits", "sessions that had to wait, since the start"),
+			proxy.Int("wait_ms", "milliseconds that they waited in all"), proxy.Int("timeouts", "of these, how many gave up"), proxy.Int("opened", "connections opened since the start"),
+			proxy.Int("failures", "attempts to open one that failed"),
 		},
-		rows: func() (rows [][][]byte) {
+		Rows: func() (rows [][][]byte) {
 			for _, p := range b.Stats() {
 				rows = append(rows, [][]byte{
-					textValue(p.Shard), textValue(p.Endpoint), textValue(p.Database), textValue(p.User), intValue(p.Size), intValue(p.Active), intValue(p.Idle),
-					intValue(p.Opening), intValue(p.Waiting), intValue(p.Waits), intValue(p.WaitTime.Milliseconds()), intValue(p.Timeouts), intValue(p.Opened), intValue(p.Failures),
+					proxy.TextValue(p.Shard), proxy.TextValue(p.Endpoint), proxy.TextValue(p.Database), proxy.TextValue(p.User), proxy.IntValue(p.Size), proxy.IntValue(p.Active), proxy.IntValue(p.Idle),
+					proxy.IntValue(p.Opening), proxy.IntValue(p.Waiting), proxy.IntValue(p.Waits), proxy.IntValue(p.WaitTime.Milliseconds()), proxy.IntValue(p.Timeouts), proxy.IntValue(p.Opened), proxy.IntValue(p.Failures),
 				})
 			}
 			return rows

@@ -1,28 +1,26 @@
-package main
+package proxy
 
 import (
-	"context"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemarkdb/tidemark/cqrs"
-	"github.com/tidemarkdb/tidemark/internal/config"
 )
 
-func TestStatView(t *testing.T) {
-	v := statView{
-		name:    "tidemark.test",
-		columns: []cqrs.Column{textColumn("name"), intColumn("n"), boolColumn("ok")},
-		rows: func() [][][]byte {
+func TestTableAsView(t *testing.T) {
+	v := Table{
+		Name: "test",
+		Cols: []TableColumn{Text("name", ""), Int("n", ""), Bool("ok", "")},
+		Rows: func() [][][]byte {
 			return [][][]byte{
-				{textValue("b"), intValue(10), boolValue(true)},
-				{textValue("a"), intValue(9), boolValue(false)},
-				{textValue("c"), nil, boolValue(true)},
+				{TextValue("b"), IntValue(10), BoolValue(true)},
+				{TextValue("a"), IntValue(9), BoolValue(false)},
+				{TextValue("c"), nil, BoolValue(true)},
 			}
 		},
-	}
+	}.View("tidemark.test")
 	for _, test := range []struct {
 		name string
 		q    cqrs.Query
@@ -55,17 +53,3 @@ func TestStatView(t *testing.T) {
 	}
 }
 
-// A view whose table does not exist has no columns, so that the proxy leaves it out, and answers nothing.
-func TestLateViewWithoutATable(t *testing.T) {
-	v := &lateView{v: config.View{Name: "order_search", From: "orders"}}
-	if got := v.Columns(); len(got) != 0 {
-		t.Errorf("Columns() = %v", got)
-	}
-	err := v.Scan(context.Background(), cqrs.Query{}, nil)
-	if err == nil || !strings.Contains(err.Error(), "orders does not exist") {
-		t.Errorf("Scan() = %v", err)
-	}
-	if err := v.Refresh(context.Background()); err != nil {
-		t.Errorf("Refresh() = %v", err)
-	}
-}
