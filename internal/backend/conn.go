@@ -40,6 +40,7 @@ type Conn struct {
 	key      []byte
 	tls      *tls.Config // nil for a plain connection
 	idleTime time.Duration
+	opened   time.Time
 	expires  time.Time
 
 	// Guarded by pool.mu:

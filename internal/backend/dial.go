@@ -99,6 +99,7 @@ func (e *Endpoint) open(ctx context.Context) (*Conn, error) {
 		key:        hc.SecretKey,
 		tls:        hc.TLSConfig,
 		idleTime:   jitter(e.b.cfg.IdleTime),
+		opened:     time.Now(),
 		expires:    time.Now().Add(jitter(e.b.cfg.Lifetime)),
 	}, nil
 }

@@ -30,6 +30,7 @@ type pool struct {
 	opening int
 	waiters waitList
 	closed  bool
+	paused  bool // see Pause
 
 	failures int       // attempts to connect that failed in a row
 	retryAt  time.Time // no attempt before
@@ -192,7 +193,7 @@ func (p *pool) put(c *Conn) {
 // place gives a connection to the first who waits, to be woken by the caller, or puts it into the idle list. kept is false
 // when it must be closed instead. Callers hold mu.
 func (p *pool) place(c *Conn) (w *waiter, kept bool) {
-	if p.closed || c.retire || p.budget.wantsFrom(p, int(p.total.Load()), p.waiters.n > 0) {
+	if p.closed || p.paused || c.retire || p.budget.wantsFrom(p, int(p.total.Load()), p.waiters.n > 0) {
 		return nil, false
 	}
 	if w = p.waiters.pop(); w != nil {
@@ -254,7 +255,7 @@ func (t todo) run() {
 func (p *pool) fill() todo {
 	want := max(p.waiters.n, p.minIdle-len(p.idle)) - p.opening
 	want = min(want, p.size-int(p.total.Load()), maxOpenAtOnce-p.opening)
-	if want <= 0 || p.closed || p.endpoint.breaker.current() == breakerOpen {
+	if want <= 0 || p.closed || p.paused || p.endpoint.breaker.current() == breakerOpen {
 		return todo{poke: p.budget.leave(p)}
 	}
 	if wait := time.Until(p.retryAt); wait > 0 {
