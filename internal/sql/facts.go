@@ -26,9 +26,11 @@ type Facts struct {
 	Tx       *Tx
 	Setting  *Setting
 	Copy     *Copy
-	Name     string // of the prepared statement, cursor or channel; "" for ALL
-	Unusual  string // why the statement cannot be planned at all, "" when it can
-	Analyzes bool   // EXPLAIN (ANALYZE): the statement inside does run
+	Name     string   // of the prepared statement, cursor or channel; "" for ALL
+	Types    []string // PREPARE: the declared types of its parameters, by name in pg_type; "?" for those that cannot be followed
+	Args     []Value  // EXECUTE: the arguments
+	Unusual  string   // why the statement cannot be planned at all, "" when it can
+	Analyzes bool     // EXPLAIN (ANALYZE): the statement inside does run
 
 	node *pg.Node
 	b    *builder

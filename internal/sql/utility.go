@@ -52,9 +52,12 @@ func (b *builder) top(n *pg.Node) {
 	case *pg.Node_PrepareStmt:
 		b.inner(Prepare, e.PrepareStmt.Query)
 		f.Name = e.PrepareStmt.Name
+		for _, t := range e.PrepareStmt.Argtypes {
+			f.Types = append(f.Types, typeName(t.GetTypeName()))
+		}
 	case *pg.Node_ExecuteStmt:
-		f.Command, f.Name = Execute, e.ExecuteStmt.Name
-		b.exprs(e.ExecuteStmt.Params, scope{block: b.block(-1, false)})
+		f.Command = Execute
+		b.execute(e.ExecuteStmt)
 	case *pg.Node_DeallocateStmt:
 		f.Command, f.Name = Deallocate, e.DeallocateStmt.Name
 		if e.DeallocateStmt.Name == "" {
@@ -158,6 +161,7 @@ func (b *builder) inner(c Command, n *pg.Node) {
 		b.f.Of = Merge
 	case *pg.Node_ExecuteStmt:
 		b.f.Of = Execute
+		b.execute(n.GetExecuteStmt())
 		return
 	case *pg.Node_CreateTableAsStmt, *pg.Node_DeclareCursorStmt, *pg.Node_RefreshMatViewStmt:
 		b.unusual("%s of this statement is not supported", c)
@@ -168,6 +172,16 @@ func (b *builder) inner(c Command, n *pg.Node) {
 		b.unusual("%s of SELECT INTO is not supported", c)
 		b.f.Command = c
 	}
+}
+
+// execute reads the name and the arguments of an EXECUTE.
+func (b *builder) execute(s *pg.ExecuteStmt) {
+	b.f.Name = s.Name
+	block := b.block(-1, false)
+	for _, a := range s.Params {
+		b.f.Args = append(b.f.Args, b.value(a, block))
+	}
+	b.exprs(s.Params, scope{block: block})
 }
 
 func (b *builder) relations(list []*pg.Node) {
