@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -14,11 +15,14 @@ var ErrClientGone = errors.New("client has left")
 // ErrClosing says that the engine is shutting down and the task should end.
 var ErrClosing = errors.New("shutting down")
 
+// ErrStopped says that somebody has stopped the relay.
+var ErrStopped = errors.New("stopped")
+
 // Relay moves bytes between one client and the server connections that it uses now. It is full duplex: whatever its
 // owner waits for, Step goes on taking rows from servers as long as the client takes them, and requests from the
 // client as long as there is room, so that a large result and a large request never wait for each other.
 //
-// All verbs run on the relay's task.
+// All verbs but Stop run on the relay's task.
 type Relay struct {
 	Task   *loop.Task
 	Client *loop.Conn
@@ -29,11 +33,21 @@ type Relay struct {
 	links []*Link // in use: Step serves them
 	gone  bool    // the client closed its side; what it sent before may still be in in
 	woken bool
+	stop  atomic.Bool
 	set   []loop.Source // what wait waits for, kept to be filled again
 }
 
 // NewRelay serves client on task t.
 func NewRelay(t *loop.Task, client *loop.Conn) *Relay { return &Relay{Task: t, Client: client} }
+
+// Stop has the relay's next wait, also one under way, return ErrStopped. Any goroutine may call it while the task lives.
+func (r *Relay) Stop() {
+	r.stop.Store(true)
+	r.Task.Wake()
+}
+
+// Stopped says whether Stop was called.
+func (r *Relay) Stopped() bool { return r.stop.Load() }
 
 // Use adds a link to those that Step serves; Drop removes it.
 func (r *Relay) Use(l *Link) { r.links = append(r.links, l) }
@@ -295,6 +309,9 @@ func (r *Relay) wait(deadline time.Time) error {
 		}
 	}
 	r.set = set
+	if r.stop.Load() {
+		return ErrStopped
+	}
 	if len(set) == 0 && r.gone && deadline.IsZero() {
 		return ErrClientGone
 	}
@@ -305,6 +322,9 @@ func (r *Relay) wait(deadline time.Time) error {
 		return ErrDeadline
 	case loop.Woken:
 		r.woken = true
+		if r.stop.Load() {
+			return ErrStopped
+		}
 	}
 	return nil
 }
