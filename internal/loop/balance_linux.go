@@ -70,9 +70,8 @@ func (l *eventLoop) countActive(t *Task) {
 }
 
 func (l *eventLoop) fallAsleep() int64 {
-	now := l.eng.now()
-	l.asleepSince.Store(now)
-	return now
+	l.asleepSince.Store(l.clock)
+	return l.clock
 }
 
 func (l *eventLoop) wakeUp(before int64) int64 {

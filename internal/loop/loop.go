@@ -99,7 +99,7 @@ type Stats struct {
 	Started    uint64    // tasks started
 	Panics     uint64    // tasks ended by a panic
 	Resumes    uint64    // times a task was resumed
-	Stalls     uint64    // slices of a task that held its loop longer than EpollConfig.StallAfter
+	Stalls     uint64    // rounds of tasks that held their loop longer than EpollConfig.StallAfter
 	Polls      uint64    // non-blocking polls for events
 	Sleeps     uint64    // times a loop blocked because it had nothing to do
 	Wakeups    uint64    // times a sleeping loop was woken by another thread
@@ -127,7 +127,7 @@ type EpollConfig struct {
 	// GOMAXPROCS to at least one more than all loops of the process, because loops that never sleep would starve
 	// every other goroutine.
 	Loops int
-	// StallAfter is how long one slice of a task may hold its loop before it counts as a stall. Default 10 ms.
+	// StallAfter is how long tasks may hold their loop, without events being taken in, before that counts as a stall. Default 10 ms.
 	StallAfter time.Duration
 	// TLSBuffer bounds, in bytes, the encrypted data that waits for a slow peer, per TLS connection. Default 64 KiB.
 	TLSBuffer int
