@@ -148,6 +148,11 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 		}
 		return l, nil
 	}
+	if s.p.gate.any.Load() {
+		if err := s.awaitResume(shard); err != nil {
+			return nil, err
+		}
+	}
 	if access == backend.Read && s.unsure[shard] {
 		access = backend.Write
 	}
@@ -160,11 +165,11 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 	if err != nil {
 		return nil, err
 	}
-	conn, err := e.Acquire(s.Task, s.Client, time.Time{})
+	conn, err := e.Acquire(s.Task, s.identity, s.Client, time.Time{})
 	if err != nil && access == backend.Read && !errors.Is(err, backend.ErrClientGone) {
 		// A replica that cannot be reached: the primary has everything it has.
 		if primary, perr := sh.Pick(backend.Write, 0); perr == nil && primary != e {
-			conn, err = primary.Acquire(s.Task, s.Client, time.Time{})
+			conn, err = primary.Acquire(s.Task, s.identity, s.Client, time.Time{})
 		}
 	}
 	if err != nil {

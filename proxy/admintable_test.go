@@ -52,4 +52,3 @@ func TestTableAsView(t *testing.T) {
 		})
 	}
 }
-

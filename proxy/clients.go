@@ -28,10 +28,15 @@ type client struct {
 	user  string
 	addr  net.Addr
 	since time.Time
+	app   string // application_name of the startup message
 	task  *loop.Task
+	relay *engine.Relay
 
-	mu   sync.Mutex
-	held []*backend.Conn // server connections in use
+	waiting atomic.Bool // for a paused shard, or a server connection
+
+	mu     sync.Mutex               // guards what follows
+	held   []*backend.Conn          // server connections in use
+	pinned map[*backend.Conn]string // server connections that stay with the session, and why
 }
 
 // add registers a client under a process id that nobody else has.
@@ -85,6 +90,43 @@ func (x *client) letGo() {
 	clear(x.held)
 	x.held = x.held[:0]
 	x.mu.Unlock()
+}
+
+// holds says whether a server connection is in use.
+func (x *client) holds() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.held) > 0
+}
+
+// pin and unpin say which server connections stay with the client between its transactions, and why.
+func (x *client) pin(c *backend.Conn, why string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.pinned == nil {
+		x.pinned = map[*backend.Conn]string{}
+	}
+	x.pinned[c] = why
+}
+
+func (x *client) unpin(c *backend.Conn) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.pinned, c)
+}
+
+// kill ends a session: its statement is cancelled, its transaction rolled back.
+func (x *client) kill() { x.relay.Stop() }
+
+// all lists the clients whose session has begun.
+func (c *clients) all() []*client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make([]*client, 0, len(c.byPID))
+	for _, x := range c.byPID {
+		list = append(list, x)
+	}
+	return list
 }
 
 // keys are what to cancel. They stay valid, and harmless, when the connections are given back meanwhile.

@@ -64,6 +64,7 @@ type Proxy struct {
 	defaultShard []int
 	copies       bool // something lags behind the primaries: replicas or read models
 	draining     atomic.Bool
+	gate         gate
 	logins       sync.WaitGroup
 	stats        counters
 	serverZone   atomic.Pointer[string] // the servers' TimeZone, for sessions that set none
@@ -226,19 +227,24 @@ func (p *Proxy) greet(ctx context.Context, l *login) (*client, []byte, error) {
 		out = wire.AppendParameterStatus(out, name, value)
 	}
 	x := &client{key: key, user: l.user, addr: l.conn.RemoteAddr(), since: time.Now()}
+	for _, q := range l.params {
+		if equalFold(q.Name, "application_name") {
+			x.app = q.Value
+		}
+	}
 	return x, out, nil
 }
 
 // session runs one client's session to its end.
 func (p *Proxy) session(t *loop.Task, conn *loop.Conn, x *client, l *login, greeting []byte, log *slog.Logger) {
 	defer func() { _ = conn.Close() }() // whatever it reports, this client is gone
-	x.task = t
+	x.task, x.relay = t, engine.NewRelay(t, conn)
 	p.clients.add(x)
 	defer p.clients.remove(x)
 	t.Own(conn)
 	s := &session{
-		Relay: engine.NewRelay(t, conn), p: p, log: log, user: l.user, client: x,
-		stmts: map[string]*statement{}, portals: map[string]*portal{}, token: lsn.Token{}, unsure: map[string]bool{},
+		Relay: x.relay, p: p, log: log, user: l.user, client: x,
+		stmts: map[string]*statement{}, token: lsn.Token{}, unsure: map[string]bool{},
 	}
 	s.own.defaults(p.cfg())
 	defer s.end()
@@ -281,7 +287,7 @@ func (s *session) farewell(err error) {
 	case err == nil, errors.Is(err, engine.ErrClientGone), errors.Is(err, errTorn):
 		s.log.Debug("session ended", "user", s.user, "error", err)
 		return
-	case errors.Is(err, engine.ErrClosing), errors.Is(err, errDrained):
+	case errors.Is(err, engine.ErrClosing), errors.Is(err, engine.ErrStopped), errors.Is(err, errDrained):
 		e = wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command")
 	case errors.As(err, &r):
 		e = refusal(r)
