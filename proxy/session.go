@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/lsn"
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -21,6 +22,8 @@ type session struct {
 	log    *slog.Logger
 	user   string
 	client *client
+	// identity is who logs in to servers for this session; nil: the shared role.
+	identity *backend.Identity
 
 	link  *engine.Link            // the server connection in use, nil between transactions
 	pins  map[string]*engine.Link // by shard: connections that hold state of this session and stay with it

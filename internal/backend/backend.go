@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,9 @@ type Backend struct {
 	shards []*Shard
 	byName map[string]*Shard
 	budget *budget
+	// userBounds are limits on the connections of one user to all endpoints, by name; only of those that have one.
+	userBounds map[string]*bound
+	admitted   atomic.Uint64 // orders identities, see Admit
 
 	ctx     context.Context // ends with Close: connecting stops
 	cancel  context.CancelFunc
@@ -36,7 +40,12 @@ func New(cfg Config, eng loop.Engine, log *slog.Logger) (*Backend, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	b := &Backend{cfg: cfg, eng: eng, log: log, byName: map[string]*Shard{}, budget: newBudget(cfg.Budget)}
+	b := &Backend{cfg: cfg, eng: eng, log: log, byName: map[string]*Shard{}, budget: newBudget(cfg.Budget), userBounds: map[string]*bound{}}
+	for name, u := range cfg.Users {
+		if u.MaxConnections > 0 {
+			b.userBounds[name] = &bound{what: fmt.Sprintf("max_connections of user %q", name), limit: u.MaxConnections}
+		}
+	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	for _, sc := range cfg.Shards {
 		s, err := newShard(b, sc)
@@ -91,7 +100,7 @@ func (b *Backend) Shards() []*Shard { return b.shards }
 // released, or ctx ends: then it returns an error that says how many are left. Close the Backend before the engine.
 func (b *Backend) Close(ctx context.Context) error {
 	b.cancel()
-	for _, p := range b.budget.all() {
+	for _, p := range b.budget.every() {
 		p.close()
 	}
 	done := make(chan struct{})
@@ -116,8 +125,13 @@ func (b *Backend) janitor(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			for _, p := range b.budget.all() {
+			for _, p := range b.budget.every() {
 				p.sweep(now)
+			}
+			for _, s := range b.shards {
+				for _, e := range s.endpoints {
+					e.sweepPools(now)
+				}
 			}
 		}
 	}

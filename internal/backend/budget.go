@@ -3,56 +3,106 @@ package backend
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// budget bounds the server connections of the whole process. A pool takes a slot before it opens a connection and gives it
-// back when that is closed. Pools that found no slot stand in a queue; freed slots are theirs before anybody else's, and a
-// pool that gets a connection back which it has no use for closes it in their favour.
+// bound is one limit on server connections and what counts against it: those of the process, of one endpoint, or of one
+// user on all endpoints. Its counts are guarded by the budget's lock.
+type bound struct {
+	what     string // for people: the limit's name in the configuration
+	limit    int
+	used     int
+	evicting int // of used: connections being closed for pools that starve of this bound
+	pools    int // that count against it
+}
+
+// budget keeps all bounds. A pool takes a slot, of each bound that it counts against, before it opens a connection, and
+// gives it back when that is closed. Pools that found no slot stand in a queue; a freed slot is offered to the first that it
+// suffices for, before anybody else's, and a pool that gets a connection back which it has no use for, or more than its
+// share of, closes it in their favour.
 //
 // Locks: a pool's lock may be held when budget's is taken, never the other way round, and no two pools' at once.
 type budget struct {
-	limit  int
+	all    *bound       // the process's
 	hungry atomic.Int32 // len(starving), to look at without the lock
 
-	mu       sync.Mutex // guards the fields below
-	used     int
-	evicting int // of used: idle connections being closed for starving pools
-	pools    []*pool
-	starving []*pool // first come, first served; each once
+	mu       sync.Mutex // guards the fields below, and every bound
+	pools    []*pool    // replaced, never changed in place
+	starving []starver  // first come, first served; each pool once
 	empty    chan struct{}
 }
 
-func newBudget(limit int) *budget { return &budget{limit: limit} }
+// starver is a pool in the queue.
+type starver struct {
+	p     *pool
+	since time.Time
+}
+
+// starveLimit is how long a pool may be without any connection while others of the same bound have theirs: then one of
+// those gives way even if its own sessions wait. So where users are more than connections, each has its turns.
+const starveLimit = 500 * time.Millisecond
+
+func newBudget(limit int) *budget {
+	return &budget{all: &bound{what: "the budget", limit: limit}}
+}
 
 func (b *budget) add(p *pool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.pools = append(b.pools, p)
+	b.pools = append(slices.Clip(b.pools), p)
+	for _, x := range p.bounds {
+		x.pools++
+	}
 }
 
-func (b *budget) all() []*pool {
+func (b *budget) remove(p *pool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pools = slices.DeleteFunc(slices.Clone(b.pools), func(q *pool) bool { return q == p })
+	for _, x := range p.bounds {
+		x.pools--
+	}
+	b.leaveLocked(p)
+}
+
+func (b *budget) every() []*pool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.pools
+}
+
+// lacks is the narrowest bound that has no slot left for p, or nil. Callers hold mu.
+func (b *budget) lacks(p *pool) *bound {
+	for _, x := range p.bounds {
+		if x.used >= x.limit {
+			return x
+		}
+	}
+	return nil
 }
 
 // take takes a slot for p, or puts it into the queue.
 func (b *budget) take(p *pool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.used < b.limit && (len(b.starving) == 0 || b.starving[0] == p) {
-		b.used++
-		b.leaveLocked(p)
-		return true
+	if b.lacks(p) == nil {
+		if first := b.next(); first == nil || first == p {
+			for _, x := range p.bounds {
+				x.used++
+			}
+			b.leaveLocked(p)
+			return true
+		}
 	}
 	for _, q := range b.starving {
-		if q == p {
+		if q.p == p {
 			return false
 		}
 	}
-	b.starving = append(b.starving, p)
+	b.starving = append(b.starving, starver{p, time.Now()})
 	b.hungry.Store(int32(len(b.starving)))
 	return false
 }
@@ -70,59 +120,80 @@ func (b *budget) leave(p *pool) (next *pool) {
 
 func (b *budget) leaveLocked(p *pool) {
 	for i, q := range b.starving {
-		if q == p {
-			b.starving = append(b.starving[:i:i], b.starving[i+1:]...)
+		if q.p == p {
+			b.starving = slices.Delete(b.starving, i, i+1)
 			b.hungry.Store(int32(len(b.starving)))
 			return
 		}
 	}
 }
 
-// next is the pool that a free slot belongs to, or nil.
+// next is the pool that a free slot belongs to, or nil. Callers hold mu.
 func (b *budget) next() *pool {
-	if b.used < b.limit && len(b.starving) > 0 {
-		return b.starving[0]
+	for _, q := range b.starving {
+		if b.lacks(q.p) == nil {
+			return q.p
+		}
 	}
 	return nil
 }
 
-// give returns a slot, of an evicted connection or another; next is the pool to poke.
-func (b *budget) give(evicted bool) (next *pool) {
+// give returns a slot of p; evicted is the bound for whose sake the connection was closed, or nil. next is the pool to poke.
+func (b *budget) give(p *pool, evicted *bound) (next *pool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used--
-	if evicted {
-		b.evicting--
+	for _, x := range p.bounds {
+		x.used--
 	}
-	if b.used == 0 && b.empty != nil {
+	if evicted != nil {
+		evicted.evicting--
+	}
+	if b.all.used == 0 && b.empty != nil {
 		close(b.empty)
 		b.empty = nil
 	}
 	return b.next()
 }
 
-// wantsFrom says whether a pool with that many connections, that has just got one back, should close it in favour of a
-// starving one: when it has nobody waiting itself, or when it has more than its share and the starving one less.
-func (b *budget) wantsFrom(p *pool, total int, waiting bool) bool {
+// wantedFrom says whether a pool with that many connections, that has just got one back, should close it in favour of a
+// starving one: when it has nobody waiting itself, when it has more than its share and the starving one less, or when
+// that one has had nothing for too long. The result is the bound that the slot is freed for, counted as being evicted;
+// nil: keep it.
+func (b *budget) wantedFrom(p *pool, total int, waiting bool) *bound {
 	if b.hungry.Load() == 0 {
-		return false
+		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.starving) == 0 || b.starving[0] == p {
-		return false
+	for _, q := range b.starving {
+		x := b.lacks(q.p)
+		if q.p == p || x == nil || !slices.Contains(p.bounds, x) {
+			continue
+		}
+		have := int(q.p.total.Load())
+		share := max(1, x.limit/x.pools)
+		if !waiting || total > share && have < share || have == 0 && x.evicting == 0 && time.Since(q.since) > starveLimit {
+			x.evicting++
+			return x
+		}
 	}
-	if !waiting {
-		return true
+	return nil
+}
+
+// whatLacks names the limit that p has reached, for people; empty for none.
+func (b *budget) whatLacks(p *pool) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if x := b.lacks(p); x != nil {
+		return fmt.Sprintf("%s of %d", x.what, x.limit)
 	}
-	share := max(1, b.limit/len(b.pools))
-	return total > share && int(b.starving[0].total.Load()) < share
+	return ""
 }
 
 // drained waits until every slot has been given back.
 func (b *budget) drained(ctx context.Context) error {
 	b.mu.Lock()
-	if b.used == 0 {
+	if b.all.used == 0 {
 		b.mu.Unlock()
 		return nil
 	}
@@ -137,6 +208,6 @@ func (b *budget) drained(ctx context.Context) error {
 	case <-ctx.Done():
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return fmt.Errorf("close backend: %d server connections are still in use: %w", b.used, ctx.Err())
+		return fmt.Errorf("close backend: %d server connections are still in use: %w", b.all.used, ctx.Err())
 	}
 }

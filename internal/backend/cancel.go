@@ -71,10 +71,10 @@ func (e *Endpoint) cancel(ctx context.Context, c *Conn, addr net.Addr) error {
 		ParameterStatuses: map[string]string{}, TxStatus: wire.TxIdle, Config: e.login.plain,
 	})
 	if err != nil {
-		return e.connectError(err)
+		return e.connectError(err, e.login.user)
 	}
 	if err := pg.CancelRequest(ctx); err != nil {
-		return e.connectError(err)
+		return e.connectError(err, e.login.user)
 	}
 	return nil
 }

@@ -29,13 +29,24 @@ type Config struct {
 	SSLCert     string
 	SSLKey      string
 
+	// Mode is for how long a session keeps a connection. Default Transaction.
+	Mode Mode
 	// PoolSize bounds the server connections of one pool, which is one (database, user, endpoint). Default 20.
 	PoolSize int
+	// ReserveSize is how many connections a pool may have beyond that, for sessions that have waited for ReserveTimeout.
+	// Defaults 0 and 5 s.
+	ReserveSize    int
+	ReserveTimeout time.Duration
 	// MinIdle is how many connections a pool opens ahead, and keeps when they are idle. Default 0.
 	MinIdle int
 	// Budget bounds the server connections of the whole process, those being opened included, connections for health
 	// checks (one per endpoint) not. When it is used up, an idle connection elsewhere is closed to make room. Default 200.
 	Budget int
+
+	// MaxConnections bounds the server connections to one endpoint, of all users together. Default: no bound but Budget.
+	MaxConnections int
+	// Users are limits of single users, by name.
+	Users map[string]UserConfig
 
 	// AcquireTimeout is how long a session may wait for a connection when it names no deadline. Default 30 s.
 	AcquireTimeout time.Duration
@@ -45,6 +56,9 @@ type Config struct {
 	// connections which were opened together do not end together. Defaults 10 min and 1 h.
 	IdleTime time.Duration
 	Lifetime time.Duration
+	// CheckDelay is how long a connection may be idle before it is proven alive at its next use, by an empty query. Default
+	// 30 s; negative: never.
+	CheckDelay time.Duration
 	// ResetTimeout bounds the cleaning (DISCARD ALL) of a dirty connection. Default 5 s.
 	ResetTimeout time.Duration
 
@@ -58,6 +72,39 @@ type Config struct {
 
 	// StatementBytes bounds the texts of prepared statements that one server connection keeps. Default 1 MiB.
 	StatementBytes int
+}
+
+// UserConfig is what differs for one user. Zero values are what holds for all.
+type UserConfig struct {
+	Mode           Mode
+	PoolSize       int // of the user's pool on each endpoint
+	MaxConnections int // to all endpoints together
+}
+
+// Mode is for how long a session keeps a server connection.
+type Mode string
+
+// The modes, as PgBouncer has them.
+const (
+	Transaction Mode = "transaction" // for one transaction
+	Session     Mode = "session"     // until the client leaves
+	Statement   Mode = "statement"   // for one statement: transactions of several are refused
+)
+
+func (m Mode) known() bool { return m == Transaction || m == Session || m == Statement }
+
+// ModeOf is the pool mode of a user.
+func (b *Backend) ModeOf(user string) Mode {
+	if m := b.cfg.Users[user].Mode; m != "" {
+		return m
+	}
+	return b.cfg.Mode
+}
+
+// HasOwnPool says whether a user's limits call for a pool of its own, even where it shares the role that logs in.
+func (b *Backend) HasOwnPool(user string) bool {
+	u := b.cfg.Users[user]
+	return u.PoolSize > 0 || u.MaxConnections > 0
 }
 
 // ShardConfig is one PostgreSQL cluster: a primary and its replicas.
@@ -87,6 +134,9 @@ const (
 	nudgeDuration    = time.Second // how long one Nudge keeps an endpoint's checks fast
 	applicationName  = "tidemark"
 	healthName       = "tidemark health"
+	poolKeep         = time.Minute // how long an identity's pool stays when it is empty
+	defaultReserve   = 5 * time.Second
+	defaultCheck     = 30 * time.Second
 	defaultAcquire   = 30 * time.Second
 	defaultConnect   = 5 * time.Second
 	defaultIdle      = 10 * time.Minute
@@ -103,6 +153,9 @@ const (
 func (c Config) withDefaults() (Config, error) {
 	def(&c.SSLMode, "prefer")
 	def(&c.PoolSize, defaultPool)
+	def(&c.Mode, Transaction)
+	def(&c.ReserveTimeout, defaultReserve)
+	def(&c.CheckDelay, defaultCheck)
 	def(&c.Budget, defaultBudget)
 	def(&c.AcquireTimeout, defaultAcquire)
 	def(&c.ConnectTimeout, defaultConnect)
@@ -126,6 +179,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"rise", c.Rise},
 		{"fall", c.Fall},
 		{"statement bytes", c.StatementBytes},
+		{"reserve timeout", int(c.ReserveTimeout)},
 		{"acquire timeout", int(c.AcquireTimeout)},
 		{"connect timeout", int(c.ConnectTimeout)},
 		{"idle time", int(c.IdleTime)},
@@ -140,6 +194,20 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MinIdle < 0 || c.MinIdle > c.PoolSize {
 		fail("min idle is %d, want 0 to the pool size of %d", c.MinIdle, c.PoolSize)
+	}
+	if c.ReserveSize < 0 || c.MaxConnections < 0 {
+		fail("reserve size %d and max connections %d must not be negative", c.ReserveSize, c.MaxConnections)
+	}
+	if !c.Mode.known() {
+		fail("mode %q: want transaction, session or statement", c.Mode)
+	}
+	for name, u := range c.Users {
+		if u.Mode != "" && !u.Mode.known() {
+			fail("user %q: mode %q: want transaction, session or statement", name, u.Mode)
+		}
+		if u.PoolSize < 0 || u.MaxConnections < 0 {
+			fail("user %q: pool size %d and max connections %d must not be negative", name, u.PoolSize, u.MaxConnections)
+		}
 	}
 	if len(c.Shards) == 0 {
 		fail("no shard is configured")

@@ -48,8 +48,9 @@ type Conn struct {
 	cancels   int       // cancel requests under way
 	parked    bool      // released, but waits for a cancel request to end
 	retire    bool      // too old: close instead of using it again
-	evicted   bool      // being closed so that another pool can open one
+	evicted   *bound    // being closed so that another pool, which lacks a slot of this bound, can open one
 	idleSince time.Time // zero until the janitor has seen it idle
+	unproven  bool      // idle for so long that it may be dead unnoticed; set while it is idle, read by its next holder
 }
 
 // Endpoint is the server that the connection leads to.
@@ -81,6 +82,28 @@ func (c *Conn) Close() {
 	}
 	_ = c.IO.Close() // whatever it reports, the connection is over
 	c.pool.drop(c)
+}
+
+// usable finds out whether a connection that was just taken from the pool still leads to a server.
+func (c *Conn) usable(t *loop.Task) bool {
+	return c.quiet() && (!c.unproven || c.prove(t))
+}
+
+// checkTimeout bounds the proof that a connection which was idle for long is alive.
+const checkTimeout = time.Second
+
+// prove asks the server for the answer to an empty query. Firewalls forget idle connections without a word, and a machine
+// that lost its power says nothing either; what else was idle for as long has most likely met the same fate, and is closed
+// if this one is dead, so that no session finds out one after the other.
+func (c *Conn) prove(t *loop.Task) bool {
+	err := c.exec(t, "", time.Now().Add(checkTimeout))
+	if err == nil {
+		c.unproven = false
+		return true
+	}
+	c.pool.b.log.Warn("an idle server connection was found dead and is replaced", "endpoint", c.endpoint.String(), "error", err)
+	c.pool.dropUnproven()
+	return false
 }
 
 // asyncBuffer is more than any message that a server sends unasked while a connection is idle is likely to have.

@@ -1,6 +1,9 @@
 package backend
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // What an administrator may see of server connections, and do to them.
 
@@ -22,7 +25,7 @@ type ConnInfo struct {
 // Conns lists the open connections of all pools.
 func (b *Backend) Conns() []ConnInfo {
 	var all []ConnInfo
-	for _, p := range b.budget.all() {
+	for _, p := range b.budget.every() {
 		p.mu.Lock()
 		idle := make(map[*Conn]bool, len(p.idle))
 		for _, c := range p.idle {
@@ -30,7 +33,7 @@ func (b *Backend) Conns() []ConnInfo {
 		}
 		for _, c := range p.conns {
 			all = append(all, ConnInfo{
-				Conn: c, Shard: p.endpoint.shard.name, Endpoint: p.endpoint.name, Database: p.endpoint.login.database, User: p.endpoint.login.user,
+				Conn: c, Shard: p.endpoint.shard.name, Endpoint: p.endpoint.name, Database: p.endpoint.login.database, User: p.user,
 				PID: c.pid, Idle: idle[c], Since: c.opened, Expires: c.expires, Retiring: c.retire, Encrypted: c.tls != nil,
 			})
 		}
@@ -42,7 +45,7 @@ func (b *Backend) Conns() []ConnInfo {
 // poolsOf are the pools of the named shards; of all when there is no name.
 func (b *Backend) poolsOf(shards []string) []*pool {
 	var found []*pool
-	for _, p := range b.budget.all() {
+	for _, p := range b.budget.every() {
 		named := len(shards) == 0
 		for _, s := range shards {
 			named = named || s == p.endpoint.shard.name
@@ -86,9 +89,9 @@ func (b *Backend) Reconnect(shards ...string) int {
 // Pause closes the idle connections of the shards, and those in use when they are released, and opens none until Resume:
 // whoever wants one waits. It does not wait itself.
 func (b *Backend) Pause(shards ...string) {
+	b.setPaused(true, shards)
 	for _, p := range b.poolsOf(shards) {
 		p.mu.Lock()
-		p.paused = true
 		ended := p.takeAllIdle()
 		p.mu.Unlock()
 		p.end(ended)
@@ -97,11 +100,21 @@ func (b *Backend) Pause(shards ...string) {
 
 // Resume ends Pause.
 func (b *Backend) Resume(shards ...string) {
+	b.setPaused(false, shards)
 	for _, p := range b.poolsOf(shards) {
-		p.mu.Lock()
-		p.paused = false
-		p.mu.Unlock()
 		p.poke()
+	}
+}
+
+// setPaused marks endpoints rather than pools: pools that are made later look there too.
+func (b *Backend) setPaused(paused bool, shards []string) {
+	for _, s := range b.shards {
+		if len(shards) > 0 && !slices.Contains(shards, s.name) {
+			continue
+		}
+		for _, e := range s.endpoints {
+			e.paused.Store(paused)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ func newLogin(cfg *Config, eng loop.Engine, database string, ec EndpointConfig) 
 	plain.RuntimeParams = map[string]string{"application_name": healthName}
 	plain.ValidateConnect = nil
 	plain.ConnectTimeout = cfg.ConnectTimeout
-	dialer := &net.Dialer{KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{KeepAliveConfig: keepAlive}
 	plain.DialFunc = dialer.DialContext
 
 	pooled := plain.Copy()
@@ -46,6 +46,9 @@ func newLogin(cfg *Config, eng loop.Engine, database string, ec EndpointConfig) 
 	}
 	return login{user: plain.User, database: plain.Database, pooled: pooled, plain: plain, timeout: cfg.ConnectTimeout}, nil
 }
+
+// keepAlive has the kernel find a dead peer of an idle connection within a minute, and keeps firewalls from forgetting it.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
 // connString is libpq's keyword/value form. What is left out libpq's environment and files may fill in.
 func connString(cfg *Config, database string, ec EndpointConfig) string {
@@ -67,11 +70,49 @@ func connString(cfg *Config, database string, ec EndpointConfig) string {
 	return b.String()
 }
 
-// open makes a new server connection. It blocks, for the connect timeout at most, so it runs in an ordinary goroutine.
-func (e *Endpoint) open(ctx context.Context) (*Conn, error) {
+// open makes a new server connection for a pool, logged in as id. It blocks, for the connect timeout at most, so it runs
+// in an ordinary goroutine.
+func (e *Endpoint) open(ctx context.Context, p *pool, id *Identity) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.login.timeout)
 	defer cancel()
-	pg, err := pgconn.ConnectConfig(ctx, e.login.pooled)
+	hc, err := e.login.enter(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	io, err := e.b.eng.Adopt(hc.Conn)
+	if err != nil {
+		_ = hc.Conn.Close() // Adopt's error is the one that counts
+		return nil, fmt.Errorf("adopt the connection: %w", err)
+	}
+	if id == nil || id.Shared { // what another role's sessions begin with is not what all clients are told
+		e.shard.setParams(maps.Clone(hc.ParameterStatuses), e.Role() == RolePrimary)
+	}
+	return &Conn{
+		IO:         io,
+		Params:     hc.ParameterStatuses,
+		TxStatus:   hc.TxStatus,
+		Statements: newStatements(e.b.cfg.StatementBytes),
+		endpoint:   e,
+		pool:       p,
+		pid:        hc.PID,
+		key:        hc.SecretKey,
+		tls:        hc.TLSConfig,
+		idleTime:   jitter(e.b.cfg.IdleTime),
+		expires:    time.Now().Add(jitter(e.b.cfg.Lifetime)),
+	}, nil
+}
+
+// enter connects and logs in: by pgconn, which knows every way in but by SCRAM keys.
+func (l *login) enter(ctx context.Context, id *Identity) (*pgconn.HijackedConn, error) {
+	cfg := l.pooled
+	if id != nil && !id.Shared {
+		if id.Keys != nil {
+			return l.enterByKeys(ctx, id)
+		}
+		cfg = cfg.Copy()
+		cfg.User, cfg.Password = id.User, id.Password
+	}
+	pg, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -82,26 +123,7 @@ func (e *Endpoint) open(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, closeAfter(pg, err)
 	}
-	io, err := e.b.eng.Adopt(hc.Conn)
-	if err != nil {
-		_ = hc.Conn.Close() // Adopt's error is the one that counts
-		return nil, fmt.Errorf("adopt the connection: %w", err)
-	}
-	e.shard.setParams(maps.Clone(hc.ParameterStatuses), e.Role() == RolePrimary)
-	return &Conn{
-		IO:         io,
-		Params:     hc.ParameterStatuses,
-		TxStatus:   hc.TxStatus,
-		Statements: newStatements(e.b.cfg.StatementBytes),
-		endpoint:   e,
-		pool:       e.pool,
-		pid:        hc.PID,
-		key:        hc.SecretKey,
-		tls:        hc.TLSConfig,
-		idleTime:   jitter(e.b.cfg.IdleTime),
-		opened:     time.Now(),
-		expires:    time.Now().Add(jitter(e.b.cfg.Lifetime)),
-	}, nil
+	return hc, nil
 }
 
 func closeAfter(pg *pgconn.PgConn, err error) error {

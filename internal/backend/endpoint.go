@@ -19,7 +19,10 @@ type Endpoint struct {
 	name  string // host:port
 	login login
 
-	pool    *pool
+	pool    *pool       // of the shared role
+	own     ownPools    // of identities
+	bound   *bound      // the endpoint's own limit on connections; nil for none
+	paused  atomic.Bool // see Backend.Pause
 	breaker *breaker
 	health  *health
 
@@ -48,7 +51,10 @@ func newEndpoint(b *Backend, s *Shard, database string, cfg EndpointConfig) (*En
 	}
 	e.breaker = newBreaker(b.cfg.Rise, b.cfg.Fall, e.breakerChanged)
 	e.health = newHealth(e)
-	e.pool = newPool(b, e)
+	if n := b.cfg.MaxConnections; n > 0 {
+		e.bound = &bound{what: "max_connections of the database", limit: n}
+	}
+	e.pool = newPool(b, e, nil)
 	e.status.Store(&Status{})
 	e.role.Store(uint32(cfg.Role))
 	if cfg.Role == RoleAuto && len(b.shardConfig(s.name).Endpoints) == 1 {
@@ -97,8 +103,9 @@ func (e *Endpoint) Status() Status { return *e.status.Load() }
 // nor allocates.
 func (e *Endpoint) Nudge() { e.health.nudge() }
 
-// Acquire waits, first come first served, for a server connection in transaction status I, and moves it to the task's
-// loop. A zero deadline is Config.AcquireTimeout from now. client may be nil; when it hangs up the wait is abandoned.
+// Acquire waits, first come first served, for a server connection of id (nil: the shared role) in transaction status I,
+// and moves it to the task's loop. A zero deadline is Config.AcquireTimeout from now. client may be nil; when it hangs up
+// the wait is abandoned.
 //
 // The error is a *wire.Error: 53300 when no connection became free in time; what the server or the network answered when
 // one could not be opened (28P01, 3D000, 53300, 57P03, 08006, …), at once when the endpoint is known to be down; 57P01
@@ -106,11 +113,20 @@ func (e *Endpoint) Nudge() { e.health.nudge() }
 //
 // The wait uses the task's mailbox: a Wake that was meant for something else may be consumed here, and one meant for
 // here may stay pending. A session therefore looks at its own state after Acquire and takes a surprising Woken as nothing.
-func (e *Endpoint) Acquire(t *loop.Task, client *loop.Conn, deadline time.Time) (*Conn, error) {
-	return e.pool.acquire(t, client, deadline)
+func (e *Endpoint) Acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline time.Time) (*Conn, error) {
+	for {
+		p, err := e.poolOf(id)
+		if err != nil {
+			return nil, err
+		}
+		c, err := p.acquire(t, id, client, deadline)
+		if err != errAbolished { //nolint:errorlint // it is never wrapped, and this is on every statement's path
+			return c, err
+		}
+	}
 }
 
-// Stats are the numbers of the endpoint's pool.
+// Stats are the numbers of the endpoint's shared pool.
 func (e *Endpoint) Stats() PoolStats { return e.pool.snapshot() }
 
 // sameSystem says whether e can be a replica of primary. Endpoints that were not asked yet get the benefit of the doubt.

@@ -23,13 +23,18 @@ var ErrClosed = errors.New("backend is closed")
 // connectError turns what pgconn says about a failed login into an error for a client: the server's own SQLSTATE and
 // words when it answered, 08006 when nobody did. Its severity is ERROR: the client's session can go on, and its next
 // statement may succeed.
-func (e *Endpoint) connectError(err error) *wire.Error {
+func (e *Endpoint) connectError(err error, user string) *wire.Error {
 	var pg *pgconn.PgError
+	var w *wire.Error
 	if errors.As(err, &pg) {
-		w := fromPgError(pg)
+		w = fromPgError(pg)
+	} else if !errors.As(err, &w) { // the answer to our own login comes as it is
+		w = nil
+	}
+	if w != nil {
 		w.Severity = wire.SeverityError
 		if w.Detail == "" {
-			w.Detail = fmt.Sprintf("This is the answer of %s to the login of user %q.", e, e.login.user)
+			w.Detail = fmt.Sprintf("This is the answer of %s to the login of user %q.", e, user)
 		}
 		return w
 	}
@@ -80,14 +85,27 @@ func fromPgError(pg *pgconn.PgError) *wire.Error {
 }
 
 func (p *pool) errTimeout(waited time.Duration) *wire.Error {
-	return wire.Errorf(wire.TooManyConnections, "no server connection to %s became free within %s", p.endpoint, waited.Round(time.Millisecond)).
-		WithHint("All %d connections of the pool were busy, or the process's budget of %d was used up. Raise the pool size or the budget, or look for transactions that stay open.",
-			p.size, p.budget.limit)
+	e := wire.Errorf(wire.TooManyConnections, "no server connection to %s became free within %s", p.endpoint, waited.Round(time.Millisecond))
+	switch lack := p.budget.whatLacks(p); {
+	case p.lastErr != nil:
+		e.WithDetail("The last attempt to open one failed: %s", p.lastErr.Message).
+			WithHint("Look at the server: it may refuse further connections of user %q.", p.user)
+	case int(p.total.Load()) < p.size && lack != "":
+		e.WithHint("%s is used up. Raise it, or look for transactions that stay open.", capitalized(lack))
+	default:
+		e.WithHint("All %d connections of the pool of user %q were busy. Raise the pool size, or look for transactions that stay open.", p.size, p.user)
+	}
+	return e
 }
+
+func capitalized(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func (p *pool) errClientGone() *wire.Error {
 	return wire.Errorf(wire.ConnectionFailure, "waiting for a server connection: %w", ErrClientGone)
 }
+
+// errcodeRoleNotFound is 0P000, which no session of Tidemark's own raises.
+const errcodeRoleNotFound = "0P000"
 
 func errClosing() *wire.Error {
 	return wire.Errorf(wire.AdminShutdown, "terminating connection because Tidemark is shutting down: %w", ErrClosed).Fatal()

@@ -22,7 +22,7 @@ func TestDeadEndpoint(t *testing.T) {
 		b := open(t, eng, cfg)
 		e := primaryOf(t, b)
 		inTask(t, eng, func(task *loop.Task) error {
-			_, err := e.Acquire(task, nil, time.Time{})
+			_, err := e.Acquire(task, nil, nil, time.Time{})
 			var w *wire.Error
 			if !errors.As(err, &w) || w.Code != wire.ConnectionFailure || w.Hint == "" || w.EndsSession() {
 				return fmt.Errorf("got %v, want 08006 with a hint", err)
@@ -31,7 +31,7 @@ func TestDeadEndpoint(t *testing.T) {
 		})
 		until(t, "the breaker opens", func() bool {
 			inTask(t, eng, func(task *loop.Task) error {
-				if conn, err := e.Acquire(task, nil, time.Time{}); err == nil {
+				if conn, err := e.Acquire(task, nil, nil, time.Time{}); err == nil {
 					conn.Close()
 					return errors.New("nobody listens, and yet there is a connection")
 				}
@@ -40,7 +40,7 @@ func TestDeadEndpoint(t *testing.T) {
 			return !e.Healthy()
 		})
 		inTask(t, eng, func(task *loop.Task) error {
-			_, err := e.Acquire(task, nil, time.Time{})
+			_, err := e.Acquire(task, nil, nil, time.Time{})
 			if code := wire.SQLSTATE(err); code != wire.CannotConnectNow {
 				return fmt.Errorf("got %v, want 57P03", err)
 			}
@@ -66,7 +66,7 @@ func TestServerRefusesLogin(t *testing.T) {
 			b := open(t, eng, cfg)
 			e := b.Shards()[0].Endpoints()[0]
 			inTask(t, eng, func(task *loop.Task) error {
-				_, err := e.Acquire(task, nil, time.Time{})
+				_, err := e.Acquire(task, nil, nil, time.Time{})
 				if code := wire.SQLSTATE(err); code != tt.code {
 					return fmt.Errorf("got %v, want %s", err, tt.code)
 				}
@@ -83,7 +83,7 @@ func TestServerRestarts(t *testing.T) {
 	b := start(t, eng, configOf(c, "postgres"))
 	e := primaryOf(t, b)
 	ping := func(task *loop.Task) error {
-		conn, err := e.Acquire(task, nil, time.Time{})
+		conn, err := e.Acquire(task, nil, nil, time.Time{})
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func TestServerHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	inTask(t, eng, func(task *loop.Task) error {
-		_, err := primaryOf(t, b).Acquire(task, nil, time.Time{})
+		_, err := primaryOf(t, b).Acquire(task, nil, nil, time.Time{})
 		if wire.SQLSTATE(err) != wire.ConnectionFailure || !errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("got %v, want 08006", err)
 		}
@@ -143,12 +143,12 @@ func TestCloseRefusesAndDrains(t *testing.T) {
 		b := start(t, eng, cfg)
 		e := primaryOf(t, b)
 		inTask(t, eng, func(task *loop.Task) error {
-			conn, err := e.Acquire(task, nil, time.Time{})
+			conn, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return err
 			}
 			waiting := startTask(eng, func(task *loop.Task) error {
-				_, err := e.Acquire(task, nil, time.Time{})
+				_, err := e.Acquire(task, nil, nil, time.Time{})
 				return err
 			})
 			task.Await(func() {
@@ -293,7 +293,7 @@ func TestCancel(t *testing.T) {
 		b := start(t, eng, cfg)
 		e := primaryOf(t, b)
 		inTask(t, eng, func(task *loop.Task) error {
-			conn, err := e.Acquire(task, nil, time.Time{})
+			conn, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return err
 			}
@@ -323,7 +323,7 @@ func TestCancel(t *testing.T) {
 				return err
 			}
 			// The next holder's statement is out of reach.
-			next, err := e.Acquire(task, nil, time.Time{})
+			next, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return err
 			}
@@ -349,14 +349,14 @@ func TestLateCancelAfterHandover(t *testing.T) {
 	b := start(t, eng, cfg)
 	e := primaryOf(t, b)
 	inTask(t, eng, func(task *loop.Task) error {
-		conn, err := e.Acquire(task, nil, time.Time{})
+		conn, err := e.Acquire(task, nil, nil, time.Time{})
 		if err != nil {
 			return err
 		}
 		key := conn.CancelKey()
 		late := make(chan error, 1)
 		next := startTask(eng, func(task *loop.Task) error {
-			conn, err := e.Acquire(task, nil, time.Time{})
+			conn, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return err
 			}
@@ -386,7 +386,7 @@ func TestReleaseWaitsForCancel(t *testing.T) {
 	b := start(t, eng, configOf(c, "postgres"))
 	e := primaryOf(t, b)
 	inTask(t, eng, func(task *loop.Task) error {
-		conn, err := e.Acquire(task, nil, time.Time{})
+		conn, err := e.Acquire(task, nil, nil, time.Time{})
 		if err != nil {
 			return err
 		}

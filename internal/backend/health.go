@@ -225,7 +225,7 @@ func (e *Endpoint) checkFailed(err error) {
 	st := *e.status.Load()
 	st.Err = err
 	e.status.Store(&st)
-	failed := e.connectError(err)
+	failed := e.connectError(err, e.login.user)
 	if failed.Code == wire.TooManyConnections {
 		return // the server is alive, and who is connected can go on
 	}
@@ -241,5 +241,7 @@ func (e *Endpoint) breakerChanged(from, to breakerState, cause error) {
 		e.b.log.Info("endpoint is "+to.String(), "endpoint", e.String(), "was", from.String())
 	}
 	e.shard.refresh()
-	e.pool.breakerChanged(to)
+	for p := range e.pools {
+		p.breakerChanged(to)
+	}
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -11,7 +12,8 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
-// pool holds the server connections of one (database, user, endpoint), for the whole process.
+// pool holds the server connections of one (database, user, endpoint), for the whole process. The shared pool of an
+// endpoint, whose identity is nil, is there from the start; others come with their users and go, see pools.go.
 //
 // A connection is in one of three places: idle (in the list, nobody's), active (held by a session, or by a task that cleans
 // or closes it) or being opened. Every connection and every opening holds a slot of the budget.
@@ -19,42 +21,78 @@ type pool struct {
 	b        *Backend
 	endpoint *Endpoint
 	budget   *budget
+	bounds   []*bound // that its connections count against, the narrowest first
+	user     string   // whose pool it is: the shared role, or an identity's user
+	mode     Mode
 	size     int
+	reserve  int // connections beyond size, for sessions that have waited for Config.ReserveTimeout
 	minIdle  int
 
 	total atomic.Int32 // idle + active + opening, for the budget to look at without the lock
 
-	mu      sync.Mutex // guards the fields below
-	idle    []*Conn    // the last one was used last and is used next
-	conns   []*Conn    // all open ones
-	opening int
-	waiters waitList
-	closed  bool
-	paused  bool // see Pause
+	mu        sync.Mutex // guards the fields below
+	identity  *Identity  // the newest of its user; nil in the shared pool
+	idle      []*Conn    // the last one was used last and is used next
+	conns     []*Conn    // all open ones
+	opening   int
+	waiters   waitList
+	closed    bool
+	abolished bool // see abolish
 
-	failures int       // attempts to connect that failed in a row
-	retryAt  time.Time // no attempt before
-	retry    *time.Timer
-	lastErr  *wire.Error // of the last attempt
+	failures int         // attempts to connect that failed in a row
+	retryAt  time.Time   // no attempt before
+	lastErr  *wire.Error // of the last attempt, nil if it succeeded
+	timer    *time.Timer // has fill called at alarmAt
+	alarmAt  time.Time   // zero: not set
+
+	usedAt time.Time // when the janitor last found that it had been used
+	seen   uint64    // stats.Acquired then
 
 	stats PoolStats // the counters in it
 }
 
-func newPool(b *Backend, e *Endpoint) *pool {
-	p := &pool{b: b, endpoint: e, budget: b.budget, size: b.cfg.PoolSize, minIdle: b.cfg.MinIdle}
+func newPool(b *Backend, e *Endpoint, id *Identity) *pool {
+	p := &pool{
+		b: b, endpoint: e, budget: b.budget, identity: id, user: e.login.user, mode: b.cfg.Mode,
+		size: b.cfg.PoolSize, reserve: b.cfg.ReserveSize, minIdle: b.cfg.MinIdle,
+	}
+	if id != nil {
+		p.user = id.User
+		u := b.cfg.Users[id.User]
+		if u.Mode != "" {
+			p.mode = u.Mode
+		}
+		if u.PoolSize > 0 {
+			p.size, p.minIdle = u.PoolSize, min(p.minIdle, u.PoolSize)
+		}
+		if x := b.userBounds[id.User]; x != nil {
+			p.bounds = append(p.bounds, x)
+		}
+	}
+	if e.bound != nil {
+		p.bounds = append(p.bounds, e.bound)
+	}
+	p.bounds = append(p.bounds, b.budget.all)
 	p.budget.add(p)
 	return p
 }
 
-// acquire is Endpoint.Acquire.
-func (p *pool) acquire(t *loop.Task, client *loop.Conn, deadline time.Time) (*Conn, error) {
+// errAbolished is acquire's answer where the pool was found abolished: there is, or will be, another one.
+var errAbolished = errors.New("pool was abolished")
+
+// acquire is Endpoint.Acquire, of one pool.
+func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline time.Time) (*Conn, error) {
 	p.mu.Lock()
+	if id != p.identity {
+		p.admit(id)
+	}
+	p.stats.Acquired++
 	if p.waiters.n == 0 { // nobody overtakes those who wait
 		for len(p.idle) > 0 && !p.closed {
 			c := p.takeIdle(t)
 			p.mu.Unlock()
 			t.Own(c.IO)
-			if c.quiet() {
+			if c.usable(t) {
 				return c, nil
 			}
 			c.Close()
@@ -89,12 +127,25 @@ func (p *pool) acquire(t *loop.Task, client *loop.Conn, deadline time.Time) (*Co
 		}
 		c := w.conn
 		t.Own(c.IO)
-		if c.quiet() {
+		if c.usable(t) {
 			return c, nil
 		}
 		c.Close()
 		w.conn = nil
 		p.mu.Lock()
+	}
+}
+
+// admit lets a newer identity of the pool's user replace the older one, whose password may have been changed. Connections
+// stay as they are, as PostgreSQL's sessions do. Callers hold mu.
+func (p *pool) admit(id *Identity) {
+	if p.b.orderOf(id) <= p.b.orderOf(p.identity) {
+		return
+	}
+	changed := !id.same(p.identity)
+	p.identity = id
+	if changed {
+		p.failures, p.lastErr, p.retryAt = 0, nil, time.Time{}
 	}
 }
 
@@ -107,7 +158,7 @@ func (p *pool) wait(w *waiter, client *loop.Conn, deadline time.Time) error {
 		var err *wire.Error
 		switch {
 		case w.conn != nil:
-			p.stats.WaitTime += now.Sub(w.since)
+			p.waited(now.Sub(w.since))
 			p.mu.Unlock()
 			return nil
 		case w.err != nil:
@@ -123,7 +174,7 @@ func (p *pool) wait(w *waiter, client *loop.Conn, deadline time.Time) error {
 			p.mu.Unlock()
 			continue
 		}
-		p.stats.WaitTime += now.Sub(w.since)
+		p.waited(now.Sub(w.since))
 		var next todo
 		if w.err == nil {
 			p.waiters.remove(w)
@@ -135,10 +186,18 @@ func (p *pool) wait(w *waiter, client *loop.Conn, deadline time.Time) error {
 	}
 }
 
+func (p *pool) waited(d time.Duration) {
+	p.stats.WaitTime += d
+	p.stats.LongestWait = max(p.stats.LongestWait, d)
+}
+
 // refusal says why nobody should wait now, or nil. Callers hold mu.
 func (p *pool) refusal() error {
 	if p.closed {
 		return errClosing()
+	}
+	if p.abolished {
+		return errAbolished
 	}
 	if since, cause, open := p.endpoint.breaker.isOpen(); open {
 		return p.errDown(since, cause)
@@ -193,7 +252,11 @@ func (p *pool) put(c *Conn) {
 // place gives a connection to the first who waits, to be woken by the caller, or puts it into the idle list. kept is false
 // when it must be closed instead. Callers hold mu.
 func (p *pool) place(c *Conn) (w *waiter, kept bool) {
-	if p.closed || p.paused || c.retire || p.budget.wantsFrom(p, int(p.total.Load()), p.waiters.n > 0) {
+	if p.closed || c.retire || p.endpoint.paused.Load() {
+		return nil, false
+	}
+	if c.evicted = p.budget.wantedFrom(p, int(p.total.Load()), p.waiters.n > 0); c.evicted != nil {
+		p.stats.Evicted++
 		return nil, false
 	}
 	if w = p.waiters.pop(); w != nil {
@@ -221,8 +284,8 @@ func (p *pool) drop(c *Conn) {
 }
 
 // freed gives a slot of the budget back, first to pools that starve, then to this one.
-func (p *pool) freed(evicted bool) {
-	todo{poke: p.budget.give(evicted)}.run()
+func (p *pool) freed(evicted *bound) {
+	todo{poke: p.budget.give(p, evicted)}.run()
 	p.poke()
 }
 
@@ -253,17 +316,13 @@ func (t todo) run() {
 // fill starts opening connections for those who wait, within the limits of pool, ramp and budget. Callers hold mu and run
 // what it returns afterwards.
 func (p *pool) fill() todo {
-	want := max(p.waiters.n, p.minIdle-len(p.idle)) - p.opening
-	want = min(want, p.size-int(p.total.Load()), maxOpenAtOnce-p.opening)
-	if want <= 0 || p.closed || p.paused || p.endpoint.breaker.current() == breakerOpen {
+	want := max(p.waiters.n, p.least()-len(p.idle)) - p.opening
+	want = min(want, p.room(), maxOpenAtOnce-p.opening)
+	if want <= 0 || p.closed || p.abolished || p.endpoint.paused.Load() || p.endpoint.breaker.current() == breakerOpen {
 		return todo{poke: p.budget.leave(p)}
 	}
-	if wait := time.Until(p.retryAt); wait > 0 {
-		if p.retry == nil {
-			p.retry = time.AfterFunc(wait, p.poke)
-		} else {
-			p.retry.Reset(wait)
-		}
+	if time.Until(p.retryAt) > 0 {
+		p.alarm(p.retryAt)
 		return todo{poke: p.budget.leave(p)}
 	}
 	for ; want > 0; want-- {
@@ -273,17 +332,67 @@ func (p *pool) fill() todo {
 		p.opening++
 		p.total.Add(1)
 		p.b.openers.Add(1)
-		go p.open()
+		go p.open(p.identity)
 	}
 	return todo{}
 }
 
+// room is how many connections may be added, the reserve included when somebody has waited for that long. When nobody has,
+// but will, it has fill called then. Callers hold mu.
+func (p *pool) room() int {
+	room := p.size - int(p.total.Load())
+	if p.reserve == 0 || p.waiters.n == 0 || room > 0 {
+		return room
+	}
+	if due := p.waiters.first.since.Add(p.b.cfg.ReserveTimeout); time.Until(due) > 0 {
+		p.alarm(due)
+		return room
+	}
+	return min(room+p.reserve, 1) // one at a time: the next for the next who has waited long enough
+}
+
+// least is how many idle connections the pool keeps: none for an identity whose sessions have not used it for a while.
+// Callers hold mu.
+func (p *pool) least() int {
+	if p.identity != nil && p.dormant() {
+		return 0
+	}
+	return p.minIdle
+}
+
+// dormant says that the pool was not used for IdleTime, as the janitor saw it. Callers hold mu.
+func (p *pool) dormant() bool {
+	return !p.usedAt.IsZero() && p.seen == p.stats.Acquired && time.Since(p.usedAt) > p.b.cfg.IdleTime
+}
+
+// alarm has fill called at that time, or before. Callers hold mu.
+func (p *pool) alarm(at time.Time) {
+	if !p.alarmAt.IsZero() && !at.Before(p.alarmAt) {
+		return
+	}
+	p.alarmAt = at
+	if p.timer == nil {
+		p.timer = time.AfterFunc(time.Until(at), p.ring)
+	} else {
+		p.timer.Reset(time.Until(at))
+	}
+}
+
+// ring is the alarm.
+func (p *pool) ring() {
+	p.mu.Lock()
+	p.alarmAt = time.Time{}
+	next := p.fill()
+	p.mu.Unlock()
+	next.run()
+}
+
 // open is the goroutine that opens one connection; Backend.Close waits for it.
-func (p *pool) open() {
+func (p *pool) open(id *Identity) {
 	defer p.b.openers.Done()
-	c, err := p.endpoint.open(p.b.ctx)
+	c, err := p.endpoint.open(p.b.ctx, p, id)
 	if err != nil {
-		p.openFailed(err)
+		p.openFailed(id, err)
 		return
 	}
 	p.mu.Lock()
@@ -305,26 +414,38 @@ func (p *pool) open() {
 }
 
 // openFailed counts a failed attempt, lets the next one wait, and tells those who wait when there is nothing left to
-// wait for: no connection that could come free, and no attempt under way.
-func (p *pool) openFailed(err error) {
-	e := p.endpoint.connectError(err)
-	if p.b.ctx.Err() == nil && e.Code != wire.TooManyConnections {
+// wait for: no connection that could come free, and no attempt under way. A user whose credentials the server refuses is
+// told at once.
+func (p *pool) openFailed(id *Identity, err error) {
+	e := p.endpoint.connectError(err, p.user)
+	if p.b.ctx.Err() == nil && !(e.Code == wire.TooManyConnections || id != nil && concernsRole(e)) {
 		p.endpoint.breaker.failure(e)
 	}
 	p.mu.Lock()
 	p.opening--
 	p.total.Add(-1)
 	p.stats.Failures++
-	p.lastErr = e
-	p.retryAt = time.Now().Add(backoff(p.failures))
-	p.failures++
 	var failed waitList
-	if p.total.Load() == 0 {
-		failed = p.failWaiters(e)
+	if id == p.identity { // or newer credentials have come meanwhile, and nothing is known of these
+		p.lastErr = e
+		p.retryAt = time.Now().Add(backoff(p.failures))
+		p.failures++
+		if p.total.Load() == 0 || id != nil && concernsRole(e) {
+			failed = p.failWaiters(e)
+		}
 	}
 	p.mu.Unlock()
 	failed.wake()
-	p.freed(false)
+	p.freed(nil)
+}
+
+// concernsRole says whether a server's answer to a login is about who logs in, and says nothing of the server's health.
+func concernsRole(e *wire.Error) bool {
+	switch e.Code {
+	case wire.InvalidPassword, wire.InvalidAuthorizationSpecification, wire.InvalidCatalogName, wire.InsufficientPrivilege, errcodeRoleNotFound:
+		return true
+	}
+	return false
 }
 
 // backoff grows from minBackoff to maxBackoff with the number of failures before; jitter keeps pools and proxies apart.

@@ -33,7 +33,7 @@ func TestConnectionsAreReused(t *testing.T) {
 		inTask(t, eng, func(task *loop.Task) error {
 			var pid uint32
 			for i := range 5 {
-				conn, err := e.Acquire(task, nil, time.Time{})
+				conn, err := e.Acquire(task, nil, nil, time.Time{})
 				if err != nil {
 					return err
 				}
@@ -73,7 +73,7 @@ func TestPoolLimit(t *testing.T) {
 		for i := range release {
 			release[i] = make(chan struct{})
 			holders = append(holders, startTask(eng, func(task *loop.Task) error {
-				conn, err := e.Acquire(task, nil, time.Time{})
+				conn, err := e.Acquire(task, nil, nil, time.Time{})
 				if err != nil {
 					return err
 				}
@@ -87,7 +87,7 @@ func TestPoolLimit(t *testing.T) {
 		<-held
 
 		inTask(t, eng, func(task *loop.Task) error {
-			_, err := e.Acquire(task, nil, time.Now().Add(50*time.Millisecond))
+			_, err := e.Acquire(task, nil, nil, time.Now().Add(50*time.Millisecond))
 			var w *wire.Error
 			if !errors.As(err, &w) || w.Code != wire.TooManyConnections || w.Hint == "" {
 				return fmt.Errorf("got %v, want 53300 with a hint", err)
@@ -100,7 +100,7 @@ func TestPoolLimit(t *testing.T) {
 		var waiting []chan error
 		for i := range 6 {
 			waiting = append(waiting, startTask(eng, func(task *loop.Task) error {
-				conn, err := e.Acquire(task, nil, time.Time{})
+				conn, err := e.Acquire(task, nil, nil, time.Time{})
 				if err != nil {
 					return err
 				}
@@ -142,14 +142,14 @@ func TestClientLeavesTheQueue(t *testing.T) {
 		e := primaryOf(t, b)
 		server, client := clientPair(t, eng)
 		inTask(t, eng, func(task *loop.Task) error {
-			conn, err := e.Acquire(task, nil, time.Time{})
+			conn, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return err
 			}
 			gone := startTask(eng, func(task *loop.Task) error {
 				defer func() { _ = server.Close() }()
 				task.Own(server)
-				_, err := e.Acquire(task, server, time.Time{})
+				_, err := e.Acquire(task, nil, server, time.Time{})
 				return err
 			})
 			task.Await(func() {
@@ -161,7 +161,7 @@ func TestClientLeavesTheQueue(t *testing.T) {
 			}
 			conn.Release()
 			// The connection must not be lost to the one who left.
-			if conn, again := e.Acquire(task, nil, time.Time{}); again != nil {
+			if conn, again := e.Acquire(task, nil, nil, time.Time{}); again != nil {
 				err = errors.Join(err, again)
 			} else {
 				conn.Release()
@@ -212,7 +212,7 @@ func TestRelease(t *testing.T) {
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				inTask(t, eng, func(task *loop.Task) error {
-					conn, err := e.Acquire(task, nil, time.Time{})
+					conn, err := e.Acquire(task, nil, nil, time.Time{})
 					if err != nil {
 						return err
 					}
@@ -222,7 +222,7 @@ func TestRelease(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if conn, err = e.Acquire(task, nil, time.Time{}); err != nil {
+					if conn, err = e.Acquire(task, nil, nil, time.Time{}); err != nil {
 						return err
 					}
 					defer conn.Release()
@@ -250,7 +250,7 @@ func TestDirtyConnectionThatCannotBeCleaned(t *testing.T) {
 	b := start(t, eng, configOf(c, "postgres"))
 	e := primaryOf(t, b)
 	inTask(t, eng, func(task *loop.Task) error {
-		conn, err := e.Acquire(task, nil, time.Time{})
+		conn, err := e.Acquire(task, nil, nil, time.Time{})
 		if err != nil {
 			return err
 		}
@@ -268,11 +268,11 @@ func TestBrokenIdleConnectionIsReplaced(t *testing.T) {
 		b := start(t, eng, configOf(c, "postgres"))
 		e := primaryOf(t, b)
 		inTask(t, eng, func(task *loop.Task) error {
-			a, err := e.Acquire(task, nil, time.Time{})
+			a, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return err
 			}
-			victim, err := e.Acquire(task, nil, time.Time{})
+			victim, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				a.Release()
 				return err
@@ -283,7 +283,7 @@ func TestBrokenIdleConnectionIsReplaced(t *testing.T) {
 			_, err = query(task, a, fmt.Sprintf("select pg_terminate_backend(%d, 5000)", pid))
 			if err == nil {
 				var conn *Conn
-				if conn, err = e.Acquire(task, nil, time.Time{}); err == nil {
+				if conn, err = e.Acquire(task, nil, nil, time.Time{}); err == nil {
 					if conn.PID() == pid {
 						err = errors.New("a dead connection was handed out")
 					}
@@ -321,7 +321,7 @@ func TestBudgetIsNeverExceeded(t *testing.T) {
 			all = append(all, startTask(eng, func(task *loop.Task) error {
 				for range rounds {
 					e := endpoints[rng.IntN(len(endpoints))]
-					conn, err := e.Acquire(task, nil, time.Now().Add(patience))
+					conn, err := e.Acquire(task, nil, nil, time.Now().Add(patience))
 					if err != nil {
 						return err
 					}
@@ -384,7 +384,7 @@ func TestIdleConnectionElsewhereIsEvicted(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			conn, err := e.Acquire(task, nil, time.Time{})
+			conn, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.Name(), err)
 			}
@@ -407,7 +407,7 @@ func TestSweep(t *testing.T) {
 	inTask(t, eng, func(task *loop.Task) error {
 		var conns []*Conn
 		for range 3 {
-			conn, err := e.Acquire(task, nil, time.Time{})
+			conn, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return err
 			}

@@ -7,21 +7,29 @@ type PoolStats struct {
 	Shard    string
 	Endpoint string // host:port
 	Database string
-	User     string
+	User     string // whose pool it is
+	Role     string // who its connections log in as
+	Mode     Mode
 
-	Size    int // most connections
+	Size    int // most connections, without the reserve
+	Reserve int // of these beyond it
 	Active  int // held by sessions, or being cleaned
 	Idle    int
 	Opening int
 	Waiting int // sessions in the queue
 
-	Waits    uint64        // sessions that had to wait, and the time that they waited in all
-	WaitTime time.Duration //
-	Timeouts uint64        // of these, how many gave up
-	Opened   uint64
-	Closed   uint64
-	Failures uint64 // attempts to open a connection that failed
-	Evicted  uint64 // idle connections closed so that another pool could open one
+	MaxWait time.Duration // how long the one who has waited longest now has waited
+
+	Acquired    uint64        // connections asked for
+	Waits       uint64        // sessions that had to wait, and the time that they waited in all
+	WaitTime    time.Duration //
+	LongestWait time.Duration // of one session
+	Timeouts    uint64        // of these, how many gave up
+	Opened      uint64
+	Closed      uint64
+	Failures    uint64 // attempts to open a connection that failed
+	Evicted     uint64 // connections closed so that another pool could open one
+	Broken      uint64 // idle connections that were found dead only by asking (Config.CheckDelay)
 }
 
 func (p *pool) snapshot() PoolStats {
@@ -29,16 +37,22 @@ func (p *pool) snapshot() PoolStats {
 	defer p.mu.Unlock()
 	s := p.stats
 	s.Shard, s.Endpoint = p.endpoint.shard.name, p.endpoint.name
-	s.Database, s.User = p.endpoint.login.database, p.endpoint.login.user
-	s.Size, s.Idle, s.Opening, s.Waiting = p.size, len(p.idle), p.opening, p.waiters.n
+	s.Database, s.User, s.Role, s.Mode = p.endpoint.login.database, p.user, p.user, p.mode
+	if id := p.identity; id != nil && id.Shared {
+		s.Role = p.endpoint.login.user
+	}
+	s.Size, s.Reserve, s.Idle, s.Opening, s.Waiting = p.size, p.reserve, len(p.idle), p.opening, p.waiters.n
+	if w := p.waiters.first; w != nil {
+		s.MaxWait = time.Since(w.since)
+	}
 	s.Active = int(p.total.Load()) - s.Idle - s.Opening
 	return s
 }
 
-// Stats are the numbers of all pools, in order of the configuration.
+// Stats are the numbers of all pools: the shared ones in order of the configuration, then those of users.
 func (b *Backend) Stats() []PoolStats {
 	var all []PoolStats
-	for _, p := range b.budget.all() {
+	for _, p := range b.budget.every() {
 		all = append(all, p.snapshot())
 	}
 	return all
@@ -48,5 +62,5 @@ func (b *Backend) Stats() []PoolStats {
 func (b *Backend) BudgetUsed() int {
 	b.budget.mu.Lock()
 	defer b.budget.mu.Unlock()
-	return b.budget.used
+	return b.budget.all.used
 }

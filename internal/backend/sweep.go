@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -8,20 +9,27 @@ import (
 )
 
 // sweep is the janitor's look at one pool: it closes idle connections that are unused for too long (down to the minimum),
-// too old or broken, marks active ones that are too old, and opens what the minimum lacks.
+// too old, broken, or of the reserve, marks active ones that are too old and idle ones that are to be proven before their
+// next use, and opens what the minimum lacks.
 func (p *pool) sweep(now time.Time) {
+	check := p.b.cfg.CheckDelay
 	p.mu.Lock()
+	if p.usedAt.IsZero() || p.seen != p.stats.Acquired {
+		p.usedAt, p.seen = now, p.stats.Acquired
+	}
 	for _, c := range p.conns {
 		c.retire = c.retire || now.After(c.expires)
 	}
 	var ended []*Conn
 	for i := 0; i < len(p.idle); {
 		c := p.idle[i]
+		spare := !c.idleSince.IsZero() && int(p.total.Load())-len(ended) > p.size // it was not used since the last sweep
 		if c.idleSince.IsZero() {
 			c.idleSince = now
 		}
-		unused := now.Sub(c.idleSince) > c.idleTime && len(p.idle) > p.minIdle
-		if unused || c.retire || c.IO.HungUp() {
+		c.unproven = c.unproven || check > 0 && now.Sub(c.idleSince) > check
+		unused := now.Sub(c.idleSince) > c.idleTime && len(p.idle) > p.least()
+		if unused || spare || c.retire || c.IO.HungUp() {
 			ended = append(ended, p.lease(i))
 			continue
 		}
@@ -39,8 +47,8 @@ func (p *pool) close() {
 	p.closed = true
 	failed := p.failWaiters(errClosing())
 	ended := p.takeAllIdle()
-	if p.retry != nil {
-		p.retry.Stop()
+	if p.timer != nil {
+		p.timer.Stop()
 	}
 	p.mu.Unlock()
 	failed.wake()
@@ -55,6 +63,20 @@ func (p *pool) takeAllIdle() []*Conn {
 	return all
 }
 
+// dropUnproven closes the idle connections that were not used for long.
+func (p *pool) dropUnproven() {
+	p.mu.Lock()
+	var ended []*Conn
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if p.idle[i].unproven {
+			ended = append(ended, p.lease(i))
+		}
+	}
+	p.stats.Broken += uint64(len(ended)) + 1
+	p.mu.Unlock()
+	p.end(ended)
+}
+
 // end closes connections that were taken from the idle list by somebody who is no task.
 func (p *pool) end(cs []*Conn) {
 	for _, c := range cs {
@@ -65,37 +87,38 @@ func (p *pool) end(cs []*Conn) {
 	}
 }
 
-// evict closes the idle connection that was unused longest; false when there is none.
-func (p *pool) evict() bool {
+// evict closes the idle connection that was unused longest, for the sake of a bound; false when there is none.
+func (p *pool) evict(x *bound) bool {
 	p.mu.Lock()
 	if len(p.idle) == 0 {
 		p.mu.Unlock()
 		return false
 	}
 	c := p.lease(0)
-	c.evicted = true
+	c.evicted = x
 	p.stats.Evicted++
 	p.mu.Unlock()
 	p.end([]*Conn{c})
 	return true
 }
 
-// evictFor closes idle connections of pools other than p, always one of the pool that has most, until n slots are about to
-// be free or nobody has an idle connection.
+// evictFor closes idle connections of pools other than p, always one of the pool that has most among those that count
+// against the bound that p lacks, until n slots are about to be free or nobody has an idle connection.
 func (b *budget) evictFor(p *pool, n int) {
 	for {
 		b.mu.Lock()
-		enough := b.evicting >= n
+		x := b.lacks(p)
+		enough := x == nil || x.evicting >= n
 		if !enough {
-			b.evicting++ // taken back below when there is nothing to evict, and by give
+			x.evicting++ // taken back below when there is nothing to evict, and by give
 		}
 		b.mu.Unlock()
 		if enough {
 			return
 		}
 		richest, most := (*pool)(nil), 0
-		for _, q := range b.all() {
-			if q == p {
+		for _, q := range b.every() {
+			if q == p || !slices.Contains(q.bounds, x) {
 				continue
 			}
 			q.mu.Lock()
@@ -105,9 +128,9 @@ func (b *budget) evictFor(p *pool, n int) {
 				richest, most = q, idle
 			}
 		}
-		if richest == nil || !richest.evict() {
+		if richest == nil || !richest.evict(x) {
 			b.mu.Lock()
-			b.evicting--
+			x.evicting--
 			b.mu.Unlock()
 			return
 		}

@@ -120,7 +120,7 @@ func TestTLS(t *testing.T) {
 		e := primaryOf(t, b)
 		inTask(t, eng, func(task *loop.Task) error {
 			for range 3 {
-				conn, err := e.Acquire(task, nil, time.Time{})
+				conn, err := e.Acquire(task, nil, nil, time.Time{})
 				if err != nil {
 					return err
 				}
@@ -134,7 +134,7 @@ func TestTLS(t *testing.T) {
 				conn.Dirty = true
 				conn.Release()
 			}
-			conn, err := e.Acquire(task, nil, time.Time{})
+			conn, err := e.Acquire(task, nil, nil, time.Time{})
 			if err != nil {
 				return err
 			}
@@ -163,7 +163,7 @@ func TestTLSIsVerified(t *testing.T) {
 		Shards: []ShardConfig{{Name: "s", Endpoints: []EndpointConfig{{Host: "127.0.0.1", Port: front.addr.Port}}}},
 	})
 	inTask(t, eng, func(task *loop.Task) error {
-		_, err := primaryOf(t, b).Acquire(task, nil, time.Time{})
+		_, err := primaryOf(t, b).Acquire(task, nil, nil, time.Time{})
 		var unknown x509.UnknownAuthorityError
 		if wire.SQLSTATE(err) != wire.ConnectionFailure || !errors.As(err, &unknown) {
 			return fmt.Errorf("got %v, want 08006 because of the certificate", err)
