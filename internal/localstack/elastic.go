@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // Elastic is one Elasticsearch node without security. The distribution that localstack fetches lacks the modules reindex, lang-painless,
@@ -20,24 +21,23 @@ type Elastic struct {
 	dir        string
 	port       int
 	java, home string
+	template   string   // see locate
+	training   string   // file for the names of the classes that it loads; empty: it is no pupil
+	leash      *os.File // the other end of its standard input: the server ends when that does
 }
 
 func newElastic(s *Stack, port int) *Elastic {
-	e := &Elastic{
-		Service: s.service("elasticsearch"), URL: "http://" + net.JoinHostPort(Host, strconv.Itoa(port)),
-		dir: filepath.Join(s.Dir, "elasticsearch"), port: port,
-	}
+	return elasticNode(s.service("elasticsearch"), filepath.Join(s.Dir, "elasticsearch"), port)
+}
+
+func elasticNode(service *Service, dir string, port int) *Elastic {
+	e := &Elastic{Service: service, URL: "http://" + net.JoinHostPort(Host, strconv.Itoa(port)), dir: dir, port: port}
 	e.command, e.ready = e.run, func(ctx context.Context) error { return ElasticAnswers(ctx, e.URL) }
 	return e
 }
 
 func (e *Elastic) prepareAndStart(ctx context.Context) error {
-	f := e.stack.fetcher()
-	var err error
-	if e.java, err = f.java(ctx); err != nil {
-		return err
-	}
-	if e.home, err = f.elasticsearch(ctx); err != nil {
+	if err := e.locate(ctx, e.stack); err != nil {
 		return err
 	}
 	if err := e.configure(); err != nil {
@@ -48,39 +48,32 @@ func (e *Elastic) prepareAndStart(ctx context.Context) error {
 
 func (e *Elastic) path(name string) string { return filepath.Join(e.dir, name) }
 
-func (e *Elastic) configure() error {
-	a := e.stack.account
-	for _, dir := range []string{e.dir, e.path("conf"), e.path("data"), e.path("logs"), e.path("tmp")} {
-		if err := a.mkdir(dir); err != nil {
-			return err
-		}
+// settings are those of elasticsearch.yml.
+func (e *Elastic) settings() [][2]string {
+	return [][2]string{
+		{"cluster.name", "tidemark"},
+		{"node.name", "local"},
+		{"path.data", e.path("data")},
+		{"path.logs", e.path("logs")},
+		{"network.host", Host},
+		{"http.port", strconv.Itoa(e.port)},
+		{"transport.port", "0"},
+		{"discovery.type", "single-node"},
+		{"node.processors", "2"},
+		{"xpack.security.enabled", "false"},
+		{"cluster.routing.allocation.disk.threshold_enabled", "false"},
 	}
-	yml := fmt.Sprintf(`cluster.name: tidemark
-node.name: local
-path.data: %s
-path.logs: %s
-network.host: %s
-http.port: %d
-transport.port: 0
-discovery.type: single-node
-node.processors: 2
-xpack.security.enabled: false
-cluster.routing.allocation.disk.threshold_enabled: false
-`, e.path("data"), e.path("logs"), Host, e.port)
-	// Elasticsearch patches java.base, which rules out archives of verified classes; its jars were verified by checksum, so it starts two
-	// seconds sooner without verifying each class again.
-	jvm := fmt.Sprintf(`-XX:+UnlockDiagnosticVMOptions
--XX:-BytecodeVerificationRemote
--Xms128m
--Xmx256m
--XX:+UseSerialGC
--XX:TieredStopAtLevel=1
--XX:-AlwaysPreTouch
--XX:-UsePerfData
--XX:+ExitOnOutOfMemoryError
--Djava.io.tmpdir=%s
-`, e.path("tmp"))
-	log4j := `status = error
+}
+
+// javaFlags are those of jvm.options: Java's C1 compiler and serial collector start fastest and use least memory.
+func (e *Elastic) javaFlags() []string {
+	return []string{
+		"-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError",
+		"-Djava.io.tmpdir=" + e.path("tmp"),
+	}
+}
+
+const elasticLog4j = `status = error
 appender.console.type = Console
 appender.console.name = console
 appender.console.layout.type = PatternLayout
@@ -88,22 +81,40 @@ appender.console.layout.pattern = [%d{ISO8601}][%-5p][%-25c{1.}] %m%n
 rootLogger.level = info
 rootLogger.appenderRef.console.ref = console
 `
+
+func (e *Elastic) configure() error {
+	a := e.stack.account
+	for _, dir := range []string{e.dir, e.path("conf"), e.path("data"), e.path("logs"), e.path("tmp")} {
+		if err := a.mkdir(dir); err != nil {
+			return err
+		}
+	}
+	var yml strings.Builder
+	for _, s := range e.settings() {
+		fmt.Fprintf(&yml, "%s: %s\n", s[0], s[1])
+	}
+	// The launcher has the heap touched page by page before anything runs; nobody waits for pages here.
+	jvm := strings.Join(append(e.javaFlags(), "-XX:-AlwaysPreTouch"), "\n") + "\n"
 	return errors.Join(
-		a.write(e.path("conf/elasticsearch.yml"), yml),
+		a.write(e.path("conf/elasticsearch.yml"), yml.String()),
 		a.write(e.path("conf/jvm.options"), jvm),
-		a.write(e.path("conf/log4j2.properties"), log4j))
+		a.write(e.path("conf/log4j2.properties"), elasticLog4j))
 }
 
+// run starts the server directly where the template says that this works, and else through its launcher: a program that reads the
+// configuration, starts the server with it as another Java process, and waits, all of which takes a third as long as the server itself.
 func (e *Elastic) run() (*exec.Cmd, error) {
-	if err := os.RemoveAll(e.path("pid")); err != nil {
-		return nil, err
+	if e.training != "" || exists(filepath.Join(e.template, classArchive)) {
+		return e.server()
 	}
 	cmd := exec.Command(filepath.Join(e.home, "bin", "elasticsearch"))
 	cmd.Dir = e.dir
-	cmd.Env = []string{
-		"PATH=/usr/bin:/bin", "HOME=" + e.dir, "LC_ALL=C.UTF-8", "TZ=UTC",
-		"ES_JAVA_HOME=" + e.java, "ES_PATH_CONF=" + e.path("conf"), "ES_TMPDIR=" + e.path("tmp"),
-		"CLI_JAVA_OPTS=-XX:TieredStopAtLevel=1 -XX:-UsePerfData",
-	}
+	cmd.Env = append(e.environment(),
+		"ES_JAVA_HOME="+e.java, "ES_PATH_CONF="+e.path("conf"), "ES_TMPDIR="+e.path("tmp"),
+		"CLI_JAVA_OPTS=-XX:TieredStopAtLevel=1 -XX:-UsePerfData")
 	return cmd, nil
+}
+
+func (e *Elastic) environment() []string {
+	return []string{"PATH=/usr/bin:/bin", "HOME=" + e.dir, "LC_ALL=C.UTF-8", "TZ=UTC"}
 }

@@ -101,12 +101,11 @@ func (k *Kafka) locate(ctx context.Context, s *Stack) error {
 	if k.libs, err = f.kafka(ctx); err != nil {
 		return err
 	}
-	// What java.home/release says changes with each update of Java.
-	release, err := os.ReadFile(filepath.Join(k.java, "release"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("localstack: %w", err)
+	release, err := javaRelease(k.java)
+	if err != nil {
+		return err
 	}
-	name := fmt.Sprintf("kafka-boot-f%d-%s", templateFormat, shortSum(k.libs+"\n"+k.java+"\n"+string(release)))
+	name := fmt.Sprintf("kafka-boot-f%d-%s", templateFormat, shortSum(k.libs+"\n"+k.java+"\n"+release))
 	if s.account != nil {
 		name += "-" + s.account.name
 	}

@@ -48,11 +48,9 @@ func Prepare(ctx context.Context, spec Spec) error {
 	}
 	if spec.Elasticsearch {
 		g.Go(func() error {
-			if _, err := f.java(ctx); err != nil {
-				return err
-			}
-			home, err := f.elasticsearch(ctx)
-			return s.prepared("elasticsearch", home, err)
+			e := &Elastic{}
+			err := e.locate(ctx, s)
+			return s.prepared("elasticsearch", e.home, err)
 		})
 	}
 	if spec.Redis {

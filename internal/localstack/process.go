@@ -15,13 +15,16 @@ import (
 
 // Limits.
 const (
-	readyTimeout = 90 * time.Second      // from fork until a service answers, also on a loaded machine
+	readyTimeout = 5 * time.Minute       // from fork until a service answers, also on a machine that has much else to do
 	stopTimeout  = 20 * time.Second      // from the polite signal until SIGKILL
 	killTimeout  = 10 * time.Second      // from SIGKILL until the kernel has reaped everything
 	pollInterval = 20 * time.Millisecond // between two looks at readiness
 	logTailLines = 3                     // how many of its last lines an error quotes
 	logTailBytes = 2048                  // how much of a log an error looks through
 )
+
+// errEnded is in the error of a Start whose process ended by itself.
+var errEnded = errors.New("ended while starting")
 
 // Service is one local process: it can be stopped, killed, paused and started again on the same port with the same data.
 // Its methods may be called from several goroutines; they take turns.
@@ -100,7 +103,11 @@ func (s *Service) fork() error {
 	defer log.Close() //nolint:errcheck // the child has its own descriptor
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = childAttributes(s.stack.account, s.death)
-	if err := s.stack.nursery.start(cmd); err != nil {
+	err = s.stack.nursery.start(cmd)
+	if in, ok := cmd.Stdin.(*os.File); ok {
+		in.Close() //nolint:errcheck // the child has its own descriptor
+	}
+	if err != nil {
 		return err
 	}
 	exited := make(chan struct{})
@@ -124,7 +131,7 @@ func (s *Service) waitReady(ctx context.Context) error {
 		}
 		select {
 		case <-s.exited:
-			return fmt.Errorf("localstack: %s ended while starting (%s): %s", s.name, s.cmd.ProcessState, s.logTail())
+			return fmt.Errorf("localstack: %s %w (%s): %s", s.name, errEnded, s.cmd.ProcessState, s.logTail())
 		case <-ctx.Done():
 			return fmt.Errorf("localstack: %s does not answer: %w (log: %s): %w", s.name, last, s.logFile, ctx.Err())
 		case <-tick.C:

@@ -22,7 +22,7 @@ import (
 // testContext ends before go test's own timeout would hide what was waited for.
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -103,7 +103,7 @@ func eventually(t *testing.T, want string, f func() (string, error)) {
 	t.Helper()
 	var got string
 	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if got, err = f(); err == nil && got == want {
 			return
 		}
