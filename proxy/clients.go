@@ -142,6 +142,9 @@ func (x *client) keys() []backend.CancelKey {
 
 // cancel serves a CancelRequest. It blocks, and tells the client nothing, as PostgreSQL does not.
 func (p *Proxy) cancel(pid uint32, key []byte) {
+	if p.admin.cancelled(pid, key) {
+		return
+	}
 	if x := p.clients.find(pid, key); x != nil {
 		p.cancelKeys(x.keys())
 	}

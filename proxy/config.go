@@ -15,11 +15,16 @@ type Config struct {
 	Database string
 	// Users who may come in. Required.
 	Users []User
+	// Admins may enter the admin database and give commands there, StatsUsers may read its tables. They log in as all
+	// users do.
+	Admins, StatsUsers []string
 	// TLS is offered to clients that ask for it when set. RequireTLS refuses those that do not.
 	TLS        *tls.Config
 	RequireTLS bool
 	// MaxClients bounds connected clients; further ones get SQLSTATE 53300. Default 10,000.
 	MaxClients int
+	// MaxClientsOf bounds the clients of single users, by name, in the same way.
+	MaxClientsOf map[string]int
 	// LoginTimeout bounds a login, from accept to ReadyForQuery. Default 30 s.
 	LoginTimeout time.Duration
 	// MaxMessage bounds, in bytes, a message of a client that must be read whole before it can be routed: Query,

@@ -21,6 +21,8 @@ type login struct {
 	buf  []byte
 	full bool // there are as many clients as may be
 
+	admin bool // it comes for the admin database
+
 	user    string
 	params  []wire.Parameter // the settings that the client asked for
 	version uint32
@@ -157,6 +159,10 @@ func (l *login) accept(s wire.Startup) error {
 		if _, err := l.conn.Write(wire.AppendNegotiateProtocolVersion(nil, minor, unknown)); err != nil {
 			return err
 		}
+	}
+	if s.Database() == AdminDatabase && l.p.cfg().Database != AdminDatabase {
+		l.admin = true
+		return nil
 	}
 	if l.full {
 		return wire.Errorf(wire.TooManyConnections, "sorry, too many clients already").

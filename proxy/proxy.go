@@ -37,6 +37,8 @@ type Parts struct {
 	Levels *cqrs.Levels
 	// ServerUser is who server connections log in as.
 	ServerUser string
+	// Admin is what the process adds to the admin database.
+	Admin Admin
 	// Version is what SHOW tidemark.version says.
 	Version string
 	Log     *slog.Logger
@@ -59,12 +61,15 @@ type Proxy struct {
 	router       atomic.Pointer[router.Router]
 	reload       sync.Mutex // one reading of the catalog at a time
 	clients      clients
+	seats        seats
 	statements   registry
 	turn         atomic.Uint32 // of shards, for statements that any can answer
 	defaultShard []int
 	copies       bool // something lags behind the primaries: replicas or read models
 	draining     atomic.Bool
 	gate         gate
+	admin        *admin
+	started      time.Time
 	logins       sync.WaitGroup
 	stats        counters
 	serverZone   atomic.Pointer[string] // the servers' TimeZone, for sessions that set none
@@ -79,7 +84,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	p := &Proxy{
 		engine: parts.Engine, backend: parts.Backend, shardMap: parts.Map, catalog: parts.Catalog, views: parts.Views,
 		levels: parts.Levels, serverUser: parts.ServerUser, version: parts.Version, log: parts.Log,
-		mockSecret: make([]byte, 32),
+		mockSecret: make([]byte, 32), started: time.Now(),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -97,6 +102,9 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 			return nil, fmt.Errorf("proxy: the map's shard %q has no servers", s.Name)
 		}
 		p.copies = p.copies || len(sh.Endpoints()) > 1
+	}
+	if p.admin, err = newAdmin(p, parts.Admin); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -157,6 +165,7 @@ const acceptPause = 50 * time.Millisecond
 func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	n := p.clients.count.Add(1)
 	log := p.log.With("client", nc.RemoteAddr().String())
+	leave := func() {} // gives back the seat of the user
 	l := &login{p: p, conn: p.engine.Wrap(nc), full: n > int64(p.cfg().MaxClients)}
 	in := false
 	defer func() {
@@ -165,6 +174,7 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 		}
 		if !in {
 			p.clients.count.Add(-1)
+			leave()
 			_ = l.conn.Close() // whatever it reports, this client is gone
 		}
 	}()
@@ -175,7 +185,16 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 		}
 		return
 	}
+	if l.admin {
+		in = true
+		p.clients.count.Add(-1)
+		p.admin.running.Go(func() { p.admin.enter(l.conn, l.user, l.version) })
+		return
+	}
 	x, greeting, err := p.greet(ctx, l)
+	if err == nil {
+		leave, err = p.seats.take(l.user, p.cfg().MaxClientsOf[l.user])
+	}
 	if err == nil {
 		err = l.conn.SetDeadline(time.Time{})
 	}
@@ -191,6 +210,7 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	in = true
 	p.engine.Go(func(t *loop.Task) {
 		defer p.clients.count.Add(-1)
+		defer leave()
 		p.session(t, conn, x, l, greeting, log)
 	})
 }
@@ -305,6 +325,19 @@ const lastWords = time.Second
 
 // errDrained ends sessions that are idle while the proxy shuts down.
 var errDrained = errors.New("the proxy is shutting down")
+
+// Drain waits, when Serve has been told to stop, until all clients have left, or ctx ends; then it ends the connections to
+// the admin database. It returns how many clients are left.
+func (p *Proxy) Drain(ctx context.Context) int {
+	for p.Clients() > 0 && ctx.Err() == nil {
+		sleep(ctx, drainPoll)
+	}
+	p.admin.close()
+	return p.Clients()
+}
+
+// drainPoll is how often Drain counts.
+const drainPoll = 20 * time.Millisecond
 
 // Clients is the number of clients that are connected, logins included.
 func (p *Proxy) Clients() int { return int(p.clients.count.Load()) }

@@ -156,10 +156,7 @@ func (p *proxyProcess) catalog(ctx context.Context) (*router.Catalog, error) {
 	return proxy.ReadCatalog(ctx, conn)
 }
 
-const (
-	catalogRetry = time.Second
-	drainPoll    = 20 * time.Millisecond
-)
+const catalogRetry = time.Second
 
 // serve serves clients until ctx ends, then drains: engine and backend outlive the clients.
 func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *readiness) error {
@@ -180,10 +177,7 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 	err = stopped(ctx, err)
 	drain, cancel := context.WithTimeout(running, p.c.DrainTimeout)
 	defer cancel()
-	for p.proxy.Clients() > 0 && drain.Err() == nil {
-		time.Sleep(drainPoll)
-	}
-	if n := p.proxy.Clients(); n > 0 {
+	if n := p.proxy.Drain(drain); n > 0 {
 		p.log.Warn("clients are cut off after drain_timeout", "clients", n)
 	}
 	last, cancelLast := context.WithTimeout(running, stopMargin/2)
