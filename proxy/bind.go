@@ -8,24 +8,15 @@ import (
 	"github.com/tidemarkdb/tidemark/router"
 )
 
-// portal is a bound statement.
-type portal struct {
-	st   *statement
-	plan *router.Plan
-	link *engine.Link // where it was bound; nil: the proxy runs it
-	bind []byte       // the Bind message, for those the proxy runs
-	told bool         // Describe was asked and is to be answered when it runs
-}
-
 // bind handles Bind: the values choose the shard.
 func (s *session) bind(size int) error {
 	m, err := s.bindHead(size)
 	if err != nil {
 		return err
 	}
-	name := string(m.Statement)
-	st := s.stmts[name]
+	st := s.stmts[string(m.Statement)]
 	if st == nil {
+		name := string(m.Statement)
 		if err := s.Skip(size); err != nil {
 			return err
 		}
@@ -55,8 +46,8 @@ func (s *session) bind(size int) error {
 		}
 	}
 	s.note(plan)
-	pt := &portal{st: st, plan: plan}
-	name = string(m.Portal)
+	s.name = append(s.name[:0], m.Portal...) // the message may move
+	pt := portal{st: st, plan: plan}
 	if plan.Kind == router.Refuse {
 		if err := s.Skip(size); err != nil {
 			return err
@@ -75,7 +66,7 @@ func (s *session) bind(size int) error {
 		if err := s.heldFor(st); err != nil {
 			return s.failBatch(err)
 		}
-		s.portals[name] = pt
+		s.portals.put(s.name, pt)
 		s.reply(wire.AppendBindComplete(nil))
 		return nil
 	}
@@ -107,7 +98,7 @@ func (s *session) bind(size int) error {
 		return err
 	}
 	pt.link = l
-	s.portals[name] = pt
+	s.portals.put(s.name, pt)
 	return nil
 }
 

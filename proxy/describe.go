@@ -16,10 +16,10 @@ func (s *session) describe() error {
 	if err != nil {
 		return err
 	}
-	name := string(target.Name)
 	if target.Kind == wire.KindPortal {
-		return s.describePortal(name, len(frame))
+		return s.describePortal(target.Name, len(frame))
 	}
+	name := string(target.Name)
 	s.Consume(len(frame))
 	st := s.stmts[name]
 	if st == nil {
@@ -46,18 +46,20 @@ func (s *session) describe() error {
 	return nil
 }
 
-func (s *session) describePortal(name string, n int) error {
+func (s *session) describePortal(name []byte, n int) error {
 	frame := s.Input()[:n]
-	pt := s.portals[name]
+	pt := s.portals.get(name)
 	switch {
 	case pt == nil && s.link == nil:
+		err := wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name)
 		s.Consume(n)
-		return s.failBatch(wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name))
+		return s.failBatch(err)
 	case pt == nil || pt.link != nil: // a cursor made by DECLARE is a portal too
 		l := s.link
 		if l == nil {
+			err := wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name)
 			s.Consume(n)
-			return s.failBatch(wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name))
+			return s.failBatch(err)
 		}
 		l.Queue(frame)
 		l.Expect(engine.Expect{Kind: engine.Describe})

@@ -18,7 +18,7 @@ func (s *session) execute() error {
 		return err
 	}
 	n := len(frame)
-	pt := s.portals[string(m.Portal)]
+	pt := s.portals.get(m.Portal)
 	if pt == nil && s.link == nil || pt != nil && pt.link != nil && pt.link != s.link {
 		name := string(m.Portal)
 		s.Consume(n)
@@ -42,7 +42,8 @@ func (s *session) execute() error {
 		return s.failBatch(wire.Errorf(wire.FeatureNotSupported, "a row limit cannot be used with a query of %s", s.p.whereOf(pt.plan)).
 			WithHint("Fetch all rows (fetch size 0), or add a LIMIT."))
 	}
-	return s.executeOwn(pt)
+	own := *pt // the portal is gone as soon as its transaction ends
+	return s.executeOwn(&own)
 }
 
 // executeOwn runs a portal of the proxy's own. What the link still owes comes first.

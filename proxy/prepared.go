@@ -191,9 +191,13 @@ func (s *session) close() error {
 	n := len(frame)
 	name := string(target.Name)
 	if target.Kind == wire.KindPortal {
-		pt := s.portals[name]
-		delete(s.portals, name)
-		if l := s.link; l != nil && (pt == nil || pt.link == l) {
+		var of *engine.Link
+		pt := s.portals.get(target.Name)
+		if pt != nil {
+			of = pt.link
+		}
+		s.portals.remove(target.Name)
+		if l := s.link; l != nil && (pt == nil || of == l) {
 			l.Queue(frame)
 			l.Expect(engine.Expect{Kind: engine.Close})
 			s.batch.sent = true

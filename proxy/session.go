@@ -32,7 +32,7 @@ type session struct {
 	after after
 
 	stmts    map[string]*statement
-	portals  map[string]*portal
+	portals  portals
 	settings settings
 	own      ownSettings
 	token    lsn.Token
@@ -44,6 +44,7 @@ type session struct {
 	several []*router.SettingChange // of the query string of several statements in hand; nil: it has one
 	values  [][]byte                // reused by Bind
 	formats []int16
+	name    []byte // of the portal that is being bound
 	last    route
 }
 
@@ -255,7 +256,7 @@ func (s *session) endTransaction(l *engine.Link) {
 		}
 		return
 	}
-	clear(s.portals)
+	s.portals.clear()
 	if s.tx.state == txBegun { // it left this server for another, see leave
 		return
 	}
@@ -410,7 +411,7 @@ func (s *session) lost(l *engine.Link) error {
 	if s.batch.sent {
 		s.batch.sent, s.batch.skip = false, true
 	}
-	clear(s.portals)
+	s.portals.clear()
 	return nil
 }
 
