@@ -102,10 +102,11 @@ func (s *session) leave() error {
 	if l.Err == nil && moving {
 		s.tx.state = txBegun
 	}
+	failed := l.Errors > before
 	if err := s.settle(); err != nil {
 		return err
 	}
-	if l.Errors > before {
+	if failed {
 		s.batch.skip = true
 		return errAnswered
 	}
@@ -175,7 +176,8 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 	if err != nil {
 		return nil, err
 	}
-	l := engine.NewLink(conn, shard)
+	l := engine.NewLink(s.spare, conn, shard)
+	s.spare = nil
 	if conn.Settings != s.settings.print {
 		s.synchronize(l)
 	}

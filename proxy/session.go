@@ -26,6 +26,7 @@ type session struct {
 	identity *backend.Identity
 
 	link  *engine.Link            // the server connection in use, nil between transactions
+	spare *engine.Link            // the last one, to be used again
 	pins  map[string]*engine.Link // by shard: connections that hold state of this session and stay with it
 	tx    transaction
 	batch batch
@@ -427,7 +428,10 @@ func (s *session) release() {
 		return
 	}
 	s.Relay.Drop(l)
-	l.Conn.Release()
+	conn := l.Conn
+	l.Free()
+	s.spare = l
+	conn.Release()
 }
 
 // drop ends the link's connection, and the statement on it if there is one: it runs for nobody.

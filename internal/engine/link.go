@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
+	"sync"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -33,18 +34,44 @@ type Link struct {
 	Err  *wire.Error
 	Torn bool
 
-	out   []byte // for the server, not yet accepted: out[sent:]
-	sent  int
-	in    buffer
-	rest  int  // bytes of a row or copy message still to come
-	mute  bool // ... and they are not forwarded
-	queue []Expect
-	head  int
+	*lane
+	sent int
+	in   buffer
+	rest int  // bytes of a row or copy message still to come
+	mute bool // ... and they are not forwarded
+	head int
 	ended int // what is queued before this index stands before the CopyDone of a COPY that has not begun; 0: no such
 }
 
-// NewLink begins to use a connection that was just acquired.
-func NewLink(c *backend.Conn, shard string) *Link { return &Link{Conn: c, Shard: shard} }
+// lane is the memory that a link has only while it is in use.
+type lane struct {
+	out   []byte // for the server, not yet accepted: out[sent:]
+	queue []Expect
+}
+
+var lanes = sync.Pool{New: func() any { return new(lane) }}
+
+// maxKept bounds the bytes that a lane keeps while it waits for its next link.
+const maxKept = 4 << 10
+
+// NewLink begins to use a connection that was just acquired. used is a link that was given back by Free, or nil.
+func NewLink(used *Link, c *backend.Conn, shard string) *Link {
+	if used == nil {
+		used = &Link{}
+	}
+	used.Conn, used.Shard, used.lane = c, shard, lanes.Get().(*lane)
+	return used
+}
+
+// Free gives back what an idle link holds. Its connection is the caller's.
+func (l *Link) Free() {
+	if a := l.lane; cap(a.out) <= maxKept {
+		a.out, a.queue = a.out[:0], a.queue[:0]
+		lanes.Put(a)
+	}
+	l.in.drop()
+	*l = Link{}
+}
 
 // Idle says that no reply is owed and nothing waits to be sent.
 func (l *Link) Idle() bool { return l.head == len(l.queue) && len(l.out) == 0 && l.rest == 0 }
