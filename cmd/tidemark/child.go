@@ -17,7 +17,7 @@ import (
 
 const (
 	childStop  = 8 * time.Second        // how long a child may take to stop by itself
-	childStart = 30 * time.Second       // and to become ready
+	childStart = 2 * time.Minute        // and to become ready, also on a machine that has much else to do
 	childPoll  = 100 * time.Millisecond // how often it is asked
 	logTail    = 8                      // lines of its log that are shown when it ends unasked
 )

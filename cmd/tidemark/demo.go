@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"github.com/tidemarkdb/tidemark/cmd/tidemark/shop"
@@ -92,12 +93,12 @@ type running struct {
 }
 
 // start starts everything and loads the shop. When it fails, what it started is in its result.
+//
+// What takes longest is Elasticsearch and loading: they go on side by side. All addresses are known at once, so that the proxy can start
+// as soon as PostgreSQL answers; the projector, whose first step is to copy what is there, comes last.
 func (d *demo) start(ctx context.Context) (up *running, err error) {
 	up = new(running)
-	if up.stack, err = localstack.Start(ctx, d.spec()); err != nil {
-		return up, err
-	}
-	if err := createDatabases(ctx, up.stack); err != nil {
+	if up.stack, err = localstack.Begin(ctx, d.spec()); err != nil {
 		return up, err
 	}
 	var moved bool
@@ -110,6 +111,12 @@ func (d *demo) start(ctx context.Context) (up *running, err error) {
 	if up.config, err = writeDemoConfig(up.stack, up.addresses); err != nil {
 		return up, fmt.Errorf("write the configuration: %w", err)
 	}
+	if err := up.stack.WaitPostgres(ctx); err != nil {
+		return up, err
+	}
+	if err := createDatabases(ctx, up.stack); err != nil {
+		return up, err
+	}
 	if up.proxy, err = d.child(ctx, up, "proxy", up.addresses.proxyHTTP, "clients connect to "+up.addresses.proxy); err != nil {
 		return up, err
 	}
@@ -118,16 +125,15 @@ func (d *demo) start(ctx context.Context) (up *running, err error) {
 		return up, fmt.Errorf("connect through the proxy: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	step := d.p.start("schema")
-	created, err := createSchema(ctx, conn)
-	if err != nil {
-		step.failed()
+	var created bool
+	eg, both := errgroup.WithContext(ctx)
+	eg.Go(func() error { return up.stack.Wait(both) })
+	eg.Go(func() (err error) {
+		created, err = d.fill(both, conn)
+		return err
+	})
+	if err := eg.Wait(); err != nil {
 		return up, err
-	}
-	if created {
-		step.done("4 tables on every shard, through the proxy")
-	} else {
-		step.done("found, with the data of an earlier demo")
 	}
 	if up.projector, err = d.child(ctx, up, "projector", up.addresses.projectorHTTP, "from PostgreSQL to Kafka, and on to the read models"); err != nil {
 		return up, err
@@ -135,10 +141,22 @@ func (d *demo) start(ctx context.Context) (up *running, err error) {
 	if !created {
 		return up, nil
 	}
-	if err := loadShop(ctx, conn, d.shop, d.p); err != nil {
-		return up, err
-	}
 	return up, d.catchUp(ctx, conn)
+}
+
+// fill creates the shop and loads it, unless an earlier demo has left it.
+func (d *demo) fill(ctx context.Context, conn *pgx.Conn) (created bool, err error) {
+	step := d.p.start("schema")
+	if created, err = createSchema(ctx, conn); err != nil {
+		step.failed()
+		return false, err
+	}
+	if !created {
+		step.done("found, with the data of an earlier demo")
+		return false, nil
+	}
+	step.done("4 tables on every shard, through the proxy")
+	return true, loadShop(ctx, conn, d.shop, d.p)
 }
 
 // child starts a process of this binary and waits until it is ready.

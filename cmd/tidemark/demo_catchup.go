@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	catchUpLimit = 3 * time.Minute
+	catchUpLimit = 10 * time.Minute
 	catchUpPoll  = 500 * time.Millisecond
 	countLimit   = 70 * time.Second // of one count; longer than the wait_timeout below
 )

@@ -1,6 +1,7 @@
 package localstack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,6 +84,11 @@ type Stack struct {
 	saved   map[string]int // ports by service name, as in ports.json
 	all     []*Service
 
+	ctx      context.Context         // of what starts; its cause is the first error
+	cancel   context.CancelCauseFunc // nil when nothing has been started
+	parts    []*part
+	postgres *part // one of parts
+
 	progress sync.Mutex // held while Spec.Progress runs
 	stopOnce sync.Once
 	stopErr  error
@@ -91,6 +97,19 @@ type Stack struct {
 // Start starts everything in spec, in parallel, and returns when all of it answers. When anything fails the rest is stopped.
 // Missing programs are fetched first, which can take minutes on a new machine: give ctx the patience for it.
 func Start(ctx context.Context, spec Spec) (*Stack, error) {
+	s, err := Begin(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Wait(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+// Begin is a Start that does not wait: every address of the stack is known when it returns, and its services come up behind it, until ctx ends.
+// WaitPostgres and Wait wait for them. Stop must be called, also when these fail.
+func Begin(ctx context.Context, spec Spec) (*Stack, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
@@ -103,13 +122,14 @@ func Start(ctx context.Context, spec Spec) (*Stack, error) {
 		s.nursery.close()
 		return nil, err
 	}
-	err = s.start(ctx)
+	err = s.reservePorts()
 	if err == nil {
 		err = s.savePorts()
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
+	s.start(ctx)
 	return s, nil
 }
 
@@ -127,24 +147,61 @@ func (spec Spec) check() error {
 	return nil
 }
 
-func (s *Stack) start(ctx context.Context) error {
-	if err := s.reservePorts(); err != nil {
-		return err
+// start starts every part in a goroutine of its own; Wait and Stop wait for them. The first that fails ends the others.
+func (s *Stack) start(ctx context.Context) {
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	begin := func(start func(context.Context) error) *part {
+		p := &part{done: make(chan struct{})}
+		s.parts = append(s.parts, p)
+		go func() {
+			defer close(p.done)
+			if p.err = start(s.ctx); p.err != nil {
+				s.cancel(p.err)
+			}
+		}()
+		return p
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	if len(s.Postgres) > 0 {
-		g.Go(func() error { return s.startPostgres(ctx) })
-	}
+	s.postgres = begin(s.startPostgres)
 	if s.Kafka != nil {
-		g.Go(func() error { return s.Kafka.prepareAndStart(ctx) })
+		begin(s.Kafka.prepareAndStart)
 	}
 	if s.Elastic != nil {
-		g.Go(func() error { return s.Elastic.prepareAndStart(ctx) })
+		begin(s.Elastic.prepareAndStart)
 	}
 	if s.Redis != nil {
-		g.Go(func() error { return s.Redis.prepareAndStart(ctx) })
+		begin(s.Redis.prepareAndStart)
 	}
-	return g.Wait()
+}
+
+// part is what starts by itself: all of PostgreSQL, or one of the others.
+type part struct {
+	done chan struct{} // closed when err is valid
+	err  error
+}
+
+// WaitPostgres returns when every PostgreSQL server answers, or with the first error of anything that starts.
+func (s *Stack) WaitPostgres(ctx context.Context) error { return s.wait(ctx, s.postgres) }
+
+// Wait returns when everything answers, or with the first error of anything that starts.
+func (s *Stack) Wait(ctx context.Context) error { return s.wait(ctx, s.parts...) }
+
+func (s *Stack) wait(ctx context.Context, parts ...*part) error {
+	for _, p := range parts {
+		select {
+		case <-p.done:
+		case <-s.ctx.Done():
+		case <-ctx.Done():
+		}
+		select {
+		case <-p.done:
+			if p.err != nil {
+				return context.Cause(s.ctx) // the first error: p's may have come of it
+			}
+		default:
+			return cmp.Or(context.Cause(ctx), context.Cause(s.ctx))
+		}
+	}
+	return nil
 }
 
 // reservePorts lays out the services of the spec and gives each its port, the one of last time where that is free.
@@ -210,6 +267,12 @@ func (s *Stack) Stop() error {
 }
 
 func (s *Stack) stop() error {
+	if s.cancel != nil {
+		s.cancel(errors.New("localstack: the stack is being stopped"))
+		for _, p := range s.parts {
+			<-p.done
+		}
+	}
 	var g errgroup.Group
 	for _, svc := range s.all {
 		g.Go(func() error {
