@@ -42,7 +42,8 @@ func (p *portals) put(name []byte, x portal) {
 	if p.named == nil {
 		p.named = map[string]*portal{}
 	}
-	p.named[string(name)] = &x
+	kept := x // so that x itself stays off the heap
+	p.named[string(name)] = &kept
 }
 
 func (p *portals) remove(name []byte) {
