@@ -27,8 +27,12 @@ type Parsed struct {
 }
 
 // Parse reads a query string into the facts of its statements. It costs tens of microseconds for each kilobyte. s must
-// have scanned the same text; nil when the text cannot be scanned, which leaves only the error. Errors are *SyntaxError.
+// have scanned the same text; nil when the text cannot be scanned, which leaves only the error. Errors are *SyntaxError
+// and *TooComplexError.
 func Parse(text []byte, s *Scanner) ([]Parsed, error) {
+	if err := tooComplex(text); err != nil {
+		return nil, err
+	}
 	str := string(text)
 	tree, err := pg.Parse(str)
 	if err != nil {
@@ -36,7 +40,7 @@ func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 		if errors.As(err, &pe) {
 			return nil, &SyntaxError{pe.Message, pe.Cursorpos}
 		}
-		return nil, &SyntaxError{Message: err.Error()}
+		return nil, &TooComplexError{"stack depth limit exceeded"} // the tree is too deep for what carries it from C to Go
 	}
 	if s == nil {
 		return nil, &SyntaxError{Message: "a token of the statement is malformed"}
