@@ -22,15 +22,14 @@ demo: build ## two shards, Kafka, Elasticsearch, Redis, the proxy and a shop to 
 	@bin/tidemark demo $(ARGS)
 
 test: prepare ## every test, on real services
-	$(NOTICE) 'test: $(P) packages at a time'
-	$(GO) test -p $(P) -timeout 9m $(PKG)
+	@GO='$(GO)' P=$(P) scripts/test $(PKG)
 
 prepare: ## fetch the services that tests and demo start
 	$(NOTICE) 'prepare: building the fetcher'
 	$(GO) run ./internal/localstack/cmd/fetch
 
 race: prepare ## every test under the race detector
-	$(GO) test -race -p $(P) -timeout 30m $(PKG)
+	@GO='$(GO)' P=$(P) FLAGS=-race TIMEOUT=30m scripts/test $(PKG)
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	GO=$(GO) FUZZTIME=$(FUZZTIME) scripts/fuzz

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestCheck runs `tidemark check`: what is right, what is wrong in the file, and what is wrong with the services; and the HTTP endpoints of a
@@ -74,7 +73,7 @@ func TestCheck(t *testing.T) {
 	t.Run("endpoints", func(t *testing.T) { s.checkEndpoints(t) })
 	t.Run("stop", func(t *testing.T) {
 		for _, p := range append([]*process{s.proxy}, s.projectors...) {
-			if code, err := p.stop(within(t, 20*time.Second)); err != nil || code != 0 {
+			if code, err := p.stop(within(t, patience)); err != nil || code != 0 {
 				t.Errorf("%s after SIGTERM: exit code %d, %v", p.name, code, err)
 			}
 		}
@@ -84,7 +83,7 @@ func TestCheck(t *testing.T) {
 // well waits until /health of a process has nothing to complain about: views that no event has reached yet are made behind the start.
 func (s *system) well(t *testing.T, p *process) (checks map[string]string) {
 	t.Helper()
-	eventually(t, 60*time.Second, func(ctx context.Context) error {
+	eventually(t, patience, func(ctx context.Context) error {
 		code, status, all, err := p.health(ctx)
 		if err == nil && (code != http.StatusOK || status != "ok") {
 			err = fmt.Errorf("%s: %d %s %v", p.name, code, status, all)
@@ -97,7 +96,7 @@ func (s *system) well(t *testing.T, p *process) (checks map[string]string) {
 
 // checkEndpoints asks processes that are well.
 func (s *system) checkEndpoints(t *testing.T) {
-	ctx := within(t, time.Minute)
+	ctx := within(t, patience)
 	for _, p := range append([]*process{s.proxy}, s.projectors...) {
 		checks := s.well(t, p)
 		want := []string{"kafka", "view line_search", "view line_cache", "capture shard0", "capture shard1"}
@@ -121,7 +120,7 @@ func (s *system) checkEndpoints(t *testing.T) {
 		}
 	}
 	conn := s.connect()
-	must(t, conn, "SET tidemark.wait_timeout = '30s'")
+	must(t, conn, waits)
 	must(t, conn, upsertLine, int64(1), int64(1), int64(1))
 	must(t, conn, "SELECT * FROM line_cache WHERE customer_id = 1 AND id = 1")
 	for _, m := range []struct {
@@ -140,7 +139,7 @@ func (s *system) checkEndpoints(t *testing.T) {
 			t.Errorf("the proxy's %s%v is %v (%v, %v), want at least %v", m.name, m.labels, v, found, err, m.least)
 		}
 	}
-	eventually(t, 20*time.Second, func(ctx context.Context) error {
+	eventually(t, patience, func(ctx context.Context) error {
 		events, streaming := 0.0, 0.0
 		for _, p := range s.projectors {
 			n, _, err := p.metric(ctx, "tidemark_projection_events_total")

@@ -61,7 +61,7 @@ func sorted(r rows) rows {
 // truth reads a table from the shards' primaries, behind the proxy's back.
 func (s *system) truth(sql string) rows {
 	s.t.Helper()
-	ctx := within(s.t, time.Minute)
+	ctx := within(s.t, patience)
 	var all rows
 	for _, shard := range s.cluster.Shards {
 		conn, err := pgx.Connect(ctx, shard.Primary.DSN(s.database))
@@ -90,7 +90,7 @@ func (s *system) compareViews(conn *pgx.Conn, columns string, of map[string]stri
 	for view, table := range of {
 		want := s.truth("SELECT " + columns + " FROM " + table)
 		begun := time.Now()
-		got, err := readRows(within(s.t, 2*time.Minute), conn.PgConn(), "SELECT "+columns+" FROM "+view)
+		got, err := readRows(within(s.t, patience), conn.PgConn(), "SELECT "+columns+" FROM "+view)
 		if err != nil {
 			s.t.Errorf("read %s: %v", view, err)
 			continue

@@ -135,7 +135,7 @@ func (d *runningDemo) processes() (found []string) {
 // alone waits until none of the demo's processes is left.
 func (d *runningDemo) alone() {
 	d.t.Helper()
-	eventually(d.t, 20*time.Second, func(context.Context) error {
+	eventually(d.t, patience, func(context.Context) error {
 		if left := d.processes(); len(left) > 0 {
 			return fmt.Errorf("%d processes outlive the demo:\n%s", len(left), strings.Join(left, "\n"))
 		}
@@ -161,7 +161,7 @@ func TestDemo(t *testing.T) {
 	}
 	begun := time.Now()
 	d := startDemo(t, "--for", "15s")
-	d.until(4*time.Minute, "SELECT * FROM tidemark.lag")
+	d.until(2*patience, "SELECT * FROM tidemark.lag")
 	t.Logf("up after %v", time.Since(begun).Round(time.Millisecond))
 	if n := len(d.processes()); n < 9 {
 		t.Errorf("%d processes belong to the demo, want 4 PostgreSQL, Kafka, Elasticsearch, Redis, proxy and projector: the test does not see them", n)
@@ -173,7 +173,7 @@ func TestDemo(t *testing.T) {
 			t.Errorf("the page has no command for %q", what)
 			continue
 		}
-		cmd := exec.CommandContext(within(t, 30*time.Second), "/bin/sh", "-ec", export+"\n"+command)
+		cmd := exec.CommandContext(within(t, patience), "/bin/sh", "-ec", export+"\n"+command)
 		cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(psql)+":"+os.Getenv("PATH"), "PSQLRC=/dev/null", "PAGER=")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -196,7 +196,7 @@ func TestDemo(t *testing.T) {
 		if err != nil {
 			t.Errorf("the demo ended with %v", err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatal("the demo does not end")
 	}
 	d.alone()
@@ -230,8 +230,8 @@ func pageCommands(t *testing.T, page string) (export string, commands map[string
 // TestKilledDemo ends it by SIGKILL while it starts: everything that it had started follows.
 func TestKilledDemo(t *testing.T) {
 	d := startDemo(t)
-	d.until(3*time.Minute, "proxy  ")
-	eventually(t, time.Minute, func(context.Context) error {
+	d.until(patience, "proxy  ")
+	eventually(t, patience, func(context.Context) error {
 		if all := strings.Join(d.processes(), "\n"); strings.Count(all, "tidemark.yaml") < 1 || strings.Count(all, "postgres") < 4 {
 			return fmt.Errorf("the test sees too few processes:\n%s", all)
 		}

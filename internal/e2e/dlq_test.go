@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -25,14 +24,14 @@ func TestPoisonedEvents(t *testing.T) {
 		projectors: 1, sql: []string{"CREATE TABLE parcels (id bigint PRIMARY KEY, weight text, note text)"},
 	})
 	conn := s.connect()
-	must(t, conn, "SET tidemark.wait_timeout = '60s'")
+	must(t, conn, waits)
 	insert := func(id int, weight string) {
 		t.Helper()
 		must(t, conn, "INSERT INTO parcels VALUES ($1, $2, 'first') ON CONFLICT (id) DO UPDATE SET weight = excluded.weight, note = 'again'", id, weight)
 	}
 	weight := func(view string, id int) (string, error) {
 		var w string
-		err := conn.QueryRow(within(t, 90*time.Second), fmt.Sprintf("SELECT weight FROM %s WHERE id = %d", view, id)).Scan(&w)
+		err := conn.QueryRow(within(t, patience), fmt.Sprintf("SELECT weight FROM %s WHERE id = %d", view, id)).Scan(&w)
 		return w, err
 	}
 	reads := func(view string, id int, want string) {
@@ -60,7 +59,7 @@ func TestPoisonedEvents(t *testing.T) {
 		t.Errorf("dlq show: exit code %d\n%s", code, out)
 	}
 	var lag int
-	if err := conn.QueryRow(within(t, time.Minute), "SELECT dead_letters FROM tidemark.lag WHERE view = 'parcel_search' LIMIT 1").Scan(&lag); err != nil || lag != 1 {
+	if err := conn.QueryRow(within(t, patience), "SELECT dead_letters FROM tidemark.lag WHERE view = 'parcel_search' LIMIT 1").Scan(&lag); err != nil || lag != 1 {
 		t.Errorf("tidemark.lag shows %d dead letters, %v, want 1", lag, err)
 	}
 
@@ -75,7 +74,7 @@ func TestPoisonedEvents(t *testing.T) {
 	if code, out := s.run("dlq", "list"); code != 0 || !strings.Contains(out, "is empty") {
 		t.Errorf("dlq list after the replay: exit code %d\n%s", code, out)
 	}
-	eventually(t, 20*time.Second, func(context.Context) error { // the proxy hears of it a little later
+	eventually(t, patience, func(context.Context) error { // the proxy hears of it a little later
 		got, err := weight("parcel_search", 1)
 		if err == nil && got != "heavy" {
 			t.Fatalf("the replayed row has weight %q", got)
@@ -95,7 +94,7 @@ func TestPoisonedEvents(t *testing.T) {
 		}
 	}
 	insert(1, "11")
-	eventually(t, 20*time.Second, func(context.Context) error {
+	eventually(t, patience, func(context.Context) error {
 		got, err := weight("parcel_search", 1)
 		if err == nil && got != "11" {
 			t.Fatalf("weight %q, want 11", got)
@@ -114,7 +113,7 @@ type deadLetter struct{ ID, Key, Cause string }
 // letter waits for the one dead letter of a view.
 func (s *system) letter(t *testing.T, view string) (d deadLetter) {
 	t.Helper()
-	eventually(t, 30*time.Second, func(context.Context) error {
+	eventually(t, patience, func(context.Context) error {
 		code, out := s.run("dlq", "list", "--view", view, "--json")
 		if code != 0 || strings.Count(out, "\n") != 1 {
 			return fmt.Errorf("dlq list: exit code %d\n%s", code, out)
@@ -133,7 +132,7 @@ func (s *system) letter(t *testing.T, view string) (d deadLetter) {
 // elastic sends one request to Elasticsearch itself.
 func (s *system) elastic(t *testing.T, method, path, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(within(t, time.Minute), method, s.cluster.Elasticsearch.URL+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(within(t, patience), method, s.cluster.Elasticsearch.URL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +151,7 @@ func (s *system) elastic(t *testing.T, method, path, body string) {
 func (s *system) produce(t *testing.T, key, value string) {
 	t.Helper()
 	w := &kafka.Writer{Addr: kafka.TCP(s.cluster.Kafka.Brokers...), Topic: s.database + "." + s.database + ".public.parcels", RequiredAcks: kafka.RequireAll, BatchSize: 1}
-	if err := w.WriteMessages(within(t, time.Minute), kafka.Message{Key: []byte(key), Value: []byte(value)}); err != nil {
+	if err := w.WriteMessages(within(t, patience), kafka.Message{Key: []byte(key), Value: []byte(value)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {

@@ -42,7 +42,7 @@ func TestKilledInTheMiddleOfWrites(t *testing.T) {
 	victims := []*process{s.projectors[0], s.proxy, s.projectors[1], s.proxy, s.projectors[0], s.projectors[1]}
 	r.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
 
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	eg, ctx := errgroup.WithContext(ctx)
 	var clients []*writer
@@ -91,7 +91,7 @@ func TestKilledInTheMiddleOfWrites(t *testing.T) {
 	if code, out := s.run("dlq", "list"); code != 0 || !strings.Contains(out, "is empty") {
 		t.Errorf("dlq list: exit code %d\n%s", code, out)
 	}
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	eventually(t, patience, func(ctx context.Context) error {
 		for _, p := range s.projectors {
 			n := partitions(ctx, p)
 			if n == 0 {

@@ -79,7 +79,7 @@ func binary(t *testing.T) string {
 func cluster(t *testing.T) *testcontainers.Cluster {
 	t.Helper()
 	fixture.clusterOnce.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 		defer cancel()
 		fixture.cluster, fixture.clusterErr = testcontainers.Start(ctx, testcontainers.Spec{
 			Shards: 2, Replicas: 1, PostgresVersion: "15", Kafka: true, Elasticsearch: true, Redis: true, Progress: func(line string) { t.Log(line) },
@@ -97,6 +97,13 @@ func cluster(t *testing.T) *testcontainers.Cluster {
 	}
 	return fixture.cluster
 }
+
+// patience bounds what must happen sooner or later: only a failure takes that long, and a machine with much else to do is no failure. Statements
+// wait as long for read models (waits).
+const (
+	patience = 4 * time.Minute
+	waits    = "SET tidemark.wait_timeout = '180s'"
+)
 
 // within is a context that ends after d, or with the test.
 func within(t *testing.T, d time.Duration) context.Context {

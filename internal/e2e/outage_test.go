@@ -20,7 +20,7 @@ import (
 // take long: the client is told, not left waiting.
 func refused(t *testing.T, conn *pgx.Conn, sql, code, text string) {
 	t.Helper()
-	_, err := conn.Exec(within(t, 45*time.Second), sql)
+	_, err := conn.Exec(within(t, 2*patience), sql)
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
 		t.Errorf("%s: got %v, want SQLSTATE %s", sql, err, code)
@@ -39,7 +39,7 @@ func TestOutages(t *testing.T) {
 	s := start(t, linesSpec)
 	r := seeded(t)
 	w := &workload{url: s.url()}
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	writing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -59,7 +59,7 @@ func TestOutages(t *testing.T) {
 	}
 
 	conn := s.connect()
-	must(t, conn, "SET tidemark.wait_timeout = '60s'")
+	must(t, conn, waits)
 	must(t, conn, upsertLine, int64(-1), int64(1), int64(1))
 	byKey := func(view string) string {
 		return "SELECT rev FROM " + view + " WHERE customer_id = -1 AND id = 1"
@@ -67,7 +67,7 @@ func TestOutages(t *testing.T) {
 	works := func(view string) {
 		t.Helper()
 		var rev int64
-		if err := conn.QueryRow(within(t, 90*time.Second), byKey(view)).Scan(&rev); err != nil {
+		if err := conn.QueryRow(within(t, patience), byKey(view)).Scan(&rev); err != nil {
 			t.Errorf("%s: %v", view, err)
 		}
 	}
@@ -78,23 +78,33 @@ func TestOutages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := w.writes.Load()
 			begun := time.Now()
+			back := func() error {
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				return service.Start(ctx) // nothing to do when it runs
+			}
+			t.Cleanup(func() { // whatever has failed here, other tests need it
+				if err := back(); err != nil {
+					t.Error(err)
+				}
+			})
 			if err := service.Kill(); err != nil {
 				t.Fatal(err)
 			}
 			during(t)
-			if err := service.Start(within(t, time.Minute)); err != nil {
+			if err := back(); err != nil {
 				t.Fatal(err)
 			}
 			down := time.Since(begun)
-			must(t, conn, "SET tidemark.wait_timeout = '60s'")
-			back := time.Now()
-			eventually(t, 60*time.Second, func(ctx context.Context) error {
+			must(t, conn, waits)
+			returned := time.Now()
+			eventually(t, patience, func(ctx context.Context) error {
 				_, err := conn.Exec(ctx, upsertLine, int64(-1), int64(1), int64(2))
 				return err
 			})
 			works("line_cache")
 			works("line_search")
-			t.Logf("down for %v, level again %v after its return; %d writes meanwhile", down.Round(time.Millisecond), time.Since(back).Round(time.Millisecond), w.writes.Load()-before)
+			t.Logf("down for %v, level again %v after its return; %d writes meanwhile", down.Round(time.Millisecond), time.Since(returned).Round(time.Millisecond), w.writes.Load()-before)
 			for _, p := range append([]*process{s.proxy}, s.projectors...) {
 				s.well(t, p)
 			}
@@ -104,7 +114,7 @@ func TestOutages(t *testing.T) {
 	proceeds := func(t *testing.T) {
 		t.Helper()
 		from := w.writes.Load()
-		eventually(t, 30*time.Second, func(context.Context) error {
+		eventually(t, patience, func(context.Context) error {
 			if n := w.writes.Load() - from; n < 50 {
 				return fmt.Errorf("only %d writes", n)
 			}
@@ -114,7 +124,7 @@ func TestOutages(t *testing.T) {
 	// unwell waits for a process's /health to answer with the code and to name the check as failing.
 	unwell := func(t *testing.T, p *process, code int, check string) {
 		t.Helper()
-		eventually(t, 30*time.Second, func(ctx context.Context) error {
+		eventually(t, patience, func(ctx context.Context) error {
 			got, _, checks, err := p.health(ctx)
 			if err != nil {
 				return err
@@ -155,13 +165,13 @@ func TestOutages(t *testing.T) {
 	outage("primary", home.Primary, func(t *testing.T) {
 		unwell(t, s.proxy, http.StatusServiceUnavailable, "shard "+home.Name)
 		// It goes on to take clients: reads, and the other shard, work, and another proxy would be no better.
-		if code, body, err := s.proxy.get(within(t, time.Minute), "/ready"); err != nil || code != http.StatusOK {
+		if code, body, err := s.proxy.get(within(t, patience), "/ready"); err != nil || code != http.StatusOK {
 			t.Errorf("/ready: %d %s %v", code, body, err)
 		}
 		refused(t, conn, "UPDATE lines SET rev = 5 WHERE customer_id = -1 AND id = 1", "57P03", home.Name)
 		// Readers are not concerned, and neither is the other shard.
 		reader := s.connect()
-		if _, err := reader.Exec(within(t, time.Minute), "SELECT rev FROM lines WHERE customer_id = -1 AND id = 1"); err != nil {
+		if _, err := reader.Exec(within(t, patience), "SELECT rev FROM lines WHERE customer_id = -1 AND id = 1"); err != nil {
 			t.Errorf("a read, which the replica can answer: %v", err)
 		}
 	})
@@ -192,7 +202,7 @@ func (c *writer) make1(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(20 * time.Millisecond):
+	case <-time.After(50 * time.Millisecond):
 		return nil
 	}
 }

@@ -132,7 +132,7 @@ func (p *process) ready(ctx context.Context) error {
 
 // get asks one of the process's HTTP endpoints.
 func (p *process) get(ctx context.Context, path string) (code int, body string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.http+path, nil)
 	if err != nil {

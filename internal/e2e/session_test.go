@@ -24,7 +24,7 @@ func TestSessionsReadTheirOwnWritesFromReadModels(t *testing.T) {
 	s := start(t, linesSpec)
 	var done atomic.Int64
 	halfway := make(chan struct{}, 1)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	eg, ctx := errgroup.WithContext(ctx)
 	begun := time.Now()
@@ -78,7 +78,7 @@ func newReader(ctx context.Context, url string, number int64) (*reader, error) {
 			return nil, err
 		}
 		*c = conn
-		if _, err := conn.Exec(ctx, "SET tidemark.wait_timeout = '60s'"); err != nil {
+		if _, err := conn.Exec(ctx, waits); err != nil {
 			return nil, err
 		}
 	}
@@ -150,7 +150,7 @@ func TestWithoutConsistencyReadsAreStale(t *testing.T) {
 	conn := s.connect()
 	must(t, conn, "SET tidemark.consistency = 'eventual'")
 	must(t, conn, upsertLine, int64(1), int64(1), int64(7))
-	ctx := within(t, time.Minute)
+	ctx := within(t, patience)
 	var n int
 	if err := conn.QueryRow(ctx, "SELECT count(*) FROM line_cache WHERE customer_id = 1").Scan(&n); err != nil || n != 0 {
 		t.Errorf("eventual: %d rows, %v, want none", n, err)

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,7 +35,7 @@ type spec struct {
 	sql        []string
 }
 
-const startLimit = 90 * time.Second
+const startLimit = patience
 
 func start(t *testing.T, sp spec) *system {
 	t.Helper()
@@ -110,7 +109,7 @@ func (s *system) writeConfig(sp spec, http string) {
 
 // dropSlots lets the database go.
 func (s *system) dropSlots() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, shard := range s.cluster.Shards {
 		err := poll(ctx, func(ctx context.Context) error { // the server notices the end of a killed projector a little later
@@ -124,13 +123,13 @@ func (s *system) dropSlots() {
 
 // url is how clients connect to the proxy.
 func (s *system) url() string {
-	return fmt.Sprintf("postgres://%s:%s@%s/%s?connect_timeout=10", appUser, appPassword, s.listen, s.database)
+	return fmt.Sprintf("postgres://%s:%s@%s/%s?connect_timeout=60", appUser, appPassword, s.listen, s.database)
 }
 
 // connect opens a session that ends with the test.
 func (s *system) connect() *pgx.Conn {
 	s.t.Helper()
-	conn, err := pgx.Connect(within(s.t, 30*time.Second), s.url())
+	conn, err := pgx.Connect(within(s.t, patience), s.url())
 	if err != nil {
 		s.t.Fatalf("connect through the proxy: %v", err)
 	}
@@ -141,7 +140,7 @@ func (s *system) connect() *pgx.Conn {
 // must runs a statement in a session.
 func must(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
 	t.Helper()
-	if _, err := conn.Exec(within(t, time.Minute), sql, args...); err != nil {
+	if _, err := conn.Exec(within(t, patience), sql, args...); err != nil {
 		t.Fatalf("%v, in %s", err, sql)
 	}
 }
@@ -154,7 +153,7 @@ func (s *system) run(args ...string) (code int, output string) {
 
 func run(t *testing.T, args ...string) (code int, output string) {
 	t.Helper()
-	cmd := exec.CommandContext(within(t, time.Minute), binary(t), args...)
+	cmd := exec.CommandContext(within(t, patience), binary(t), args...)
 	cmd.Env = append(os.Environ(), "E2E_OWNER_PASSWORD="+ownerPassword, "E2E_APP_PASSWORD="+appPassword)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // typesTable has the common types; each value's text form must come back from the read models as PostgreSQL prints it.
@@ -50,7 +49,7 @@ func TestEveryTypeComesBackAsPostgreSQLPrintsIt(t *testing.T) {
 		projectors: 1, sql: sql,
 	})
 	conn := s.connect()
-	must(t, conn, "SET tidemark.wait_timeout = '60s'")
+	must(t, conn, waits)
 	for i, r := range rows {
 		must(t, conn, fmt.Sprintf("INSERT INTO things SELECT %d, %s", 100+i, r))
 		// Another column changes, and what is stored out of line must not get lost.
@@ -67,7 +66,7 @@ func TestEveryTypeComesBackAsPostgreSQLPrintsIt(t *testing.T) {
 		for _, view := range []string{"thing_search", "thing_hash", "thing_json"} {
 			var want, got []any
 			for from, into := range map[string]*[]any{"things": &want, view: &got} {
-				q, err := conn.Query(within(t, time.Minute), "SELECT id, small, n, f8, ok, at, day, words, ids, doc, uid, bytes FROM "+from+" WHERE id = $1", int64(200+i))
+				q, err := conn.Query(within(t, patience), "SELECT id, small, n, f8, ok, at, day, words, ids, doc, uid, bytes FROM "+from+" WHERE id = $1", int64(200+i))
 				if err != nil {
 					t.Fatal(err)
 				}

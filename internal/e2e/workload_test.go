@@ -39,7 +39,7 @@ type writer struct {
 
 const (
 	customersPerWriter = 40
-	retryFor           = 90 * time.Second
+	retryFor           = patience
 )
 
 const linesTable = `CREATE TABLE lines (customer_id bigint, id bigint, rev bigint NOT NULL, title text NOT NULL, price numeric(12,2), tags text[], at timestamptz, note text,
@@ -195,7 +195,7 @@ func (c *writer) make(ctx context.Context, steps []step) error {
 }
 
 func (c *writer) attempt(ctx context.Context, steps []step) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var err error
 	if c.conn == nil {
@@ -245,7 +245,7 @@ func expected(writers []*writer) rows {
 // writes are to a table's customers below zero, of which some are on each shard.
 func (s *system) touchEveryShard(conn *pgx.Conn) {
 	s.t.Helper()
-	must(s.t, conn, "SET tidemark.wait_timeout = '60s'")
+	must(s.t, conn, waits)
 	seen := map[string]bool{}
 	for id := int64(-1); len(seen) < len(s.cluster.Shards); id-- {
 		must(s.t, conn, upsertLine, id, int64(1), int64(1))
@@ -265,7 +265,7 @@ func (s *system) touchEveryShard(conn *pgx.Conn) {
 func (s *system) route(conn *pgx.Conn) string {
 	s.t.Helper()
 	var route string
-	if err := conn.QueryRow(within(s.t, time.Minute), "SHOW tidemark.route").Scan(&route); err != nil {
+	if err := conn.QueryRow(within(s.t, patience), "SHOW tidemark.route").Scan(&route); err != nil {
 		s.t.Fatal(err)
 	}
 	return route
