@@ -43,10 +43,15 @@ func (s *session) plan(text []byte) []router.Statement {
 		return statements
 	}
 	if router.Costly(len(text)) {
-		s.Task.Await(func() { statements = rt.Plan(&s.scratch, s.view, text) })
-		return statements
+		return s.planAside(rt, text)
 	}
 	return rt.Plan(&s.scratch, s.view, text)
+}
+
+// planAside asks in an ordinary goroutine.
+func (s *session) planAside(rt *router.Router, text []byte) (statements []router.Statement) {
+	s.Task.Await(func() { statements = rt.Plan(&s.scratch, s.view, text) })
+	return statements
 }
 
 // simple runs one plan for the Query message of n bytes at the start of Input.
