@@ -11,9 +11,17 @@ func (c *Config) Backend() backend.Config {
 	out := backend.Config{
 		Database: db.ServerName, User: db.User, Password: db.Password.Reveal(),
 		SSLMode: string(db.TLS), SSLRootCert: c.path(db.CA), SSLCert: c.path(db.Cert), SSLKey: c.path(db.Key),
-		PoolSize: c.Pool.Size, MinIdle: c.Pool.MinIdle, Budget: c.Pool.Budget,
+		Mode: backend.Mode(c.Pool.Mode), PoolSize: c.Pool.Size, MinIdle: c.Pool.MinIdle, Budget: c.Pool.Budget,
+		ReserveSize: c.Pool.ReserveSize, ReserveTimeout: c.Pool.ReserveTimeout, CheckDelay: c.Pool.CheckDelay, MaxConnections: db.MaxConnections,
 		AcquireTimeout: c.Pool.AcquireTimeout, ConnectTimeout: c.Pool.ConnectTimeout,
 		IdleTime: c.Pool.IdleTimeout, Lifetime: c.Pool.Lifetime, HealthInterval: c.Pool.HealthInterval,
+	}
+	if out.CheckDelay == 0 {
+		out.CheckDelay = -1
+	}
+	out.Users = map[string]backend.UserConfig{}
+	for _, u := range c.Users {
+		out.Users[u.Name] = backend.UserConfig{Mode: backend.Mode(u.PoolMode), PoolSize: u.PoolSize, MaxConnections: u.MaxConnections}
 	}
 	roles := map[Role]backend.Role{AnyRole: backend.RoleAuto, PrimaryRole: backend.RolePrimary, ReplicaRole: backend.RoleReplica}
 	for _, s := range c.Shards {

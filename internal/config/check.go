@@ -10,6 +10,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/proxy"
 	"github.com/tidemarkdb/tidemark/sharding"
 )
 
@@ -24,6 +25,9 @@ func (d *decoder) check(c *Config) {
 	}
 	if c.Pool.MinIdle > c.Pool.Size && c.Pool.Size > 0 {
 		d.addAt("pool.min_idle", "%d is more than pool.size, %d", c.Pool.MinIdle, c.Pool.Size)
+	}
+	if c.Database.Name == proxy.AdminDatabase && len(c.Admin.Users)+len(c.Admin.StatsUsers) > 0 {
+		d.addAt("database.name", "%q is the admin database's name; choose another one, or leave out admin.users and admin.stats_users", proxy.AdminDatabase)
 	}
 	d.checkUsers(c.Users)
 	d.checkShards(c)

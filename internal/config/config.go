@@ -42,6 +42,9 @@ type Config struct {
 	Elasticsearch Elasticsearch
 	Redis         Redis
 	Log           Log
+	Admin         Admin
+
+	values map[string]*recorded // every scalar, by its path
 }
 
 // Engine is how client sessions are run.
@@ -76,6 +79,7 @@ func (c *Config) fields() []field {
 		{key: "elasticsearch", into: section(c.Elasticsearch.fields), doc: "The Elasticsearch cluster that holds the views declared with `elastic`."},
 		{key: "redis", into: section(c.Redis.fields), doc: "The Redis server that holds the views declared with `redis`."},
 		{key: "log", into: section(c.Log.fields), doc: "What is written to standard error."},
+		{key: "admin", into: section(c.Admin.fields), doc: "The admin database, `tidemark`: its users log in as all others do, with `dbname=tidemark`."},
 	}
 }
 
@@ -107,6 +111,7 @@ func Parse(file string, src []byte, env func(name string) (string, bool)) (*Conf
 		d.at[""] = root
 	}
 	d.section(root, "", c.fields())
+	c.values = d.values
 	d.check(c)
 	if len(d.problems) > 0 {
 		return nil, d.problems.sorted()

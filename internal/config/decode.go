@@ -26,6 +26,7 @@ type decoder struct {
 	problems Problems
 	at       map[string]*yaml.Node // where each path that was present stands
 	free     int                   // values read so far that no field describes
+	values   map[string]*recorded
 }
 
 // document parses src into its only document's root; nil for an empty file.
@@ -134,6 +135,7 @@ func (d *decoder) scalar(n *yaml.Node, path string, v value) {
 		}
 		d.add(n, path, "%s does not fit%s; expected %s", shown, because(err), v.want)
 	}
+	d.record(path, text, v.secret, n.Line)
 }
 
 func because(err error) string {
@@ -178,6 +180,7 @@ func (d *decoder) section(n *yaml.Node, path string, fields []field) {
 			if err := f.into.text(f.def); err != nil {
 				d.addAt(join(path, f.key), "the default %q does not fit: %v", f.def, err)
 			}
+			d.record(join(path, f.key), f.def, false, 0)
 		case f.into.node != nil && f.into.beneath != nil && f.into.kind == "section":
 			f.into.node(d, nil, join(path, f.key))
 		}
@@ -249,12 +252,14 @@ func (d *decoder) any(n *yaml.Node, path string, depth int) any {
 		if err != nil {
 			d.add(n, path, "%v", err)
 		}
+		d.record(path, text, false, n.Line)
 		return text
 	}
 	var out any
 	if err := n.Decode(&out); err != nil {
 		d.add(n, path, "%v", err)
 	}
+	d.record(path, n.Value, false, n.Line)
 	return out
 }
 

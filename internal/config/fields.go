@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -38,12 +39,14 @@ type value struct {
 func text(into *string) value {
 	return value{kind: "text", want: "a text", text: func(s string) error {
 		if s == "" {
-			return fmt.Errorf("it is empty")
+			return errEmpty
 		}
 		*into = s
 		return nil
 	}}
 }
+
+var errEmpty = errors.New("it is empty")
 
 func secret(into *Secret) value {
 	return value{kind: "secret", want: "a secret, best given as ${NAME}", secret: true, text: func(s string) error {

@@ -14,11 +14,16 @@ func (c *Config) Proxy() (proxy.Config, error) {
 		return proxy.Config{}, err
 	}
 	out := proxy.Config{
-		Database: c.Database.Name, TLS: secure, RequireTLS: c.TLS != nil && c.TLS.Require,
+		MaxClientsOf: map[string]int{},
+		Database:     c.Database.Name, TLS: secure, RequireTLS: c.TLS != nil && c.TLS.Require,
+		Admins: c.Admin.Users, StatsUsers: c.Admin.StatsUsers,
 		MaxClients: c.Clients.Max, LoginTimeout: c.Clients.LoginTimeout, MaxMessage: int(c.Clients.MaxMessage),
 		Consistency: proxy.Consistency(c.Consistency.Default), WaitTimeout: c.Consistency.WaitTimeout, OnTimeout: proxy.OnTimeout(c.Consistency.OnTimeout),
 	}
 	for i, u := range c.Users {
+		if u.MaxClients > 0 {
+			out.MaxClientsOf[u.Name] = u.MaxClients
+		}
 		verifier, err := verifierOf(u)
 		if err != nil {
 			return proxy.Config{}, fmt.Errorf("%s: users[%d] (%s): %w", c.File, i, u.Name, err)

@@ -21,10 +21,13 @@ unset or empty; ` + "`$$`" + ` is one dollar sign. Secrets belong there. They ar
 
 **Reuse.** YAML anchors work for whole values; top-level keys that begin with ` + "`x-`" + ` are ignored and can hold them.
 
+**Reload.** SIGHUP, or ` + "`RELOAD`" + ` in the [admin database](admin.md), has a running proxy read the file again. It applies all of it or, where anything is
+wrong or a key changed that is not marked *yes* below, nothing. Values that come from the environment are those the process was started with.
+
 In the table, ` + "`[]`" + ` stands for each item of a list, and ` + "`NAME`" + ` for a name that you choose.
 
-| key | what it takes | default | meaning |
-|---|---|---|---|
+| key | what it takes | default | reload | meaning |
+|---|---|---|---|---|
 `
 
 // WriteReference writes docs/config.md: every key with its kind, default and meaning.
@@ -46,13 +49,24 @@ func referenceRows(b *strings.Builder, path string, fields []field) {
 		case f.def != "":
 			def = "`" + f.def + "`"
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", at, f.into.kind, def, f.doc)
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", at, f.into.kind, def, reloads(at, f), f.doc)
 		if f.into.beneath != nil {
 			suffix, below := f.into.beneath()
 			if f.into.item != "" {
-				fmt.Fprintf(b, "| `%s.NAME` | %s | - | One of them. |\n", at, f.into.item)
+				fmt.Fprintf(b, "| `%s.NAME` | %s | - | - | One of them. |\n", at, f.into.item)
 			}
 			referenceRows(b, at+suffix, below)
 		}
 	}
+}
+
+// reloads says whether RELOAD takes the key; of a section each key beneath says so.
+func reloads(path string, f field) string {
+	switch {
+	case f.into.beneath != nil:
+		return "-"
+	case live(path):
+		return "yes"
+	}
+	return "no"
 }

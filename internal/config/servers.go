@@ -48,6 +48,8 @@ type Database struct {
 	TLS        SSLMode
 	CA         string
 	Cert, Key  string
+
+	MaxConnections int // to one server, of all users; 0: no limit of its own
 }
 
 // SSLMode is libpq's sslmode.
@@ -63,6 +65,7 @@ func (db *Database) fields() []field {
 		{key: "ca", into: text(&db.CA), doc: "File with the authorities, PEM, that sign the servers' certificates; the system's when left out."},
 		{key: "cert", into: text(&db.Cert), doc: "File with the certificate, PEM, that Tidemark presents to the servers."},
 		{key: "key", into: text(&db.Key), doc: "File with its private key, PEM."},
+		{key: "max_connections", into: integer(&db.MaxConnections, 1, 100_000), doc: "Connections to one server at most, of all users together. Left out, only `pool.budget` bounds them."},
 	}
 }
 
@@ -71,6 +74,11 @@ type User struct {
 	Name     string
 	Password Secret
 	SCRAM    Secret // a verifier as pg_authid.rolpassword holds it
+
+	PoolMode       PoolMode // empty: Pool.Mode
+	PoolSize       int      // 0: Pool.Size
+	MaxConnections int      // to all servers; 0: no limit of its own
+	MaxClients     int      // 0: no limit of its own
 }
 
 func (u *User) fields() []field {
@@ -78,6 +86,10 @@ func (u *User) fields() []field {
 		{key: "name", into: text(&u.Name), required: true, doc: "The user's name."},
 		{key: "password", into: secret(&u.Password), doc: "The password in the clear, best as `${NAME}`."},
 		{key: "scram", into: secret(&u.SCRAM), doc: "Instead of a password, its SCRAM-SHA-256 verifier as PostgreSQL stores it in `pg_authid.rolpassword`."},
+		{key: "pool_mode", into: choice(&u.PoolMode, TransactionMode, SessionMode, StatementMode), doc: "This user's pool mode; `pool.mode` when left out."},
+		{key: "pool_size", into: integer(&u.PoolSize, 1, 10_000), doc: "Connections of this user to one server at most. The user then has pools of its own, also where it shares the role that logs in; `pool.size` when left out."},
+		{key: "max_connections", into: integer(&u.MaxConnections, 1, 100_000), doc: "Connections of this user to all servers together at most. It then has pools of its own."},
+		{key: "max_clients", into: integer(&u.MaxClients, 1, 1_000_000), doc: "Clients of this user at most; further ones are refused with SQLSTATE 53300."},
 	}
 }
 
@@ -145,25 +157,43 @@ func (e *Endpoint) fields() []field {
 
 // Pool bounds the server connections.
 type Pool struct {
-	Size           int // per endpoint
-	MinIdle        int // per endpoint
+	Mode           PoolMode
+	Size           int // per user and endpoint
+	MinIdle        int // per user and endpoint
+	ReserveSize    int // per user and endpoint
+	ReserveTimeout time.Duration
 	Budget         int // for the process
 	AcquireTimeout time.Duration
 	IdleTimeout    time.Duration
 	Lifetime       time.Duration
 	ConnectTimeout time.Duration
+	CheckDelay     time.Duration // 0: never
 	HealthInterval time.Duration
 }
 
+// PoolMode says for how long a client keeps a server connection.
+type PoolMode string
+
+// The pool modes, as PgBouncer has them.
+const (
+	TransactionMode PoolMode = "transaction"
+	SessionMode     PoolMode = "session"
+	StatementMode   PoolMode = "statement"
+)
+
 func (p *Pool) fields() []field {
 	return []field{
-		{key: "size", into: integer(&p.Size, 1, 10_000), def: "20", doc: "Connections to one endpoint at most."},
-		{key: "min_idle", into: integer(&p.MinIdle, 0, 10_000), def: "0", doc: "Connections to one endpoint that are opened ahead and kept."},
-		{key: "budget", into: integer(&p.Budget, 1, 100_000), def: "200", doc: "Connections of this process to all endpoints together at most."},
+		{key: "mode", into: choice(&p.Mode, TransactionMode, SessionMode, StatementMode), def: "transaction", doc: "For how long a client keeps a server connection. `transaction`: until its transaction ends. `session`: until it leaves; it then uses one connection to the primary of each shard that it touches, and replicas serve it no reads. `statement`: until its statement ends; `BEGIN` is refused."},
+		{key: "size", into: integer(&p.Size, 1, 10_000), def: "20", doc: "Connections to one server at most, of all clients that log in to it as the same user."},
+		{key: "min_idle", into: integer(&p.MinIdle, 0, 10_000), def: "0", doc: "Connections to one server that are opened ahead and kept, for each such user that has used some lately."},
+		{key: "reserve_size", into: integer(&p.ReserveSize, 0, 10_000), def: "0", doc: "Connections beyond `size` that are opened when clients have waited for `reserve_timeout`, one for each such client. They are closed when they are idle again."},
+		{key: "reserve_timeout", into: duration(&p.ReserveTimeout), def: "5s", doc: "How long a client waits before it gets a connection of the reserve."},
+		{key: "budget", into: integer(&p.Budget, 1, 100_000), def: "200", doc: "Connections of this process to all servers together at most, of all users. Where that is not enough, idle ones make room, and pools that have none get their turn."},
 		{key: "acquire_timeout", into: duration(&p.AcquireTimeout), def: "10s", doc: "How long a client waits for a free connection before its statement fails."},
 		{key: "idle_timeout", into: duration(&p.IdleTimeout), def: "10m", doc: "When an unused connection is closed."},
 		{key: "lifetime", into: duration(&p.Lifetime), def: "1h", doc: "When a connection is replaced, in use or not; at the end of its transaction."},
 		{key: "connect_timeout", into: duration(&p.ConnectTimeout), def: "5s", doc: "How long connecting and logging in to a server may take."},
+		{key: "check_delay", into: duration(&p.CheckDelay), def: "30s", doc: "A connection that was idle for longer is asked for an empty query before its next use, because firewalls drop idle connections silently; `0s` for never. Connections in steady use never pay for it."},
 		{key: "health_interval", into: duration(&p.HealthInterval), def: "1s", doc: "How often each endpoint is asked for its health, role and replay position."},
 	}
 }
