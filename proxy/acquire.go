@@ -154,7 +154,7 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 			return nil, err
 		}
 	}
-	if access == backend.Read && s.unsure[shard] {
+	if access == backend.Read && (s.unsure[shard] || s.mode == backend.Session) {
 		access = backend.Write
 	}
 	sh := s.p.backend.Shard(shard)
@@ -178,6 +178,9 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 	}
 	l := engine.NewLink(s.spare, conn, shard)
 	s.spare = nil
+	if s.mode == backend.Session {
+		s.stay(l)
+	}
 	if conn.Settings != s.settings.print {
 		s.synchronize(l)
 	}

@@ -49,6 +49,9 @@ func (s *session) execute() error {
 // executeOwn runs a portal of the proxy's own. What the link still owes comes first.
 func (s *session) executeOwn(pt *portal) error {
 	if pt.plan.Kind == router.Tx {
+		if err := s.checkMode(pt.plan); err != nil {
+			return s.failBatch(err)
+		}
 		if answer, handled := s.control(pt.plan, pt.st.sql); handled {
 			s.reply(answer)
 			return nil

@@ -267,6 +267,11 @@ func (p *Proxy) session(t *loop.Task, conn *loop.Conn, x *client, l *login, gree
 		stmts: map[string]*statement{}, token: lsn.Token{}, unsure: map[string]bool{},
 	}
 	s.own.defaults(p.cfg())
+	if s.identity == nil {
+		s.identity = p.backend.SharedAs(l.user)
+	}
+	p.backend.Admit(s.identity)
+	s.mode = p.backend.ModeOf(l.user)
 	defer s.end()
 	err := s.begin(l.params)
 	if err == nil {

@@ -24,6 +24,7 @@ type session struct {
 	client *client
 	// identity is who logs in to servers for this session; nil: the shared role.
 	identity *backend.Identity
+	mode     backend.Mode
 
 	link  *engine.Link            // the server connection in use, nil between transactions
 	spare *engine.Link            // the last one, to be used again
@@ -211,6 +212,8 @@ func (s *session) settle() error {
 	}
 	if l.Conn.TxStatus == wire.TxIdle {
 		s.release()
+	} else if s.mode == backend.Statement { // begun by what the router could not read
+		return s.errStatementMode().Fatal()
 	}
 	return nil
 }

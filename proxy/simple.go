@@ -77,6 +77,10 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
 		return nil
 	case p.Kind == router.Tx:
+		if err := s.checkMode(p); err != nil {
+			s.Consume(n)
+			return err
+		}
 		if s.link != nil && s.tx.state != txOpen {
 			if err := s.drain(); err != nil {
 				return err

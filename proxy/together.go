@@ -23,6 +23,9 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 		switch {
 		case p.Kind == router.Refuse:
 			return p
+		case s.checkMode(p) != nil:
+			e := s.errStatementMode()
+			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{Code: e.Code, Message: e.Message, Hint: e.Hint}}
 		case p.Kind == router.Nothing:
 			continue
 		case whole == nil:

@@ -66,8 +66,9 @@ func (p *proxyProcess) metrics() prometheus.Collector {
 	panics := counter("loop_panics_total", "Tasks ended by a panic.")
 	busy := gauge("loop_busy_ratio", "Share of its time that a loop spent working.", "loop")
 	budget := gauge("pool_budget_used", "Server connections of the process.")
-	pool := []string{"shard", "endpoint"}
-	size := gauge("pool_size", "Connections to an endpoint at most.", pool...)
+	server := []string{"shard", "endpoint"}
+	pool := []string{"shard", "endpoint", "user"}
+	size := gauge("pool_size", "Connections of a user to an endpoint at most, without the reserve.", pool...)
 	active := gauge("pool_active", "Connections lent to sessions.", pool...)
 	idle := gauge("pool_idle", "Connections waiting for use.", pool...)
 	waiting := gauge("pool_waiting", "Sessions waiting for a connection.", pool...)
@@ -77,7 +78,7 @@ func (p *proxyProcess) metrics() prometheus.Collector {
 	opened := counter("pool_opened_total", "Connections opened.", pool...)
 	failures := counter("pool_failures_total", "Attempts to open a connection that failed.", pool...)
 	healthy := gauge("endpoint_healthy", "1 for an endpoint that takes statements.", "shard", "endpoint", "role")
-	lag := gauge("endpoint_lag_seconds", "Age of the last commit that a replica has replayed, when it has something to replay.", pool...)
+	lag := gauge("endpoint_lag_seconds", "Age of the last commit that a replica has replayed, when it has something to replay.", server...)
 	behind := gauge("view_lag_events", "Events that a read model has not applied.", "view")
 
 	return scrape{
@@ -102,7 +103,7 @@ func (p *proxyProcess) metrics() prometheus.Collector {
 			}
 			emit(budget, float64(p.backend.BudgetUsed()))
 			for _, s := range p.backend.Stats() {
-				at := []string{s.Shard, s.Endpoint}
+				at := []string{s.Shard, s.Endpoint, s.User}
 				emit(size, float64(s.Size), at...)
 				emit(active, float64(s.Active), at...)
 				emit(idle, float64(s.Idle), at...)

@@ -23,7 +23,8 @@ type Backend struct {
 	budget *budget
 	// userBounds are limits on the connections of one user to all endpoints, by name; only of those that have one.
 	userBounds map[string]*bound
-	admitted   atomic.Uint64 // orders identities, see Admit
+	shared     map[string]*Identity // see SharedAs
+	admitted   atomic.Uint64        // orders identities, see Admit
 
 	ctx     context.Context // ends with Close: connecting stops
 	cancel  context.CancelFunc
@@ -40,10 +41,13 @@ func New(cfg Config, eng loop.Engine, log *slog.Logger) (*Backend, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	b := &Backend{cfg: cfg, eng: eng, log: log, byName: map[string]*Shard{}, budget: newBudget(cfg.Budget), userBounds: map[string]*bound{}}
+	b := &Backend{cfg: cfg, eng: eng, log: log, byName: map[string]*Shard{}, budget: newBudget(cfg.Budget), userBounds: map[string]*bound{}, shared: map[string]*Identity{}}
 	for name, u := range cfg.Users {
 		if u.MaxConnections > 0 {
 			b.userBounds[name] = &bound{what: fmt.Sprintf("max_connections of user %q", name), limit: u.MaxConnections}
+		}
+		if u.MaxConnections > 0 || u.PoolSize > 0 {
+			b.shared[name] = &Identity{User: name, Shared: true}
 		}
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())

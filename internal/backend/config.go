@@ -101,11 +101,9 @@ func (b *Backend) ModeOf(user string) Mode {
 	return b.cfg.Mode
 }
 
-// HasOwnPool says whether a user's limits call for a pool of its own, even where it shares the role that logs in.
-func (b *Backend) HasOwnPool(user string) bool {
-	u := b.cfg.Users[user]
-	return u.PoolSize > 0 || u.MaxConnections > 0
-}
+// SharedAs is the identity of a user whose connections log in as the shared role: nil, and so the shared pools, unless the
+// user has limits that call for pools of its own.
+func (b *Backend) SharedAs(user string) *Identity { return b.shared[user] }
 
 // ShardConfig is one PostgreSQL cluster: a primary and its replicas.
 type ShardConfig struct {
