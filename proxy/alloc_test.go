@@ -1,0 +1,117 @@
+package proxy_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/sharding"
+)
+
+// In steady state a transaction of pgbench -S, and the rows of a large result, cost no allocation. What is counted is what
+// the whole process allocates while a client that does not allocate itself repeats one request: what runs in the
+// background comes on top, hence the small allowance.
+func TestSteadyStateDoesNotAllocate(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 2, backend: func(c *backend.Config) { c.HealthInterval = time.Minute }, tables: []sharding.Table{{Name: "kept", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8}}})
+	dsn := f.start(t, "epoll")
+	conn, err := pgconn.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), `CREATE TABLE kept (id bigint PRIMARY KEY, v text)`).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), `INSERT INTO kept VALUES (7, 'seven')`).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Prepare(t.Context(), "byKey", `SELECT v FROM kept WHERE id = $1`, nil); err != nil {
+		t.Fatal(err)
+	}
+	bind := wire.AppendBind(nil, "", "byKey", nil, [][]byte{[]byte("7")}, nil)
+	bind = wire.AppendDescribe(bind, wire.KindPortal, "")
+	bind = wire.AppendSync(wire.AppendExecute(bind, "", 0))
+	for _, tt := range []struct {
+		name    string
+		request []byte
+		rounds  int
+		rows    int
+	}{
+		{"simple", wire.AppendQuery(nil, "SELECT v FROM kept WHERE id = 7"), 4000, 1},
+		{"prepared", bind, 4000, 1},
+		{"rows", wire.AppendQuery(nil, "SELECT generate_series(1, 20000)"), 20, 20000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newRepeater(t, dsn)
+			if _, err := c.Prepare(t.Context(), "byKey", `SELECT v FROM kept WHERE id = $1`, nil); err != nil {
+				t.Fatal(err)
+			}
+			c.repeat(t, tt.request, tt.rounds/4) // fills caches and pools
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			c.repeat(t, tt.request, tt.rounds)
+			runtime.ReadMemStats(&after)
+			per := float64(after.Mallocs-before.Mallocs) / float64(tt.rounds*tt.rows)
+			t.Logf("%.3f allocations, %.0f bytes each", per, float64(after.TotalAlloc-before.TotalAlloc)/float64(tt.rounds*tt.rows))
+			if per > 0.1 {
+				t.Errorf("%.2f allocations for each of %d requests of %d rows, want none", per, tt.rounds, tt.rows)
+			}
+		})
+	}
+}
+
+// repeater sends one request again and again, without allocating.
+type repeater struct {
+	*pgconn.PgConn
+	net net.Conn
+	buf []byte
+}
+
+func newRepeater(t *testing.T, dsn string) *repeater {
+	t.Helper()
+	conn, err := pgconn.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return &repeater{PgConn: conn, net: conn.Conn(), buf: make([]byte, 64<<10)}
+}
+
+func (c *repeater) repeat(t *testing.T, request []byte, rounds int) {
+	t.Helper()
+	for range rounds {
+		if _, err := c.net.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		for have := 0; ; {
+			n, err := c.net.Read(c.buf[have:])
+			if err != nil && err != io.EOF || n == 0 {
+				t.Fatal("the proxy has gone:", err)
+			}
+			have += n
+			pos := 0
+			ready := false
+			for have-pos >= wire.HeaderLen {
+				size := 1 + int(uint32(c.buf[pos+1])<<24|uint32(c.buf[pos+2])<<16|uint32(c.buf[pos+3])<<8|uint32(c.buf[pos+4]))
+				if have-pos < size {
+					break
+				}
+				if c.buf[pos] == wire.MsgErrorResponse {
+					t.Fatalf("error: %q", c.buf[pos:pos+size])
+				}
+				ready = c.buf[pos] == wire.MsgReadyForQuery
+				pos += size
+			}
+			have = copy(c.buf, c.buf[pos:have])
+			if ready {
+				break
+			}
+		}
+	}
+}
