@@ -13,18 +13,32 @@ import (
 type Config struct {
 	// Database is the name that clients connect to. Required.
 	Database string
-	// Users who may come in. Required.
-	Users []User
+	// Users who may come in, and Lookup, which is asked for those that are not among them. One of the two is required.
+	Users  []User
+	Lookup Lookup
+	// LookupTTL is for how long a looked-up user is remembered, LookupAbsent for how long that there is none, or one that
+	// nobody has logged in as. Defaults 1 min, 5 s.
+	LookupTTL, LookupAbsent time.Duration
+	// Rules say how clients prove who they are; the first that matches decides. Default: all by SCRAM-SHA-256.
+	Rules []Rule
+	// MockSecret makes the salts of users that do not exist. All proxies of a cluster should have the same, and keep it,
+	// or the salts tell after a while who exists. Default: random.
+	MockSecret string
+	// LoginAs says as whom statements run on the servers. Default LoginShared.
+	LoginAs LoginAs
 	// Admins may enter the admin database and give commands there, StatsUsers may read its tables. They log in as all
 	// users do.
 	Admins, StatsUsers []string
-	// TLS is offered to clients that ask for it when set. RequireTLS refuses those that do not.
+	// TLS is offered to clients that ask for it, or begin with it, when set. RequireTLS refuses those that do not.
+	// Its GetConfigForClient may give another one to each client. Channel binding needs one certificate in each.
 	TLS        *tls.Config
 	RequireTLS bool
 	// MaxClients bounds connected clients; further ones get SQLSTATE 53300. Default 10,000.
 	MaxClients int
 	// MaxClientsOf bounds the clients of single users, by name, in the same way.
 	MaxClientsOf map[string]int
+	// MaxLogins bounds clients that have not proven yet who they are; see doorstep. Default 1,000.
+	MaxLogins int
 	// LoginTimeout bounds a login, from accept to ReadyForQuery. Default 30 s.
 	LoginTimeout time.Duration
 	// MaxMessage bounds, in bytes, a message of a client that must be read whole before it can be routed: Query,
@@ -37,12 +51,6 @@ type Config struct {
 	WaitTimeout time.Duration
 	// OnTimeout is the default of tidemark.on_timeout. Default OnTimeoutError.
 	OnTimeout OnTimeout
-}
-
-// User is a name and how it proves itself: by SCRAM-SHA-256 against a verifier.
-type User struct {
-	Name     string
-	Verifier wire.Verifier
 }
 
 // Consistency says how old an answer may be, relative to what the session wrote and saw.
@@ -68,14 +76,23 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Database == "" {
 		return c, errors.New("proxy: no database name")
 	}
-	if len(c.Users) == 0 {
-		return c, errors.New("proxy: no users: nobody could log in")
-	}
 	if c.RequireTLS && c.TLS == nil {
 		return c, errors.New("proxy: TLS is required, but no certificate is configured")
 	}
 	if c.MaxClients == 0 {
 		c.MaxClients = 10_000
+	}
+	if c.MaxLogins == 0 {
+		c.MaxLogins = 1000
+	}
+	if c.LookupTTL == 0 {
+		c.LookupTTL = time.Minute
+	}
+	if c.LookupAbsent == 0 {
+		c.LookupAbsent = 5 * time.Second
+	}
+	if c.LoginAs == "" {
+		c.LoginAs = LoginShared
 	}
 	if c.LoginTimeout == 0 {
 		c.LoginTimeout = 30 * time.Second
@@ -92,7 +109,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.OnTimeout == "" {
 		c.OnTimeout = OnTimeoutError
 	}
-	if c.MaxClients < 0 || c.LoginTimeout < 0 || c.MaxMessage < 0 || c.WaitTimeout < 0 {
+	if c.MaxClients < 0 || c.MaxLogins < 0 || c.LookupTTL < 0 || c.LookupAbsent < 0 || c.LoginTimeout < 0 || c.MaxMessage < 0 || c.WaitTimeout < 0 {
 		return c, errors.New("proxy: a limit is negative")
 	}
 	if _, err := parseConsistency(string(c.Consistency)); err != nil {

@@ -114,7 +114,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := proxy.Config{Database: "shop", Users: []proxy.User{{Name: clientUser, Verifier: verifier}}}
+	cfg := proxy.Config{Database: "shop", Users: []proxy.User{{Name: clientUser, Secret: proxy.VerifierSecret(verifier)}}}
 	if f.spec.config != nil {
 		f.spec.config(&cfg)
 	}

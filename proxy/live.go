@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"fmt"
-
-	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
 // live is all that a new configuration replaces, in one step: the Config with its defaults, and what is made of it once.
@@ -11,22 +9,19 @@ import (
 // again with every message, which costs one load.
 type live struct {
 	Config
-	users map[string]wire.Verifier
+	doorkeeper *doorkeeper
+	tls        *clientTLS // nil: none
 }
 
-func newLive(cfg Config) (*live, error) {
+// newLive takes salt to make those of users from that have none of their own.
+func newLive(cfg Config, salt []byte) (*live, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	l := &live{Config: cfg, users: map[string]wire.Verifier{}}
-	for _, u := range cfg.Users {
-		if _, twice := l.users[u.Name]; twice {
-			return nil, fmt.Errorf("proxy: user %q is configured twice", u.Name)
-		}
-		l.users[u.Name] = u.Verifier
-	}
-	return l, nil
+	l := &live{Config: cfg, tls: newClientTLS(cfg.TLS)}
+	l.doorkeeper, err = newDoorkeeper(&l.Config, salt)
+	return l, err
 }
 
 // cfg is the configuration now. It must not be changed.
@@ -35,7 +30,7 @@ func (p *Proxy) cfg() *Config { return &p.live.Load().Config }
 // Prepare checks a new configuration and returns what puts it into force: all of it at once, for logins and statements from
 // then on. Settings that sessions already have stay theirs. The database's name cannot change.
 func (p *Proxy) Prepare(cfg Config) (apply func(), err error) {
-	l, err := newLive(cfg)
+	l, err := newLive(cfg, p.salt)
 	if err != nil {
 		return nil, err
 	}

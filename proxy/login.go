@@ -1,62 +1,106 @@
 package proxy
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
 // login is one client on its way in. It runs in an ordinary goroutine over a blocking connection; what it reads ahead
 // of the session is nothing, because a client waits for ReadyForQuery before it sends its first request.
 type login struct {
-	p    *Proxy
-	conn net.Conn // from Wrap; a *tls.Conn over it after an SSLRequest
-	buf  []byte
-	full bool // there are as many clients as may be
+	p      *Proxy
+	live   *live    // the configuration that the client came under
+	raw    net.Conn // from Wrap
+	conn   net.Conn // raw, or a *tls.Conn over it
+	buf    []byte
+	full   bool         // there are as many clients as may be
+	silent atomic.Int64 // since when a message of the client is awaited, in Unix nanoseconds; 0: none is
+	late   atomic.Bool  // it had to make room for others
 
-	admin bool // it comes for the admin database
+	user     string
+	admin    bool // it comes for the admin database
+	database string
+	params   []wire.Parameter // the settings that the client asked for
+	version  uint32
+	tls      *tls.ConnectionState // nil: none
+	binding  []byte               // tls-server-end-point; nil: the channel cannot be bound
 
-	user    string
-	params  []wire.Parameter // the settings that the client asked for
-	version uint32
+	// What authentication leaves.
+	method   Method
+	secret   Secret           // stored
+	password string           // received
+	keys     *wire.ClientKeys // recovered
+	identity *backend.Identity
+}
+
+func newLogin(p *Proxy, raw net.Conn) *login {
+	return &login{p: p, live: p.live.Load(), raw: raw, conn: raw}
 }
 
 // errDone ends a login that was answered and is over: a cancel request, or a client that left.
 var errDone = errors.New("login is over")
 
+// errLate ends a login whose client kept silent while others had no room.
+var errLate = errors.New("the client kept silent while others waited to log in")
+
 // run takes the client to where a session can begin. An error that it returns has been told to the client.
-func (l *login) run() error {
-	if err := l.conn.SetDeadline(time.Now().Add(l.p.cfg().LoginTimeout)); err != nil {
-		return err
+func (l *login) run(ctx context.Context) error {
+	err := l.p.doorstep.enter(l, l.live.MaxLogins)
+	if err == nil {
+		err = l.enter(ctx)
+		l.p.doorstep.leave(l)
 	}
-	start, err := l.startup()
 	if err != nil {
-		return l.refuse(err)
-	}
-	if err := l.accept(start); err != nil {
-		return l.refuse(err)
-	}
-	if err := l.authenticate(); err != nil {
 		return l.refuse(err)
 	}
 	return nil
 }
 
-// refuse tells the client why, if it should hear, and passes the error on.
-func (l *login) refuse(err error) error {
-	if errors.Is(err, errDone) {
+// enter takes the client through all that it must say.
+func (l *login) enter(ctx context.Context) error {
+	end := time.Now().Add(l.live.LoginTimeout)
+	ctx, stop := context.WithDeadline(ctx, end)
+	defer stop()
+	if err := l.raw.SetDeadline(time.Now().Add(min(firstWord, l.live.LoginTimeout))); err != nil {
 		return err
 	}
+	start, err := l.startup(end)
+	if err != nil {
+		return err
+	}
+	if err := l.accept(start); err != nil {
+		return err
+	}
+	if err := l.authenticate(ctx); err != nil {
+		return err
+	}
+	return l.open()
+}
+
+// refuse tells the client why, if it should hear, and passes the error on.
+func (l *login) refuse(err error) error {
 	var e *wire.Error
-	if !errors.As(err, &e) {
+	switch {
+	case errors.Is(err, errDone):
+		return err
+	case l.late.Load():
+		return errLate
+	case !errors.As(err, &e):
 		return err // the connection failed: nobody listens
+	}
+	if derr := l.conn.SetWriteDeadline(time.Now().Add(farewellTime)); derr != nil {
+		return errors.Join(err, derr)
 	}
 	msg := wire.AppendErrorResponse(nil, e.Fatal())
 	if _, werr := l.conn.Write(msg); werr != nil {
@@ -66,20 +110,26 @@ func (l *login) refuse(err error) error {
 }
 
 // startup answers SSLRequest and GSSENCRequest, each at most once, until the startup message or a cancel request comes.
-func (l *login) startup() (wire.Startup, error) {
+// Behind the first packet the login may take until end.
+func (l *login) startup(end time.Time) (wire.Startup, error) {
 	askedTLS, askedGSS := false, false
-	for {
-		s, err := l.packet()
+	for first := true; ; first = false {
+		s, err := l.packet(first)
 		if err != nil {
 			return s, err
 		}
+		if first {
+			if err := l.raw.SetDeadline(end); err != nil {
+				return s, err
+			}
+		}
 		switch s.Kind {
 		case wire.SSLRequest:
-			if _, on := l.conn.(*tls.Conn); on || askedTLS {
+			if l.tls != nil || askedTLS {
 				return s, wire.Errorf(wire.ProtocolViolation, "unexpected SSL request")
 			}
 			askedTLS = true
-			if l.p.cfg().TLS == nil {
+			if l.live.tls == nil || isLocal(l.raw) {
 				if _, err := l.conn.Write([]byte{'N'}); err != nil {
 					return s, err
 				}
@@ -88,13 +138,11 @@ func (l *login) startup() (wire.Startup, error) {
 			if _, err := l.conn.Write([]byte{'S'}); err != nil {
 				return s, err
 			}
-			tc := tls.Server(l.conn, l.p.cfg().TLS)
-			if err := tc.Handshake(); err != nil {
-				return s, fmt.Errorf("TLS handshake: %w", err)
+			if err := l.encrypt(false); err != nil {
+				return s, err
 			}
-			l.conn = tc
 		case wire.GSSENCRequest:
-			if askedGSS {
+			if l.tls != nil || askedGSS {
 				return s, wire.Errorf(wire.ProtocolViolation, "unexpected GSSAPI encryption request")
 			}
 			askedGSS = true
@@ -110,8 +158,9 @@ func (l *login) startup() (wire.Startup, error) {
 	}
 }
 
-// packet reads one packet of the startup family, and not a byte more: what follows an SSLRequest belongs to TLS.
-func (l *login) packet() (wire.Startup, error) {
+// packet reads one packet of the startup family, and not a byte more: what follows an SSLRequest belongs to TLS. In place
+// of the first packet TLS itself may begin.
+func (l *login) packet(first bool) (wire.Startup, error) {
 	l.buf = l.buf[:0]
 	for {
 		s, n, need, err := wire.NextStartup(l.buf)
@@ -120,22 +169,27 @@ func (l *login) packet() (wire.Startup, error) {
 		}
 		have := len(l.buf)
 		l.buf = append(l.buf, make([]byte, need-have)...)
-		if err := readFull(l.conn, l.buf[have:]); err != nil {
+		if err := l.read(l.buf[have:]); err != nil {
 			if have == 0 {
 				return s, errDone // a port check, or a client that changed its mind
 			}
 			return s, err
+		}
+		if first && have == 0 && l.buf[0] == wire.TLSHandshake {
+			if err := l.direct(); err != nil {
+				return s, err
+			}
+			first, l.buf = false, l.buf[:0]
 		}
 	}
 }
 
 // accept checks who comes and what for.
 func (l *login) accept(s wire.Startup) error {
-	_, encrypted := l.conn.(*tls.Conn)
-	if l.p.cfg().RequireTLS && !encrypted {
-		return wire.Errorf(wire.InvalidAuthorizationSpecification, "connection requires TLS").WithHint("Connect with sslmode=require.")
+	if l.live.RequireTLS && l.tls == nil && !isLocal(l.raw) {
+		return errNeedsTLS()
 	}
-	l.user, l.version = s.User(), s.Version
+	l.user, l.database, l.version = s.User(), s.Database(), s.Version
 	for _, p := range s.Params {
 		switch {
 		case p.Name == "user" || p.Name == "database" || strings.HasPrefix(p.Name, "_pq_."):
@@ -160,22 +214,31 @@ func (l *login) accept(s wire.Startup) error {
 			return err
 		}
 	}
-	if s.Database() == AdminDatabase && l.p.cfg().Database != AdminDatabase {
+	if l.database == AdminDatabase && l.live.Database != AdminDatabase {
 		l.admin = true
 		return nil
 	}
 	if l.full {
 		return wire.Errorf(wire.TooManyConnections, "sorry, too many clients already").
-			WithHint("At most %d clients may be connected; raise max_clients.", l.p.cfg().MaxClients)
+			WithHint("At most %d clients may be connected; raise max_clients.", l.live.MaxClients)
 	}
 	if l.p.draining.Load() {
 		return wire.Errorf(wire.CannotConnectNow, "the proxy is shutting down")
 	}
-	if s.Database() != l.p.cfg().Database {
-		return wire.Errorf(wire.InvalidCatalogName, "database %q does not exist", s.Database()).
-			WithHint("This proxy serves the database %q.", l.p.cfg().Database)
-	}
 	return nil
+}
+
+// open says whether there is what the client, now known, wants to use.
+func (l *login) open() (err error) {
+	if l.admin {
+		return nil
+	}
+	if l.database != l.live.Database {
+		return wire.Errorf(wire.InvalidCatalogName, "database %q does not exist", l.database).
+			WithHint("This proxy serves the database %q.", l.live.Database)
+	}
+	l.identity, err = l.serverIdentity()
+	return err
 }
 
 // parseOptions reads the startup parameter "options": -c name=value and --name=value, as the server's command line.
@@ -230,76 +293,49 @@ func splitOptions(s string) []string {
 	return words
 }
 
-// authenticate runs SCRAM-SHA-256. Names that do not exist run the same exchange against a verifier that nothing fits.
-func (l *login) authenticate() error {
-	verifier, known := l.p.live.Load().users[l.user]
-	if !known {
-		verifier = wire.MockVerifier(l.p.mockSecret, l.user)
-	}
-	scram, err := wire.NewSCRAM(verifier)
-	if err != nil {
-		return err
-	}
-	if _, err := l.conn.Write(wire.AppendAuthenticationSASL(nil, wire.MechanismSCRAM)); err != nil {
-		return err
-	}
-	body, err := l.message(wire.MsgPassword)
-	if err != nil {
-		return err
-	}
-	initial, err := wire.DecodeSASLInitial(body)
-	if err != nil {
-		return err
-	}
-	challenge, err := scram.First(initial)
-	if err != nil {
-		return err
-	}
-	if _, err := l.conn.Write(wire.AppendAuthenticationSASLContinue(nil, challenge)); err != nil {
-		return err
-	}
-	if body, err = l.message(wire.MsgPassword); err != nil {
-		return err
-	}
-	final, err := scram.Final(body)
-	if errors.Is(err, wire.ErrWrongPassword) {
-		return wire.Errorf(wire.InvalidPassword, "password authentication failed for user %q", l.user)
-	}
-	if err != nil {
-		return err
-	}
-	msg := wire.AppendAuthenticationSASLFinal(nil, final)
-	_, err = l.conn.Write(wire.AppendAuthenticationOK(msg))
-	return err
-}
+// saslLimit bounds a SASL message, in bytes. SCRAM's have some hundred.
+const saslLimit = 4096
 
-// message reads one message of the given type, small as those of a login are.
-func (l *login) message(typ byte) ([]byte, error) {
+// message reads one PasswordMessage, SASLInitialResponse or SASLResponse, all of one type. what is for the client's error.
+func (l *login) message(what string, limit int) ([]byte, error) {
 	var head [wire.HeaderLen]byte
-	if err := readFull(l.conn, head[:]); err != nil {
+	if err := l.read(head[:]); errors.Is(err, io.EOF) {
+		return nil, errDone // to ask its user for the password
+	} else if err != nil {
 		return nil, err
 	}
 	size := int(int32(binary.BigEndian.Uint32(head[1:])))
-	if head[0] != typ {
-		return nil, wire.Errorf(wire.ProtocolViolation, "expected SASL response, got message type %d", head[0])
+	if head[0] != wire.MsgPassword {
+		return nil, wire.Errorf(wire.ProtocolViolation, "expected %s response, got message type %d", what, head[0])
 	}
-	if size < 4 || size > wire.AuthMessageLimit {
+	if size < 4 || size > limit {
 		return nil, wire.Errorf(wire.ProtocolViolation, "invalid message length")
 	}
 	body := make([]byte, size-4)
-	return body, readFull(l.conn, body)
+	return body, l.read(body)
+}
+
+// read fills b with what the client sends next.
+func (l *login) read(b []byte) error {
+	l.listen()
+	defer l.silent.Store(0)
+	return readFull(l.conn, b)
 }
 
 func readFull(c net.Conn, b []byte) error {
-	for len(b) > 0 {
-		n, err := c.Read(b)
-		b = b[n:]
-		if err != nil && len(b) > 0 {
-			return err
-		}
-	}
-	return nil
+	_, err := io.ReadFull(c, b)
+	return err
 }
+
+func (l *login) listen() { l.silent.Store(time.Now().UnixNano()) }
+
+// evict ends the login from outside.
+func (l *login) evict() {
+	l.late.Store(true)
+	_ = l.raw.SetDeadline(time.Unix(1, 0)) // it fails only where the connection is over
+}
+
+func isLocal(c net.Conn) bool { return c.RemoteAddr().Network() == "unix" }
 
 // cancelKey makes the secret that a client shows to cancel: 4 bytes in protocol 3.0, 32 from 3.2 on.
 func cancelKey(version uint32) ([]byte, error) {

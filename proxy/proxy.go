@@ -57,7 +57,8 @@ type Proxy struct {
 	version    string
 	log        *slog.Logger
 
-	mockSecret   []byte // makes the salts of users that do not exist
+	salt         []byte   // of users that have none of their own, where Config gives no secret for it
+	doorstep     doorstep // clients on their way in
 	router       atomic.Pointer[router.Router]
 	reload       sync.Mutex // one reading of the catalog at a time
 	clients      clients
@@ -77,20 +78,20 @@ type Proxy struct {
 
 // New makes a proxy. Serve starts it.
 func New(cfg Config, parts Parts) (*Proxy, error) {
-	l, err := newLive(cfg)
-	if err != nil {
-		return nil, err
-	}
 	p := &Proxy{
 		engine: parts.Engine, backend: parts.Backend, shardMap: parts.Map, catalog: parts.Catalog, views: parts.Views,
 		levels: parts.Levels, serverUser: parts.ServerUser, version: parts.Version, log: parts.Log,
-		mockSecret: make([]byte, 32), started: time.Now(),
+		salt: make([]byte, 32), started: time.Now(),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.clients.byPID = map[uint32]*client{}
-	if _, err := rand.Read(p.mockSecret); err != nil {
+	if _, err := rand.Read(p.salt); err != nil {
+		return nil, err
+	}
+	l, err := newLive(cfg, p.salt)
+	if err != nil {
 		return nil, err
 	}
 	p.live.Store(l)
@@ -166,19 +167,21 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	n := p.clients.count.Add(1)
 	log := p.log.With("client", nc.RemoteAddr().String())
 	leave := func() {} // gives back the seat of the user
-	l := &login{p: p, conn: p.engine.Wrap(nc), full: n > int64(p.cfg().MaxClients)}
+	l := newLogin(p, p.engine.Wrap(nc))
+	l.full = n > int64(l.live.MaxClients)
 	in := false
 	defer func() {
 		if e := recover(); e != nil {
 			log.Error("login panicked", "panic", fmt.Sprint(e), "stack", string(debug.Stack()))
 		}
+		p.doorstep.leave(l)
 		if !in {
 			p.clients.count.Add(-1)
 			leave()
 			_ = l.conn.Close() // whatever it reports, this client is gone
 		}
 	}()
-	if err := l.run(); err != nil {
+	if err := l.run(ctx); err != nil {
 		if !errors.Is(err, errDone) {
 			p.stats.refused.Add(1)
 			log.Info("login refused", "user", l.user, "error", err)
@@ -264,7 +267,7 @@ func (p *Proxy) session(t *loop.Task, conn *loop.Conn, x *client, l *login, gree
 	t.Own(conn)
 	s := &session{
 		Relay: x.relay, p: p, log: log, user: l.user, client: x,
-		stmts: map[string]*statement{}, token: lsn.Token{}, unsure: map[string]bool{},
+		identity: l.identity, stmts: map[string]*statement{}, token: lsn.Token{}, unsure: map[string]bool{},
 	}
 	s.own.defaults(p.cfg())
 	if s.identity == nil {

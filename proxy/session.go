@@ -79,6 +79,14 @@ func (s *session) run() error {
 	}
 }
 
+// serverUser is who the session's server connections log in as.
+func (s *session) serverUser() string {
+	if s.identity != nil {
+		return s.identity.User
+	}
+	return s.p.serverUser
+}
+
 // complete waits for the end of the statement that the client sent before it said goodbye: it counts on that, whether it
 // stays to hear of it or not.
 func (s *session) complete() error {
@@ -348,7 +356,7 @@ func (s *session) viewWith(c *router.SettingChange) (*router.Session, error) {
 		}
 		return v
 	}
-	user := get("role", get("session_authorization", s.p.serverUser))
+	user := get("role", get("session_authorization", s.serverUser()))
 	return router.NewSession(user, get("search_path", ""), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", "on")))
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/tidemarkdb/tidemark/proxy"
 )
 
-// Proxy is what is served and to whom. Verifiers of clear passwords are made here, with a new salt each time.
+// Proxy is what is served and to whom.
 func (c *Config) Proxy() (proxy.Config, error) {
 	secure, err := c.ClientTLS()
 	if err != nil {
@@ -24,18 +24,19 @@ func (c *Config) Proxy() (proxy.Config, error) {
 		if u.MaxClients > 0 {
 			out.MaxClientsOf[u.Name] = u.MaxClients
 		}
-		verifier, err := verifierOf(u)
+		secret, err := secretOf(u)
 		if err != nil {
 			return proxy.Config{}, fmt.Errorf("%s: users[%d] (%s): %w", c.File, i, u.Name, err)
 		}
-		out.Users = append(out.Users, proxy.User{Name: u.Name, Verifier: verifier})
+		out.Users = append(out.Users, proxy.User{Name: u.Name, Secret: secret})
 	}
 	return out, nil
 }
 
-func verifierOf(u User) (wire.Verifier, error) {
-	if !u.SCRAM.Empty() {
-		return wire.ParseVerifier(u.SCRAM.Reveal())
+func secretOf(u User) (proxy.Secret, error) {
+	if u.SCRAM.Empty() {
+		return proxy.PasswordSecret(u.Password.Reveal()), nil
 	}
-	return wire.NewVerifier(u.Password.Reveal())
+	v, err := wire.ParseVerifier(u.SCRAM.Reveal())
+	return proxy.VerifierSecret(v), err
 }

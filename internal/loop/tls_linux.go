@@ -14,12 +14,20 @@ import (
 // on after a failed write: it fills a buffer that the loop flushes.
 type wrappedConn struct {
 	net.Conn
-	sock atomic.Pointer[Conn] // set by Adopt
+	sock  atomic.Pointer[Conn] // set by Adopt
+	ahead []byte               // what Unread gave back; empty after a handshake
 }
+
+func (w *wrappedConn) unread(p []byte) { w.ahead = append([]byte(nil), p...) }
 
 func (w *wrappedConn) Read(p []byte) (int, error) {
 	c := w.sock.Load()
 	if c == nil {
+		if len(w.ahead) > 0 {
+			n := copy(p, w.ahead)
+			w.ahead = w.ahead[n:]
+			return n, nil
+		}
 		return w.Conn.Read(p)
 	}
 	if len(p) == 0 {

@@ -14,9 +14,11 @@ import (
 	"github.com/xdg-go/stringprep"
 )
 
-// Defaults and bounds of verifiers (scram-common.h).
+// DefaultIterations is what a verifier costs that nobody gave another number (SCRAM_SHA_256_DEFAULT_ITERATIONS).
+const DefaultIterations = 4096
+
+// Bounds of verifiers (scram-common.h).
 const (
-	scramIterations    = 4096
 	scramMaxIterations = 10_000_000 // a login's cost to the client is in the verifier: bound it
 	scramSaltLen       = 16
 )
@@ -73,7 +75,12 @@ func NewVerifier(password string) (Verifier, error) {
 	if _, err := rand.Read(salt); err != nil {
 		return Verifier{}, fmt.Errorf("salt of a SCRAM verifier: %w", err)
 	}
-	return deriveVerifier(password, salt, scramIterations)
+	return deriveVerifier(password, salt, DefaultIterations)
+}
+
+// VerifierWithSalt makes a verifier from a plain password and a salt of the caller's, which no two passwords should share.
+func VerifierWithSalt(password string, salt []byte) (Verifier, error) {
+	return deriveVerifier(password, salt, DefaultIterations)
 }
 
 func deriveVerifier(password string, salt []byte, iterations int) (Verifier, error) {
@@ -89,7 +96,7 @@ func deriveVerifier(password string, salt []byte, iterations int) (Verifier, err
 // tells nothing; no password fits it.
 func MockVerifier(secret []byte, user string) Verifier {
 	return Verifier{
-		Iterations: scramIterations,
+		Iterations: DefaultIterations,
 		Salt:       mac(secret, "salt "+user)[:scramSaltLen],
 		StoredKey:  mac(secret, "stored "+user),
 		ServerKey:  mac(secret, "server "+user),

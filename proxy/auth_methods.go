@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"errors"
+
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
+
+// bySCRAM runs SCRAM-SHA-256, bound to the TLS connection if the client can, or must. Users without a verifier run the same
+// exchange against one that nothing fits. What it returns goes in front of AuthenticationOk.
+func (l *login) bySCRAM(secret Secret, bound bool) ([]byte, error) {
+	verifier, reason := secret.verifier, ""
+	if !secret.hasVerifier() {
+		verifier = l.live.doorkeeper.disguise.verifier(l.user)
+		if !secret.empty() {
+			reason = "the user's secret is an MD5 hash, which a rule of method scram-sha-256 cannot check; use md5, or store a SCRAM verifier"
+		}
+	}
+	scram, err := wire.NewSCRAM(verifier)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case l.binding != nil:
+		scram.OfferBinding(l.binding, bound)
+	case bound:
+		return nil, wire.Errorf(wire.InvalidAuthorizationSpecification, "channel binding is required, and the server's certificate does not allow it").
+			WithHint("Certificates signed by Ed25519 have no channel binding; use one signed by RSA or ECDSA.")
+	}
+	if _, err := l.conn.Write(wire.AppendAuthenticationSASL(nil, scram.Mechanisms()...)); err != nil {
+		return nil, err
+	}
+	body, err := l.message("SASL", saslLimit)
+	if err != nil {
+		return nil, err
+	}
+	initial, err := wire.DecodeSASLInitial(body)
+	if err != nil {
+		return nil, err
+	}
+	challenge, err := scram.First(initial)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.conn.Write(wire.AppendAuthenticationSASLContinue(nil, challenge)); err != nil {
+		return nil, err
+	}
+	if body, err = l.message("SASL", saslLimit); err != nil {
+		return nil, err
+	}
+	final, err := scram.Final(body)
+	if errors.Is(err, wire.ErrWrongPassword) {
+		return nil, l.errPassword(reason)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.keys = scram.Keys()
+	return wire.AppendAuthenticationSASLFinal(nil, final), nil
+}
+
+// byMD5 asks for md5(md5(password || user) || salt), where only hashes are stored and drivers know no SCRAM.
+func (l *login) byMD5(secret Secret) error {
+	var salt [4]byte
+	if _, err := rand.Read(salt[:]); err != nil {
+		return err
+	}
+	answer, err := l.askPassword(wire.AppendAuthenticationMD5Password(nil, salt))
+	if err != nil {
+		return err
+	}
+	hash, known := secret.md5Hash(l.user)
+	if right := equal("md5"+md5Hex(hash+string(salt[:])), answer); !right || !known {
+		return l.errPassword("")
+	}
+	return nil
+}
+
+// byPassword asks for the password itself.
+func (l *login) byPassword(secret Secret) error {
+	password, err := l.askPassword(wire.AppendAuthenticationCleartextPassword(nil))
+	if err != nil {
+		return err
+	}
+	known := secret
+	if known.empty() { // takes as long as a verifier does
+		known = VerifierSecret(l.live.doorkeeper.disguise.verifier(l.user))
+	}
+	if !known.Fits(l.user, password) {
+		return l.errPassword("")
+	}
+	l.password = password
+	return nil
+}
+
+// askPassword sends an authentication request and takes the PasswordMessage.
+func (l *login) askPassword(request []byte) (string, error) {
+	if _, err := l.conn.Write(request); err != nil {
+		return "", err
+	}
+	body, err := l.message("password", wire.AuthMessageLimit)
+	if err != nil {
+		return "", err
+	}
+	password, err := wire.DecodePassword(body)
+	if err != nil {
+		return "", err
+	}
+	if len(password) == 0 {
+		return "", errors.Join(wire.Errorf(wire.InvalidPassword, "empty password returned by client"), errNotProven)
+	}
+	return string(password), nil
+}
+
+// byCertificate looks at the certificate that TLS has verified already.
+func (l *login) byCertificate(by CertName) error {
+	if l.tls == nil || len(l.tls.VerifiedChains) == 0 {
+		return wire.Errorf(wire.InvalidAuthorizationSpecification, "connection requires a valid client certificate").
+			WithHint("Connect with sslcert and sslkey.")
+	}
+	if !by.named(l.tls.VerifiedChains[0][0], l.user) {
+		return wire.Errorf(wire.InvalidAuthorizationSpecification, "certificate authentication failed for user %q", l.user).
+			WithHint("The certificate names another user.")
+	}
+	return nil
+}
