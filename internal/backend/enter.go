@@ -115,7 +115,7 @@ func (g *greeting) next() (typ byte, body []byte, err error) {
 		}
 		typ, size, err := wire.Header(g.buf, wire.Backend)
 		if err != nil {
-			return 0, nil, err
+			return 0, nil, errors.New(err.Error()) // it is no answer of the server's
 		}
 		if size > greetingLimit {
 			return 0, nil, fmt.Errorf("message of %d bytes during the login", size)
