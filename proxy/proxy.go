@@ -123,6 +123,13 @@ func (p *Proxy) onDefault(x *router.Plan) *router.Plan {
 	return &q
 }
 
+// ErrHandedOver is the cause of a context's end by which Serve is told that another process accepts clients on the same
+// socket: clients that are just logging in are let in first.
+var ErrHandedOver = errors.New("another process has taken over")
+
+// lateLogins is how long a login under way may hold up the drain then.
+const lateLogins = 2 * time.Second
+
 // Serve accepts clients until ctx ends, then drains: new clients are refused, idle sessions end at once, others when their
 // transaction does. Shutdown cuts that short. The catalog must be readable at start.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
@@ -130,7 +137,9 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 		return fmt.Errorf("read the catalog: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() {
-		p.draining.Store(true)
+		if !errors.Is(context.Cause(ctx), ErrHandedOver) {
+			p.draining.Store(true)
+		}
 		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			p.log.Warn("close listener", "error", err)
 		}
@@ -140,8 +149,10 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil && err != nil:
+			defer time.AfterFunc(lateLogins, p.sendAway).Stop()
 			p.logins.Wait()
+			p.sendAway()
 			return nil
 		case err != nil:
 			if errors.Is(err, net.ErrClosed) {
@@ -158,6 +169,12 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 			p.welcome(ctx, nc)
 		}()
 	}
+}
+
+// sendAway has sessions end that are idle, or when they become so.
+func (p *Proxy) sendAway() {
+	p.draining.Store(true)
+	p.clients.wakeAll()
 }
 
 const acceptPause = 50 * time.Millisecond

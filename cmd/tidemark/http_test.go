@@ -109,18 +109,19 @@ func TestServeHTTP(t *testing.T) {
 	h := endpoints{ready: newReadiness(), metrics: metrics}.handler()
 	ctx, stop := context.WithCancel(t.Context())
 
+	opened := &sockets{open: map[string]net.Listener{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	if _, err := serveHTTP(ctx, address, h, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "address already in use") {
+	if _, err := serveHTTP(ctx, opened.listen, address, h, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("serving on an address in use: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wait, err := serveHTTP(ctx, address, h, slog.New(slog.DiscardHandler))
+	wait, err := serveHTTP(ctx, opened.listen, address, h, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

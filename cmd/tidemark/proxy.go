@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,7 +35,9 @@ SHOW tidemark.route tells where the last statement went; SELECT * FROM tidemark.
 tidemark.lag show the state of the servers, of the connections to them, and of the read models.
 
 SIGTERM or Ctrl-C drains: new clients are refused, idle ones are sent away at once, others when their transaction has
-ended, or after drain_timeout. A second signal ends the process at once.`,
+ended, or after drain_timeout. A second signal cuts off those that are left. SIGHUP reads the configuration again.
+SIGUSR2 starts this program again, as it is on disk now, on the same listening sockets, and drains this process once the
+new one serves. See docs/admin.md for this, for systemd, and for the admin database.`,
 		Example: `  tidemark proxy -c shop.yaml
   psql "postgres://shop@127.0.0.1:6432/shop"              once it is ready
   curl -s http://127.0.0.1:9632/health                    every server and store
@@ -64,10 +68,26 @@ type proxyProcess struct {
 	levels  *cqrs.Levels
 	views   []*lateView
 	proxy   *proxy.Proxy
+
+	current   atomic.Pointer[config.Config] // c, or what a reload has put in its place
+	reloading sync.Mutex
+	sockets   *sockets
+	notify    *notifier
+	stop      context.CancelCauseFunc // begins the drain
+	hurry     func()                  // cuts it short
+	hurried   context.Context
 }
 
 func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) (err error) {
-	p := &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{})}
+	p := &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log)}
+	p.current.Store(c)
+	ctx, p.stop = context.WithCancelCause(ctx)
+	defer p.stop(nil)
+	p.hurried, p.hurry = context.WithCancel(context.WithoutCancel(ctx))
+	defer p.hurry()
+	if p.sockets, err = inheritSockets(inheritedEnv, os.NewFile); err != nil {
+		return err
+	}
 	if p.engine, err = loop.New(c.Loop()); err != nil {
 		return fmt.Errorf("start the loops: %w", err)
 	}
@@ -87,13 +107,19 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) (err erro
 		s.task("follow levels", cqrs.NewFollower(bus, c.Names(), p.levels, log).Run)
 		s.endpoints.probes = append(s.endpoints.probes, probe{name: "kafka", optional: true, run: func(ctx context.Context) (string, error) { return "", bus.Health(ctx) }})
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
+	s.listen, s.drainTimeout, s.handedOver = p.sockets.listen, p.drainTimeout, proxy.ErrHandedOver
+	listener, err := p.sockets.listen(ctx, clientsSocket, c.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for clients: %w; the key listen names another address", err)
 	}
 	s.task("serve clients", func(ctx context.Context) error { return p.serve(ctx, listener, s.endpoints.ready) })
 	s.endpoints.probes = append(s.endpoints.probes, p.probes()...)
 	s.endpoints.metrics.MustRegister(p.metrics())
+	drained := make(chan struct{})
+	var controlled sync.WaitGroup
+	controlled.Go(func() { p.control(ctx, drained) })
+	defer controlled.Wait()
+	defer close(drained)
 	return s.run(ctx, c, c.HTTP, log)
 }
 
@@ -122,7 +148,7 @@ func (p *proxyProcess) open() error {
 	}
 	p.proxy, err = proxy.New(pc, proxy.Parts{
 		Engine: p.engine, Backend: p.backend, Map: shardMap, Catalog: p.catalog, Views: views, Levels: p.levels,
-		ServerUser: p.c.Database.User, Version: version(), Log: p.log,
+		ServerUser: p.c.Database.User, Version: version(), Log: p.log, Admin: p.admin(),
 	})
 	return err
 }
@@ -169,16 +195,26 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 	if err == nil {
 		ready.when(p.unready)
 		p.log.Info("serving clients", "address", listener.Addr().String())
+		p.notify.ready("serving " + p.c.Database.Name)
+		if every := watchdogInterval(os.Getenv); every > 0 {
+			go p.notify.watch(running, every, func(ctx context.Context) bool { return loopsTurn(ctx, p.engine) }) // ends with running
+		}
+		if err := p.sockets.serving(); err != nil {
+			p.log.Warn("the process that handed over does not hear that this one serves", "error", err)
+		}
 		err = p.proxy.Serve(ctx, listener)
+	}
+	if !errors.Is(context.Cause(ctx), proxy.ErrHandedOver) { // else it is the new process that the manager looks at
+		p.notify.stopping()
 	}
 	if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) { // Serve closes it when it is told to stop
 		err = errors.Join(err, cerr)
 	}
 	err = stopped(ctx, err)
-	drain, cancel := context.WithTimeout(running, p.c.DrainTimeout)
+	drain, cancel := context.WithTimeout(p.hurried, p.drainTimeout())
 	defer cancel()
 	if n := p.proxy.Drain(drain); n > 0 {
-		p.log.Warn("clients are cut off after drain_timeout", "clients", n)
+		p.log.Warn("clients are cut off", "clients", n)
 	}
 	last, cancelLast := context.WithTimeout(running, stopMargin/2)
 	defer cancelLast()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -21,6 +22,10 @@ type service struct {
 	endpoints endpoints
 	// tasks run side by side. When one returns an error, or ctx ends, the context of all ends.
 	tasks []func(ctx context.Context) error
+
+	listen       func(ctx context.Context, name, address string) (net.Listener, error)
+	drainTimeout func() time.Duration // nil: the configuration's
+	handedOver   error                // the cause of a stop after which another process serves HTTP on the same socket
 }
 
 // newService has the metrics that every process has.
@@ -33,7 +38,8 @@ func newService(name string) *service {
 			ConstLabels: prometheus.Labels{"version": version(), "process": name},
 		}, func() float64 { return 1 }),
 	)
-	return &service{name: name, endpoints: endpoints{ready: newReadiness(), metrics: metrics}}
+	opened := &sockets{open: map[string]net.Listener{}}
+	return &service{name: name, listen: opened.listen, endpoints: endpoints{ready: newReadiness(), metrics: metrics}}
 }
 
 // task adds something to run.
@@ -51,25 +57,41 @@ const stopMargin = 5 * time.Second
 
 // run serves HTTP on the address, runs the tasks, and returns when all have ended: nil after a stop that was asked for.
 func (s *service) run(ctx context.Context, c *config.Config, http string, log *slog.Logger) error {
-	eg, ctx := errgroup.WithContext(ctx)
-	serve, err := serveHTTP(ctx, http, s.endpoints.handler(), log)
+	whole, ctx := errgroup.WithContext(ctx)
+	// HTTP outlives the drain, so that /ready says what is going on; not where another process has taken it over.
+	web, stopHTTP := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHTTP()
+	serve, err := serveHTTP(web, s.listen, http, s.endpoints.handler(), log)
 	if err != nil {
 		return err
+	}
+	drainTimeout := s.drainTimeout
+	if drainTimeout == nil {
+		drainTimeout = func() time.Duration { return c.DrainTimeout }
 	}
 	context.AfterFunc(ctx, func() {
 		s.endpoints.ready.not("stopping")
 		log.Info("stopping", "why", stopReason(ctx))
-		time.AfterFunc(c.DrainTimeout+stopMargin, func() {
-			log.Error("stopping takes too long; giving up", "after", c.DrainTimeout+stopMargin)
+		if s.handedOver != nil && errors.Is(context.Cause(ctx), s.handedOver) {
+			stopHTTP()
+		}
+		most := drainTimeout() + stopMargin
+		time.AfterFunc(most, func() {
+			log.Error("stopping takes too long; giving up", "after", most)
 			os.Exit(exitFailure)
 		})
 	})
-	eg.Go(serve)
-	for _, task := range s.tasks {
-		eg.Go(func() error { return task(ctx) })
-	}
+	whole.Go(serve)
+	whole.Go(func() error {
+		defer stopHTTP()
+		tasks, ctx := errgroup.WithContext(ctx)
+		for _, task := range s.tasks {
+			tasks.Go(func() error { return task(ctx) })
+		}
+		return tasks.Wait()
+	})
 	log.Info("started", "process", s.name, "version", version(), "config", c.File)
-	if err := eg.Wait(); err != nil {
+	if err := whole.Wait(); err != nil {
 		return err
 	}
 	log.Info("stopped", "process", s.name)
