@@ -12,7 +12,7 @@ import (
 func (s *session) bind(size int) error {
 	m, err := s.bindHead(size)
 	if err != nil {
-		return err
+		return s.malformed(err)
 	}
 	st := s.stmts[string(m.Statement)]
 	if st == nil {
@@ -34,7 +34,7 @@ func (s *session) bind(size int) error {
 				return s.tooLarge(err)
 			}
 			if m, err = wire.DecodeBind(frame[wire.HeaderLen:]); err != nil {
-				return err
+				return s.malformed(err)
 			}
 		}
 		if !st.template.Fixed() {
@@ -43,6 +43,14 @@ func (s *session) bind(size int) error {
 				s.formats = append(s.formats, m.ParamFormat(i))
 			}
 			plan = st.template.Bind(s.values, s.formats)
+		}
+	}
+	if executes(plan) {
+		if st, plan, err = s.executed(st, plan.Prepared); err != nil {
+			if serr := s.Skip(size); serr != nil {
+				return serr
+			}
+			return s.failBatch(err)
 		}
 	}
 	s.note(plan)
@@ -81,14 +89,20 @@ func (s *session) bind(size int) error {
 		}
 		return s.failBatch(err)
 	}
-	s.flushHeld(l)
-	onServer := s.ensure(l, st, engine.MuteAck)
+	var onServer string
+	if s.flushHeld(l); plan.Has(router.ShowsPrepared) {
+		s.showPrepared(l, engine.MuteAck)
+		onServer = st.name
+	}
+	if onServer == "" {
+		onServer = s.ensure(l, st, engine.MuteAck)
+	}
 	out, used, err := wire.Rename(l.Out(), s.Input(), size, onServer)
 	if err != nil {
-		return err
+		return s.malformed(err)
 	}
 	l.SetOut(out)
-	l.Expect(engine.Expect{Kind: engine.Bind, Statement: st.id})
+	l.Expect(engine.Expect{Kind: engine.Bind, Statement: st.id, Names: st.names})
 	s.batch.sent = true
 	s.Consume(used)
 	if len(s.Input()) >= size-used {

@@ -14,7 +14,7 @@ func (s *session) describe() error {
 	}
 	target, err := wire.DecodeDescribe(frame[wire.HeaderLen:])
 	if err != nil {
-		return err
+		return s.malformed(err)
 	}
 	if target.Kind == wire.KindPortal {
 		return s.describePortal(target.Name, len(frame))
@@ -27,6 +27,11 @@ func (s *session) describe() error {
 	}
 	s.template(st)
 	g := st.template.Generic()
+	if executes(g) {
+		if st, g, err = s.executed(st, st.template.Bind(nil, nil).Prepared); err != nil {
+			return s.failBatch(err)
+		}
+	}
 	if s.proxyOwn(g) {
 		b := wire.AppendParameterDescription(nil, st.template.Params())
 		s.reply(s.appendFields(b, g, nil))
@@ -41,7 +46,7 @@ func (s *session) describe() error {
 	s.flushHeld(l)
 	onServer := s.ensure(l, st, engine.MuteAck)
 	l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
-	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id})
+	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names})
 	s.batch.sent = true
 	return nil
 }
@@ -61,8 +66,12 @@ func (s *session) describePortal(name []byte, n int) error {
 			s.Consume(n)
 			return s.failBatch(err)
 		}
+		e := engine.Expect{Kind: engine.Describe}
+		if pt != nil {
+			e.Names = pt.st.names
+		}
 		l.Queue(frame)
-		l.Expect(engine.Expect{Kind: engine.Describe})
+		l.Expect(e)
 		s.batch.sent = true
 		s.Consume(n)
 		return nil

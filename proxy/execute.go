@@ -15,7 +15,7 @@ func (s *session) execute() error {
 	}
 	m, err := wire.DecodeExecute(frame[wire.HeaderLen:])
 	if err != nil {
-		return err
+		return s.malformed(err)
 	}
 	n := len(frame)
 	pt := s.portals.get(m.Portal)
@@ -27,8 +27,11 @@ func (s *session) execute() error {
 	if pt == nil || pt.link != nil {
 		l := s.link
 		e := engine.Expect{Kind: engine.Execute}
-		if pt != nil && s.effects(l, pt.plan) {
-			e.Reply = &s.after.outcome
+		if pt != nil {
+			e.Names = pt.st.names
+			if s.effects(l, pt.plan) {
+				e.Reply = &s.after.outcome
+			}
 		}
 		l.Queue(frame)
 		l.Expect(e)
@@ -59,7 +62,6 @@ func (s *session) executeOwn(pt *portal) error {
 		return s.executeLate(pt)
 	}
 	if s.link != nil && s.link.Owed() > 0 {
-		before := s.link.Errors
 		if s.batch.sent {
 			s.link.SetOut(wire.AppendFlush(s.link.Out()))
 		}
@@ -68,9 +70,15 @@ func (s *session) executeOwn(pt *portal) error {
 				return err
 			}
 		}
-		if s.link.Errors > before || s.link.Err != nil {
+		if s.link.Skipping || s.link.Err != nil { // of this batch: those before have got their Sync
 			return nil // the client has heard of it, or settle will tell
 		}
+	}
+	if pt.plan.Kind == router.OfPrepared {
+		if err := s.executePrepared(pt); err != nil {
+			return s.failBatch(err)
+		}
+		return nil
 	}
 	if wide(pt.plan) {
 		if s.link != nil && s.tx.state != txOpen && !s.batch.wrote {

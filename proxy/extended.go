@@ -36,9 +36,7 @@ func (s *session) failBatch(err error) error {
 		return err
 	}
 	s.batch.skip = true
-	before := s.link != nil && s.link.Err == nil && (s.batch.sent || s.tx.state == txOpen || s.link.Owed() > 0)
-	s.refuse(e)
-	if before {
+	if s.refuse(e) {
 		s.batch.sent = true
 	}
 	return nil

@@ -13,6 +13,11 @@ type statement struct {
 	oids     []uint32
 	id       uint64  // see statements.go
 	shared   *shared // in the registry; nil for the unnamed statement
+	names    *engine.Names
+	needs    *statement // what this statement, an EXECUTE, executes
+	types    string     // the types of a PREPARE as they are written; oids are for routing only then
+	fromSQL  string     // the text of the PREPARE; empty for the protocol's statements
+	offset   int        // where sql begins in it
 	template *router.Template
 	rt       *router.Router // that made the template
 }
@@ -28,17 +33,16 @@ func (s *session) parse() error {
 	}
 	m, err := wire.DecodeParse(frame[wire.HeaderLen:])
 	if err != nil {
-		return err
+		return s.malformed(err)
 	}
 	st := &statement{name: string(m.Name), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil)}
 	s.Consume(len(frame))
 	if st.name != "" {
 		if _, dup := s.stmts[st.name]; dup {
-			return s.failBatch(wire.Errorf(wire.DuplicatePreparedStatement, "prepared statement %q already exists", st.name))
+			return s.failBatch(errDuplicate(st.name))
 		}
 		if len(s.stmts) >= maxStatements {
-			return s.failBatch(wire.Errorf(wire.ProgramLimitExceeded, "too many prepared statements: %d", len(s.stmts)).
-				WithHint("Close those that are not used any more."))
+			return s.failBatch(errTooMany(len(s.stmts)))
 		}
 	}
 	s.template(st)
@@ -76,7 +80,7 @@ func (s *session) template(st *statement) {
 // proxyOwn says whether the proxy answers the statement without any server, Describe included.
 func (s *session) proxyOwn(p *router.Plan) bool {
 	switch p.Kind {
-	case router.Nothing, router.ViewScan:
+	case router.Nothing, router.ViewScan, router.OfPrepared:
 		return true
 	case router.Setting:
 		return p.Setting.Own
@@ -89,6 +93,9 @@ func (s *session) proxyOwn(p *router.Plan) bool {
 // ensure makes the statement known to the link's connection and returns its name there. mute says whether the client
 // hears ParseComplete.
 func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name string) {
+	if st.needs != nil {
+		s.ensure(l, st.needs, engine.MuteAck)
+	}
 	known := false
 	if st.name == "" {
 		known = l.Conn.Unnamed == st.id
@@ -110,20 +117,15 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		}
 		return name
 	}
-	if st.name == "" {
-		l.Conn.Unnamed = st.id
-	} else {
-		var evicted []string
-		name, evicted = l.Conn.Statements.Add(st.id, len(st.sql), nil)
-		for _, old := range evicted {
-			l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old))
-			l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck})
-		}
-	}
-	l.SetOut(wire.AppendParse(l.Out(), name, st.sql, st.oids))
-	l.Expect(engine.Expect{Kind: engine.Parse, Mute: mute, Statement: st.id, Undo: undo})
 	s.batch.sent = true
-	return name
+	e := engine.Expect{Kind: engine.Parse, Mute: mute, Statement: st.id, Undo: undo, Names: st.names}
+	if st.name != "" {
+		return s.define(l, st, e)
+	}
+	l.Conn.Unnamed = st.id
+	l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
+	l.Expect(e)
+	return ""
 }
 
 // flushHeld prepares on the link what was parsed and not sent, in order.
@@ -186,7 +188,7 @@ func (s *session) close() error {
 	}
 	target, err := wire.DecodeClose(frame[wire.HeaderLen:])
 	if err != nil {
-		return err
+		return s.malformed(err)
 	}
 	n := len(frame)
 	name := string(target.Name)

@@ -34,6 +34,7 @@ type session struct {
 	after after
 
 	stmts    map[string]*statement
+	shown    map[string]bool // names of statements that some connection has been given as they are, see showPrepared
 	portals  portals
 	settings settings
 	own      ownSettings
@@ -59,6 +60,7 @@ type after struct {
 	changes []*router.SettingChange
 	replay  []*router.Plan // in place of changes: settings and transaction commands of one query string, in order
 	outcome engine.Reply   // of these statements
+	told    []told         // what they do to prepared statements
 	mark    bool           // the probe was sent
 	probe   engine.Reply
 }
@@ -245,6 +247,10 @@ func (s *session) endTransaction(l *engine.Link) {
 				s.ask(l, again, nil)
 			}
 		}
+	}
+	if a.told != nil {
+		s.takeOver(l, a.told, a.outcome.Tags)
+		a.told = nil
 	}
 	committed := ok && a.outcome.Tag == "COMMIT"
 	tx := a.tx

@@ -20,11 +20,17 @@ func (s *session) query() error {
 	}
 	text, err := wire.DecodeQuery(frame[wire.HeaderLen:])
 	if err != nil {
-		return err
+		return s.malformed(err)
 	}
 	delete(s.stmts, "") // a simple query drops the unnamed statement, whatever becomes of it
 	statements := s.plan(text)
 	p := statements[0].Plan
+	if p.Kind == router.OfPrepared || len(statements) > 1 && speaksOfPrepared(statements) {
+		if err := s.queryPrepared(statements, text); err != nil {
+			return s.failed(err)
+		}
+		return nil
+	}
 	if len(statements) > 1 {
 		p = s.together(statements)
 		defer func() { s.several, s.replays = nil, nil }() // what comes in the extended protocol is not of this string
@@ -115,14 +121,16 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		s.Consume(n)
 		return err
 	}
-	s.forward(l, p, s.Input()[:n])
+	if p.Has(router.ShowsPrepared) {
+		s.showPreparedAlone(l)
+	}
+	s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query})
 	s.Consume(n)
 	return nil
 }
 
-// forward sends a whole Query to the link.
-func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte) {
-	e := engine.Expect{Kind: engine.Query}
+// forward sends a whole Query to the link, of which e is expected.
+func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine.Expect) {
 	if s.effects(l, p) {
 		e.Reply = &s.after.outcome
 		if s.held() {
@@ -228,21 +236,58 @@ func (s *session) failed(err error) error {
 
 // refuse gives the client an error and aborts the transaction it is in: on the server too, by a request that is sure to
 // fail there and whose error is replaced by this one.
-func (s *session) refuse(e *wire.Error) {
+//
+// A transaction that no server has heard of yet begins for it: ROLLBACK TO must find its savepoints. It says whether the
+// error comes by way of the link.
+func (s *session) refuse(e *wire.Error) (byLink bool) {
 	s.p.stats.errors.Add(1)
+	if s.tx.state == txBegun && s.link == nil && !unreachable(e) {
+		// If that fails as well the transaction just fails.
+		_, _ = s.linkFor(&router.Plan{Kind: router.AnyShard, Flags: router.Neutral, Shards: s.p.defaultShard})
+	}
 	if l := s.link; l != nil && l.Err == nil && (s.batch.sent || s.tx.state == txOpen || l.Owed() > 0) {
 		l.SetOut(wire.AppendExecute(l.Out(), noPortal, 0))
 		l.Expect(engine.Expect{Kind: engine.Execute, Instead: e, Mute: engine.MuteError})
-		return
+		return true
 	}
 	if s.tx.state == txBegun {
 		s.tx.fail(nil)
 	}
 	s.SetOut(wire.AppendErrorResponse(s.Out(), e))
+	return false
+}
+
+// unreachable says whether an error is about servers that cannot be had, by its class.
+func unreachable(e *wire.Error) bool {
+	switch e.Code[:2] {
+	case "08", "53", "57", "58":
+		return true
+	}
+	return false
 }
 
 // noPortal is a name that no client's portal has.
 const noPortal = "tidemark: no such portal"
+
+// malformed answers a message whose body is not what its type asks for, and skips it: its end is known, so the session
+// goes on, as PostgreSQL's does. Errors that are not of a decoder are returned.
+func (s *session) malformed(err error) error {
+	var e *wire.Error
+	if !errors.As(err, &e) || e.EndsSession() {
+		return err
+	}
+	typ, size, herr := s.Header()
+	if herr != nil {
+		return herr
+	}
+	if err := s.Skip(size); err != nil {
+		return err
+	}
+	if typ == wire.MsgQuery {
+		return s.failed(e)
+	}
+	return s.failBatch(e)
+}
 
 // tooLarge answers a message over the limit, and skips it: the session goes on.
 func (s *session) tooLarge(err error) error {

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
+
+	"github.com/tidemarkdb/tidemark/internal/engine"
 )
 
 // registry gives each distinct (text, parameter types) that some client has prepared under a name one id, by which server
@@ -25,8 +27,12 @@ type shared struct {
 func (r *registry) fresh() uint64 { return r.last.Add(1) }
 
 // take finds or makes the id of a statement and counts one more use; give takes a use back.
-func (r *registry) take(sql []byte, oids []uint32) *shared {
-	b := make([]byte, 0, 4+4*len(oids)+len(sql))
+//
+// A server connection plans a statement anew for whoever uses it with another search_path, but the types of its parameters
+// stay what they were: so the session's view is part of what is shared.
+func (r *registry) take(view string, sql []byte, oids []uint32, types string) *shared {
+	b := make([]byte, 0, len(view)+len(types)+6+4*len(oids)+len(sql))
+	b = append(append(append(append(b, view...), 0), types...), 0)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(oids)))
 	for _, o := range oids {
 		b = binary.BigEndian.AppendUint32(b, o)
@@ -72,8 +78,9 @@ func (s *session) keep(st *statement) {
 	if st.name == "" {
 		st.id = s.p.statements.fresh()
 	} else {
-		st.shared = s.p.statements.take(st.sql, st.oids)
+		st.shared = s.p.statements.take(s.view.Key(), st.sql, st.oids, st.types)
 		st.id = st.shared.id
+		st.names = &engine.Names{Client: st.name}
 	}
 	s.stmts[st.name] = st
 }

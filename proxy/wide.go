@@ -86,12 +86,18 @@ func (s *session) giveBack(links []*engine.Link) {
 }
 
 // wide runs a simple query's plan over several shards; the caller gives ReadyForQuery.
-func (s *session) wide(p *router.Plan, text string) error {
+// needs are to be prepared before, on each shard.
+func (s *session) wide(p *router.Plan, text string, needs ...*statement) error {
 	links, err := s.open(p)
 	if err != nil {
 		return err
 	}
 	defer func() { s.giveBack(links) }()
+	for _, l := range links {
+		if err := s.prepareAll(l, needs); err != nil {
+			return err
+		}
+	}
 	s.notice()
 	if p.Kind == router.Scatter {
 		replies := make([]engine.Reply, len(links))
@@ -176,6 +182,13 @@ func (s *session) wideBound(pt *portal) error {
 			return err
 		}
 		defer func() { s.giveBack(links) }()
+		if pt.st.needs != nil {
+			for _, l := range links {
+				if err := s.prepareNow(l, pt.st.needs); err != nil {
+					return err
+				}
+			}
+		}
 		return s.change(p, links, string(pt.st.sql))
 	}
 	links, err := s.open(p)
@@ -187,6 +200,11 @@ func (s *session) wideBound(pt *portal) error {
 	replies := make([]engine.Reply, len(links))
 	for i, l := range links {
 		l.Paused = i > 0
+		if pt.st.needs != nil {
+			if _, known := l.Conn.Statements.Name(pt.st.needs.id); !known {
+				s.define(l, pt.st.needs, engine.Expect{Mute: engine.MuteAll, Statement: pt.st.needs.id, Reply: &replies[i]})
+			}
+		}
 		if err := askBound(l, pt, i == 0 && pt.told, &replies[i]); err != nil {
 			return err
 		}

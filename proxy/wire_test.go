@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -18,7 +19,8 @@ import (
 // TestWire plays the transcripts under testdata/wire against PostgreSQL itself and against Tidemark on both engines: the
 // same messages must be answered alike. With -rewrite the answers recorded are PostgreSQL's.
 //
-//	send [until=CopyInResponse]      messages, one a line: type, then a JSON object of its fields, or plain SQL for Query
+//	send [until=CopyInResponse]      messages, one a line: type, then a JSON object of its fields, or plain SQL for Query;
+//	                                 Raw: its type and its body as a JSON string
 //	----
 //	what was received, up to as many ReadyForQuery as were asked for, or to the message named
 //
@@ -121,6 +123,17 @@ func (c *wireClient) play(t *testing.T, d *datadriven.TestData, until string) st
 			continue
 		}
 		mk := frontendMessages[name]
+		if name == "Raw" {
+			raw := &rawMessage{typ: rest[0]}
+			if err := json.Unmarshal([]byte(rest[1:]), &raw.body); err != nil {
+				d.Fatalf(t, "%s: %v", line, err)
+			}
+			if raw.typ == 'Q' || raw.typ == 'F' || raw.typ == 'S' {
+				ready++
+			}
+			c.fe.Send(raw)
+			continue
+		}
 		if mk == nil {
 			d.Fatalf(t, "unknown message %q", name)
 		}
@@ -201,6 +214,24 @@ func (c *wireClient) play(t *testing.T, d *datadriven.TestData, until string) st
 			return out.String()
 		}
 	}
+}
+
+// rawMessage is well framed; its body is whatever the transcript says, each character below U+0100 a byte.
+type rawMessage struct {
+	typ  byte
+	body string
+}
+
+func (*rawMessage) Frontend()           {}
+func (*rawMessage) Decode([]byte) error { return nil }
+
+func (m *rawMessage) Encode(dst []byte) ([]byte, error) {
+	var body []byte
+	for _, r := range m.body {
+		body = append(body, byte(r))
+	}
+	dst = binary.BigEndian.AppendUint32(append(dst, m.typ), uint32(4+len(body)))
+	return append(dst, body...), nil
 }
 
 // fields makes JSON that pgproto3 reads: an object as it is, but with the letters that say what is described or closed,

@@ -18,6 +18,7 @@ type source struct {
 	formats []int16
 	oids    []uint32
 	uses    []int
+	unknown []bool // by parameter: it is an expression, or converted in ways that are not followed
 	utf8    bool
 
 	buf     [64]byte // for values that must be put together
@@ -224,6 +225,10 @@ func (src *source) value(v *sql.Value) (data []byte, format sharding.Format, kin
 		i := v.Param - 1
 		if i < 0 || i >= len(src.values) {
 			src.refusal = nil
+			return nil, 0, opaque, 0
+		}
+		if i < len(src.unknown) && src.unknown[i] {
+			src.why = "It is not a plain constant of the key's own type."
 			return nil, 0, opaque, 0
 		}
 		data = src.values[i]

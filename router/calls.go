@@ -20,6 +20,8 @@ type calls struct {
 	unstable  string // a function whose result may differ between shards
 	onDefault string // a function whose effect is looked for on the default shard
 	refusal   *Refusal
+
+	showsPrepared bool // pg_prepared_statements is read
 }
 
 // What PostgreSQL's own volatile functions do cannot be read from the catalog. Those that are not listed may write and
@@ -59,6 +61,7 @@ func (s *statement) calls() calls {
 			c.aggregate = label
 		}
 		own := f.Schema == "pg_catalog" && !f.User
+		c.showsPrepared = c.showsPrepared || own && call.Name == "pg_prepared_statement"
 		if f.Volatility != Immutable && c.unstable == "" {
 			c.unstable = label
 		}
@@ -102,6 +105,9 @@ func (s *statement) calls() calls {
 		}
 	}
 	for i := range s.rels {
+		if r := s.f.Relations[i]; r.Name == "pg_prepared_statements" && (r.Schema == "" || r.Schema == "pg_catalog") {
+			c.showsPrepared = true
+		}
 		if v := s.r.names.views[s.rels[i].name]; v != nil && v.Volatile {
 			c.volatile, c.harmless, c.writes, c.dirty = true, false, true, true
 		}

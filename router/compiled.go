@@ -1,5 +1,7 @@
 package router
 
+import "github.com/tidemarkdb/tidemark/internal/sql"
+
 // compiled is a planned statement that waits for values. It is immutable and shared.
 type compiled struct {
 	generic *Plan
@@ -11,7 +13,8 @@ type compiled struct {
 	refused *Plan   // when keys lead to different shards
 	any     *Plan   // when no row can have the key (NULL)
 	scan    *scanTemplate
-	setting int // the parameter that is the value of set_config, 0: none
+	setting int         // the parameter that is the value of set_config, 0: none
+	args    []sql.Value // of an EXECUTE
 	utf8    bool
 	cost    int64
 }
@@ -65,6 +68,9 @@ func (c *compiled) bind(src *source) *Plan {
 	}
 	if c.setting > 0 {
 		return c.bindSetting(src)
+	}
+	if c.args != nil {
+		return c.bindArgs(src)
 	}
 	src.utf8, src.uses = c.utf8, c.uses
 	if len(c.keys) == 1 && len(c.keys[0].values) > 1 && !c.keys[0].stored {

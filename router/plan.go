@@ -34,11 +34,13 @@ const (
 	Setting
 	// ViewScan: a SELECT from a read model, see Plan.Scan. No shards.
 	ViewScan
+	// OfPrepared: PREPARE, EXECUTE or DEALLOCATE, see Plan.Prepared. No shards: the session knows the statement.
+	OfPrepared
 )
 
 var kindNames = [...]string{
 	Refuse: "Refuse", Nothing: "Nothing", Route: "Route", AnyShard: "AnyShard", Scatter: "Scatter", Broadcast: "Broadcast",
-	CopyIn: "CopyIn", Tx: "Tx", Setting: "Setting", ViewScan: "ViewScan",
+	CopyIn: "CopyIn", Tx: "Tx", Setting: "Setting", ViewScan: "ViewScan", OfPrepared: "OfPrepared",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -68,13 +70,13 @@ const (
 	// Dirty: it may leave traces in the server connection that cannot be seen on the wire (user functions, DO, CALL,
 	// set_config): clean the connection with DISCARD ALL before it returns to the pool.
 	Dirty
-	// Pin: it leaves state in the server connection on purpose (temporary table, session advisory lock, LISTEN, WITH HOLD,
-	// PREPARE, LOAD): the session keeps this connection.
+	// Pin: it leaves state in the server connection on purpose (temporary table, session advisory lock, WITH HOLD, LOAD): the
+	// session keeps this connection.
 	Pin
 	// Neutral: which shard answers makes no difference, and it sees nothing of a transaction's own work: a transaction need
 	// not be pinned to a shard by it, and it may run on the shard that a transaction is already pinned to.
 	Neutral
-	// Here: it speaks of state in the connection that the session holds (EXECUTE, FETCH, CLOSE, DISCARD, SET CONSTRAINTS):
+	// Here: it speaks of state in the connection that the session holds (FETCH, CLOSE, DISCARD, SET CONSTRAINTS):
 	// run it there. Without one, the first of Shards answers, with PostgreSQL's own error.
 	Here
 	// NoTx: PostgreSQL refuses it inside a transaction block (VACUUM, CREATE INDEX CONCURRENTLY, ...).
@@ -83,9 +85,11 @@ const (
 	Schema
 	// Discards: DISCARD ALL or DEALLOCATE ALL: the session's own prepared statements (and for DISCARD ALL its settings) go too.
 	Discards
+	// ShowsPrepared: it reads pg_prepared_statements: the connection must have the session's own, under their own names.
+	ShowsPrepared
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared"}
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {
@@ -101,6 +105,8 @@ type Plan struct {
 	Setting *SettingChange
 	Copy    *Copy
 	Scan    *Scan
+	// Prepared is set for OfPrepared.
+	Prepared *Prepared
 
 	shards *sharding.Map
 }

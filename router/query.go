@@ -128,6 +128,9 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 	if c.here {
 		o.flags |= Here
 	}
+	if c.showsPrepared {
+		o.flags |= ShowsPrepared
+	}
 }
 
 // writes refuses writes that cannot be confined to a shard.

@@ -71,6 +71,9 @@ func NewSession(user, searchPath, clientEncoding string, conformingStrings bool)
 	return s, nil
 }
 
+// Key is equal for sessions for which the same SQL means the same.
+func (s *Session) Key() string { return s.key }
+
 // splitPath follows SplitIdentifierString (varlena.c): names between commas, quoted or folded to lower case.
 func splitPath(s string) (names []string, ok bool) {
 	for s = strings.TrimSpace(s); s != ""; {

@@ -28,10 +28,13 @@ func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 	case sql.Explain:
 		return s.explain()
 	case sql.Prepare:
-		return s.prepare()
+		return s.prepared(PrepareOp)
 	case sql.Declare:
 		return s.declare()
 	case sql.CreateTableAs:
+		if f.Of == sql.Execute {
+			return s.prepared(CreateOp)
+		}
 		return s.createTableAs()
 	case sql.CopyTo:
 		return s.copyTo()
@@ -50,12 +53,12 @@ func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 	case sql.Lock:
 		return s.lock()
 	case sql.Execute:
-		return s.here(Writes)
+		return s.prepared(ExecuteOp)
 	case sql.Deallocate:
 		if f.Flags&sql.AllOfIt != 0 {
 			return s.here(Discards)
 		}
-		return s.here(0)
+		return s.prepared(DeallocateOp)
 	case sql.Discard:
 		if f.Flags&sql.AllOfIt != 0 {
 			return s.here(Discards | NoTx)
@@ -126,7 +129,7 @@ func own(setting string) bool { return strings.HasPrefix(setting, "tidemark.") }
 
 func (s *statement) explain() *compiled {
 	if s.f.Of == sql.Execute {
-		return s.here(0)
+		return s.prepared(ExplainOp)
 	}
 	o := s.query()
 	if o.unkeyed.Kind == Broadcast {
@@ -143,31 +146,6 @@ func (s *statement) explain() *compiled {
 			o.unkeyed = &p
 		}
 	}
-	return s.compiled(o)
-}
-
-// prepare is SQL's PREPARE: its statement is planned on the server when it is executed, so its shard must be known now.
-func (s *statement) prepare() *compiled {
-	o := s.query()
-	o.flags |= Pin
-	why := "The values of its parameters come with EXECUTE, and the shard must be chosen when it is prepared."
-	for _, k := range o.keys {
-		for _, v := range k.values {
-			if v.Kind == sql.Param {
-				return s.fixed(refuse("PREPARE of a statement on sharded tables is not supported", why, "Use the driver's prepared statements (messages Parse and Bind of the protocol), which are routed by their values."))
-			}
-		}
-	}
-	switch o.unkeyed.Kind {
-	case Scatter, Broadcast:
-		o.unkeyed = s.plan(&Plan{Kind: Refuse, Refusal: refuse("PREPARE of a statement on several shards is not supported", why, "Use the driver's prepared statements (messages Parse and Bind of the protocol).")})
-	case Route, AnyShard:
-		p := *o.unkeyed
-		p.Kind, p.Flags, p.Access = Route, p.Flags&^Neutral|Pin, Write
-		p.Shards = p.Shards[:1]
-		o.unkeyed = &p
-	}
-	o.access = Write
 	return s.compiled(o)
 }
 

@@ -22,6 +22,9 @@ func (p *Plan) String() string {
 	case Setting:
 		p.Setting.write(&b)
 		return b.String()
+	case OfPrepared:
+		p.Prepared.write(&b)
+		return b.String()
 	}
 	if p.Kind != ViewScan {
 		names := make([]string, len(p.Shards))
@@ -101,6 +104,23 @@ func (s *SettingChange) write(b *strings.Builder) {
 	}
 	if s.Own {
 		b.WriteString(" own")
+	}
+}
+
+func (x *Prepared) write(b *strings.Builder) {
+	fmt.Fprintf(b, " %s %s", x.Op, x.Name)
+	if len(x.Types) > 0 {
+		fmt.Fprintf(b, " types %v", x.Types)
+	}
+	for _, a := range x.Args {
+		switch {
+		case !a.Known:
+			b.WriteString(" ?")
+		case a.Value == nil:
+			b.WriteString(" null")
+		default:
+			fmt.Fprintf(b, " %q", a.Value)
+		}
 	}
 }
 

@@ -19,6 +19,12 @@ type statement struct {
 	prev, next *statement
 }
 
+// StatementPrefix is what the names of statements on servers begin with; no error that a client gets has one in it.
+const StatementPrefix = "tidemark_"
+
+// StatementName is the name that the statement of that id has on every server connection.
+func StatementName(id uint64) string { return StatementPrefix + strconv.FormatUint(id, 36) }
+
 // statementOverhead is what a statement counts besides its text: the server keeps a plan for each.
 const statementOverhead = 512
 
@@ -46,7 +52,7 @@ func (s *Statements) Add(id uint64, size int, evicted []string) (name string, _ 
 		s.root = &statement{}
 		s.root.prev, s.root.next = s.root, s.root
 	}
-	st := &statement{id: id, name: "tidemark_" + strconv.FormatUint(id, 36), size: size + statementOverhead}
+	st := &statement{id: id, name: StatementName(id), size: size + statementOverhead}
 	s.bytes += st.size
 	for s.bytes > s.limit && s.root.prev != s.root {
 		last := s.root.prev
@@ -65,6 +71,14 @@ func (s *Statements) Remove(id uint64) {
 		delete(s.byID, id)
 		s.bytes -= st.size
 	}
+}
+
+// Names appends the names of all that are prepared here.
+func (s *Statements) Names(dst []string) []string {
+	for _, st := range s.byID {
+		dst = append(dst, st.name)
+	}
+	return dst
 }
 
 // Reset forgets all: DISCARD ALL or DEALLOCATE ALL ran.

@@ -42,6 +42,7 @@ type Expect struct {
 	Undo      func()      // called when an error discards the request; nil for most
 	Instead   *wire.Error // the error that the client gets in place of the one that is sure to come
 	Reply     *Reply      // where parts are kept for the proxy itself; nil for most
+	Names     *Names      // what is called otherwise on the server than by the client; nil for most
 }
 
 // Reply collects what a request of the proxy's own, or one it wants to know the outcome of, was answered.
@@ -49,6 +50,7 @@ type Reply struct {
 	Done   bool        // ReadyForQuery, or the end of an extended request, has come
 	Err    *wire.Error // the first error
 	Tag    string      // the last command tag
+	Tags   int         // how many there were
 	Desc   []byte      // body of the RowDescription or CopyInResponse
 	Row    []byte      // body of the first DataRow
 	CopyIn bool        // the server waits for CopyData

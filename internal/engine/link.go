@@ -90,6 +90,9 @@ func (l *Link) Expect(e Expect) {
 	l.queue = append(l.queue, e)
 }
 
+// Forget is for the Undo of a request that prepares a statement by other means than a Parse.
+func (l *Link) Forget(statement uint64) { l.forget(statement) }
+
 // forget takes back that a statement is prepared: its Parse failed, or was not looked at.
 func (l *Link) forget(statement uint64) {
 	if l.Conn.Unnamed == statement {
@@ -311,6 +314,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 		mute := e.Mute&MuteTag != 0
 		if e.Reply != nil && typ == 'C' && len(body) > 0 {
 			e.Reply.Tag = string(body[:len(body)-1])
+			e.Reply.Tags++
 		}
 		if e.Kind == Execute {
 			l.done()
@@ -370,6 +374,11 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 		l.Stale = e.Statement
 	}
 	forward = e.Mute&MuteError == 0
+	if e.Names != nil && e.Names.tell(err) && forward {
+		before()
+		r.SetOut(wire.AppendErrorResponse(r.Out(), err))
+		forward = false
+	}
 	if e.Instead != nil {
 		before()
 		r.SetOut(wire.AppendErrorResponse(r.Out(), e.Instead))

@@ -45,10 +45,10 @@ type Target struct {
 }
 
 // DecodeDescribe decodes the body of a Describe message.
-func DecodeDescribe(body []byte) (Target, error) { return decodeTarget(body, "Describe") }
+func DecodeDescribe(body []byte) (Target, error) { return decodeTarget(body, "DESCRIBE") }
 
 // DecodeClose decodes the body of a Close message.
-func DecodeClose(body []byte) (Target, error) { return decodeTarget(body, "Close") }
+func DecodeClose(body []byte) (Target, error) { return decodeTarget(body, "CLOSE") }
 
 func decodeTarget(body []byte, message string) (Target, error) {
 	r := reader{b: body}

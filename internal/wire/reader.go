@@ -14,11 +14,12 @@ var ErrIncomplete = errors.New("wire: the message is not complete")
 type reader struct {
 	b   []byte
 	bad bool
+	why string // PostgreSQL's message for that (pqformat.c)
 }
 
 func (r *reader) byte() byte {
 	if len(r.b) < 1 {
-		r.fail()
+		r.fail("no data left in message")
 		return 0
 	}
 	c := r.b[0]
@@ -28,7 +29,7 @@ func (r *reader) byte() byte {
 
 func (r *reader) int16() int16 {
 	if len(r.b) < 2 {
-		r.fail()
+		r.fail("insufficient data left in message")
 		return 0
 	}
 	n := int16(binary.BigEndian.Uint16(r.b))
@@ -38,7 +39,7 @@ func (r *reader) int16() int16 {
 
 func (r *reader) int32() int32 {
 	if len(r.b) < 4 {
-		r.fail()
+		r.fail("insufficient data left in message")
 		return 0
 	}
 	n := int32(binary.BigEndian.Uint32(r.b))
@@ -50,7 +51,7 @@ func (r *reader) int32() int32 {
 func (r *reader) cstring() []byte {
 	i := bytes.IndexByte(r.b, 0)
 	if i < 0 {
-		r.fail()
+		r.fail("invalid string in message")
 		return nil
 	}
 	s := r.b[:i:i]
@@ -60,7 +61,7 @@ func (r *reader) cstring() []byte {
 
 func (r *reader) take(n int) []byte {
 	if n < 0 || len(r.b) < n {
-		r.fail()
+		r.fail("insufficient data left in message")
 		return nil
 	}
 	v := r.b[:n:n]
@@ -77,13 +78,17 @@ func (r *reader) value() []byte {
 	return r.take(int(n))
 }
 
-func (r *reader) fail() { r.b, r.bad = nil, true }
+func (r *reader) fail(why string) {
+	if !r.bad {
+		r.b, r.bad, r.why = nil, true, why
+	}
+}
 
 // end says what was wrong with the message: too short, or bytes left over.
 func (r *reader) end(message string) error {
 	switch {
 	case r.bad:
-		return Errorf(ProtocolViolation, "%s message is shorter than its contents", message)
+		return Errorf(ProtocolViolation, "%s", r.why).WithDetail("It was a %s message.", message)
 	case len(r.b) > 0:
 		return Errorf(ProtocolViolation, "invalid message format").WithDetail("%d bytes are left over behind a %s message.", len(r.b), message)
 	}

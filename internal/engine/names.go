@@ -1,0 +1,67 @@
+package engine
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
+
+// Names says what an error must be told with in place of what the server says: its names of prepared statements are the
+// proxy's own, and positions are those of the text that it was given. It is shared by many requests, and immutable.
+type Names struct {
+	Client string            // the client's name of any statement that is not in Of
+	Of     map[string]string // by name on the server
+	Shifts []Shift           // in the order of At
+}
+
+// Shift says that the client's text differs in length by By characters (client's minus server's) from the server's
+// position At on, counted from 1.
+type Shift struct{ At, By int }
+
+// tell changes what the server said into what the client is told. It reports whether anything was changed.
+func (n *Names) tell(e *wire.Error) (changed bool) {
+	for _, text := range []*string{&e.Message, &e.Detail, &e.Hint, &e.Where} {
+		if t := n.rename(*text); t != *text {
+			*text, changed = t, true
+		}
+	}
+	if e.Position > 0 {
+		by := 0
+		for _, s := range n.Shifts {
+			if e.Position >= s.At {
+				by = s.By
+			}
+		}
+		if by != 0 {
+			e.Position = max(1, e.Position+by)
+			changed = true
+		}
+	}
+	return changed
+}
+
+// rename puts the client's names in the place of the proxy's.
+func (n *Names) rename(s string) string {
+	for from := 0; ; {
+		i := strings.Index(s[from:], backend.StatementPrefix)
+		if i < 0 {
+			return s
+		}
+		i += from
+		end := i + len(backend.StatementPrefix)
+		for end < len(s) && (s[end] >= '0' && s[end] <= '9' || s[end] >= 'a' && s[end] <= 'z') {
+			end++
+		}
+		name, ok := n.Of[s[i:end]]
+		if !ok {
+			name = n.Client
+		}
+		s = s[:i] + name + s[end:]
+		from = i + len(name)
+	}
+}
+
+// Characters is the length of a text as positions count it.
+func Characters(s string) int { return utf8.RuneCountInString(s) }
