@@ -17,7 +17,7 @@ type doorkeeper struct {
 }
 
 // newDoorkeeper takes about a millisecond for each user whose password is known in the clear.
-func newDoorkeeper(cfg *Config, salt []byte) (*doorkeeper, error) {
+func newDoorkeeper(cfg *Config, lookup Lookup, salt []byte) (*doorkeeper, error) {
 	k := &doorkeeper{rules: cfg.Rules, users: make(map[string]Secret, len(cfg.Users)), disguise: newDisguise(cfg.MockSecret, salt)}
 	if len(k.rules) == 0 {
 		k.rules = defaultRules
@@ -36,8 +36,8 @@ func newDoorkeeper(cfg *Config, salt []byte) (*doorkeeper, error) {
 		k.users[u.Name] = s
 		k.disguise.saw(s)
 	}
-	if cfg.Lookup != nil {
-		k.directory = newDirectory(cfg.Lookup, k.disguise, cfg.LookupTTL, cfg.LookupAbsent)
+	if lookup != nil {
+		k.directory = newDirectory(lookup, k.disguise, cfg.LookupTTL, cfg.LookupAbsent)
 	} else if len(k.users) == 0 {
 		return nil, errors.New("proxy: no users: nobody could log in")
 	}

@@ -13,9 +13,8 @@ import (
 type Config struct {
 	// Database is the name that clients connect to. Required.
 	Database string
-	// Users who may come in, and Lookup, which is asked for those that are not among them. One of the two is required.
-	Users  []User
-	Lookup Lookup
+	// Users who may come in. Required where Parts has no Lookup.
+	Users []User
 	// LookupTTL is for how long a looked-up user is remembered, LookupAbsent for how long that there is none, or one that
 	// nobody has logged in as. Defaults 1 min, 5 s.
 	LookupTTL, LookupAbsent time.Duration

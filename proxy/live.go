@@ -14,13 +14,13 @@ type live struct {
 }
 
 // newLive takes salt to make those of users from that have none of their own.
-func newLive(cfg Config, salt []byte) (*live, error) {
+func newLive(cfg Config, lookup Lookup, salt []byte) (*live, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	l := &live{Config: cfg, tls: newClientTLS(cfg.TLS)}
-	l.doorkeeper, err = newDoorkeeper(&l.Config, salt)
+	l.doorkeeper, err = newDoorkeeper(&l.Config, lookup, salt)
 	return l, err
 }
 
@@ -30,7 +30,7 @@ func (p *Proxy) cfg() *Config { return &p.live.Load().Config }
 // Prepare checks a new configuration and returns what puts it into force: all of it at once, for logins and statements from
 // then on. Settings that sessions already have stay theirs. The database's name cannot change.
 func (p *Proxy) Prepare(cfg Config) (apply func(), err error) {
-	l, err := newLive(cfg, p.salt)
+	l, err := newLive(cfg, p.lookup, p.salt)
 	if err != nil {
 		return nil, err
 	}

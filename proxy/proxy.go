@@ -39,6 +39,8 @@ type Parts struct {
 	ServerUser string
 	// Admin is what the process adds to the admin database.
 	Admin Admin
+	// Lookup finds users that Config does not list; nil: there are no others.
+	Lookup Lookup
 	// Version is what SHOW tidemark.version says.
 	Version string
 	Log     *slog.Logger
@@ -57,6 +59,7 @@ type Proxy struct {
 	version    string
 	log        *slog.Logger
 
+	lookup       Lookup
 	salt         []byte   // of users that have none of their own, where Config gives no secret for it
 	doorstep     doorstep // clients on their way in
 	router       atomic.Pointer[router.Router]
@@ -81,7 +84,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	p := &Proxy{
 		engine: parts.Engine, backend: parts.Backend, shardMap: parts.Map, catalog: parts.Catalog, views: parts.Views,
 		levels: parts.Levels, serverUser: parts.ServerUser, version: parts.Version, log: parts.Log,
-		salt: make([]byte, 32), started: time.Now(),
+		salt: make([]byte, 32), lookup: parts.Lookup, started: time.Now(),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -90,7 +93,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	if _, err := rand.Read(p.salt); err != nil {
 		return nil, err
 	}
-	l, err := newLive(cfg, p.salt)
+	l, err := newLive(cfg, p.lookup, p.salt)
 	if err != nil {
 		return nil, err
 	}

@@ -129,6 +129,7 @@ func (p *proxyProcess) open() error {
 	if err != nil {
 		return err
 	}
+	p.c.Warn = func(err error) { p.log.Warn("TLS for clients", "error", err) }
 	pc, err := p.c.Proxy()
 	if err != nil {
 		return err
@@ -148,7 +149,7 @@ func (p *proxyProcess) open() error {
 	}
 	p.proxy, err = proxy.New(pc, proxy.Parts{
 		Engine: p.engine, Backend: p.backend, Map: shardMap, Catalog: p.catalog, Views: views, Levels: p.levels,
-		ServerUser: p.c.Database.User, Version: version(), Log: p.log, Admin: p.admin(),
+		ServerUser: p.c.Database.User, Lookup: newLookup(p.c), Version: version(), Log: p.log, Admin: p.admin(),
 	})
 	return err
 }

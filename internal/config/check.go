@@ -29,7 +29,8 @@ func (d *decoder) check(c *Config) {
 	if c.Database.Name == proxy.AdminDatabase && len(c.Admin.Users)+len(c.Admin.StatsUsers) > 0 {
 		d.addAt("database.name", "%q is the admin database's name; choose another one, or leave out admin.users and admin.stats_users", proxy.AdminDatabase)
 	}
-	d.checkUsers(c.Users)
+	d.checkUsers(c)
+	d.checkAuth(c)
 	d.checkShards(c)
 	d.checkTables(c)
 	d.checkCapture(c)
@@ -41,20 +42,31 @@ func (d *decoder) check(c *Config) {
 	}
 }
 
-func (d *decoder) checkUsers(users []User) {
-	if len(users) == 0 && d.present("users") {
-		d.addAt("users", "it is empty; expected at least one user, or nobody can connect")
+func (d *decoder) checkUsers(c *Config) {
+	users := c.Users
+	if len(users) == 0 && !d.present("auth.query") {
+		if d.present("users") {
+			d.addAt("users", "it is empty; expected at least one user, or nobody can connect")
+		} else {
+			d.addAt("users", "it is missing; expected a list of who may connect, or auth.query to find them")
+		}
 	}
 	names := map[string]string{}
 	for i, u := range users {
 		path := fmt.Sprintf("users[%d]", i)
 		d.unique(names, u.Name, path)
-		hasPassword, hasSCRAM := d.present(path+".password"), d.present(path+".scram")
+		hasPassword, hasSCRAM, hasMD5 := d.present(path+".password"), d.present(path+".scram"), d.present(path+".md5")
 		switch {
 		case hasPassword && hasSCRAM:
 			d.addAt(path+".scram", "found password and scram; expected one of them")
-		case !hasPassword && !hasSCRAM:
+		case (hasPassword || hasSCRAM) && hasMD5:
+			d.addAt(path+".md5", "found another secret too; expected one of them")
+		case !hasPassword && !hasSCRAM && !hasMD5 && !c.Auth.takes(proxy.MethodCert, proxy.MethodTrust):
 			d.addAt(path, "found neither password nor scram; expected one of them")
+		case hasMD5 && !proxy.IsMD5(u.MD5.Reveal()):
+			d.addAt(path+".md5", "it is not an MD5 hash; expected md5 and 32 hexadecimal digits, as in pg_authid.rolpassword")
+		case hasMD5 && !c.Auth.takes(proxy.MethodMD5, proxy.MethodPassword):
+			d.addAt(path+".md5", "SCRAM cannot check it; expected a rule of method md5 or password in auth.rules")
 		case hasPassword && u.Password.Empty():
 			d.addAt(path+".password", "it is empty; expected a password")
 		case hasSCRAM && !wire.IsVerifier(u.SCRAM.Reveal()):

@@ -21,6 +21,9 @@ const maxFileSize = 4 << 20
 type Config struct {
 	File string // where it was read from
 
+	// Warn hears of what goes wrong with files that are read later, as certificates that are renewed; nil: nobody does.
+	Warn func(error) `json:"-" yaml:"-"`
+
 	Listen       string
 	HTTP         string // empty: no HTTP server
 	Region       string // where this process runs; empty: no preference
@@ -32,6 +35,7 @@ type Config struct {
 
 	Database      Database
 	Users         []User
+	Auth          Auth
 	Shards        []Shard
 	Sharding      Sharding
 	Pool          Pool
@@ -68,7 +72,8 @@ func (c *Config) fields() []field {
 		{key: "clients", into: section(c.Clients.fields), doc: "Limits on clients."},
 		{key: "tls", into: optional(&c.TLS, (*TLS).fields), doc: "TLS for clients. Without this section clients that ask for TLS are told that there is none."},
 		{key: "database", into: section(c.Database.fields), required: true, doc: "The database that clients see, and how the servers behind it are logged in to."},
-		{key: "users", into: list(&c.Users, (*User).fields), required: true, doc: "Who may connect. Clients authenticate by SCRAM-SHA-256."},
+		{key: "users", into: list(&c.Users, (*User).fields), doc: "Who may connect. Required, unless `auth.query` finds users."},
+		{key: "auth", into: section(c.Auth.fields), doc: "How clients prove who they are. Left out, by SCRAM-SHA-256."},
 		{key: "shards", into: list(&c.Shards, (*Shard).fields), required: true, doc: "The PostgreSQL clusters, in order. The order matters where `buckets` is left out: buckets are then split evenly in this order, so a shard added later must not be put in front."},
 		{key: "sharding", into: section(c.Sharding.fields), doc: "How tables are spread over the shards."},
 		{key: "pool", into: section(c.Pool.fields), doc: "Server connections, shared by all clients, each lent for one transaction."},

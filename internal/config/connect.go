@@ -1,8 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
-	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -43,23 +41,23 @@ func (c *Config) PrimaryConnString(s Shard) string {
 	return c.ConnString(s.Servers()...) + " target_session_attrs='read-write'"
 }
 
-// ClientTLS is the tls section; nil for none.
-func (c *Config) ClientTLS() (*tls.Config, error) {
-	if c.TLS == nil {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.path(c.TLS.Cert), c.path(c.TLS.Key))
-	if err != nil {
-		return nil, fmt.Errorf("%s: tls: %w", c.File, err)
-	}
-	out := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	if c.TLS.CA != "" {
-		if out.ClientCAs, err = c.authorities("tls.ca", c.TLS.CA); err != nil {
-			return nil, err
+// HomeServers are the servers of the default shard.
+func (c *Config) HomeServers() []Endpoint {
+	for _, s := range c.Shards {
+		if s.Name == c.Sharding.DefaultShard {
+			return s.Servers()
 		}
-		out.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	return out, nil
+	return nil
+}
+
+// AuthConnString logs in to the first server of the default shard that answers, as the role that runs auth.query.
+func (c *Config) AuthConnString() string {
+	as := *c
+	if c.Auth.User != "" {
+		as.Database.User, as.Database.Password = c.Auth.User, c.Auth.Password
+	}
+	return as.ConnString(c.HomeServers()...)
 }
 
 // path makes a path of the file absolute: relative ones are relative to the file. Empty stays empty.

@@ -9,7 +9,7 @@ import (
 
 // Proxy is what is served and to whom.
 func (c *Config) Proxy() (proxy.Config, error) {
-	secure, err := c.ClientTLS()
+	secure, err := c.ClientTLS(c.Warn)
 	if err != nil {
 		return proxy.Config{}, err
 	}
@@ -17,7 +17,8 @@ func (c *Config) Proxy() (proxy.Config, error) {
 		MaxClientsOf: map[string]int{},
 		Database:     c.Database.Name, TLS: secure, RequireTLS: c.TLS != nil && c.TLS.Require,
 		Admins: c.Admin.Users, StatsUsers: c.Admin.StatsUsers,
-		MaxClients: c.Clients.Max, LoginTimeout: c.Clients.LoginTimeout, MaxMessage: int(c.Clients.MaxMessage),
+		MaxClients: c.Clients.Max, MaxLogins: c.Clients.MaxLogins, Rules: c.Auth.rules(), LookupTTL: c.Auth.CacheTime,
+		LookupAbsent: c.Auth.AbsentTime, MockSecret: c.Auth.MockSecret.Reveal(), LoginAs: c.Database.Login, LoginTimeout: c.Clients.LoginTimeout, MaxMessage: int(c.Clients.MaxMessage),
 		Consistency: proxy.Consistency(c.Consistency.Default), WaitTimeout: c.Consistency.WaitTimeout, OnTimeout: proxy.OnTimeout(c.Consistency.OnTimeout),
 	}
 	for i, u := range c.Users {
@@ -34,9 +35,12 @@ func (c *Config) Proxy() (proxy.Config, error) {
 }
 
 func secretOf(u User) (proxy.Secret, error) {
-	if u.SCRAM.Empty() {
-		return proxy.PasswordSecret(u.Password.Reveal()), nil
+	switch {
+	case !u.MD5.Empty():
+		return proxy.ParseMD5(u.MD5.Reveal())
+	case !u.SCRAM.Empty():
+		v, err := wire.ParseVerifier(u.SCRAM.Reveal())
+		return proxy.VerifierSecret(v), err
 	}
-	v, err := wire.ParseVerifier(u.SCRAM.Reveal())
-	return proxy.VerifierSecret(v), err
+	return proxy.PasswordSecret(u.Password.Reveal()), nil
 }

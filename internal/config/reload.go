@@ -27,11 +27,12 @@ type recorded struct {
 
 // liveKeys are the keys that a running proxy takes by RELOAD; one that ends in a dot or a bracket stands for all beneath.
 var liveKeys = []string{
-	"admin.", "clients.", "consistency.", "drain_timeout", "log.level", "tls", "tls.", "users[",
+	"admin.", "auth.", "clients.", "consistency.", "drain_timeout", "log.level", "tls", "tls.", "users[",
 }
 
 // restartKeys are exceptions from liveKeys.
 var restartKeys = []string{
+	"auth.query", "auth.user", "auth.password",
 	"users[].pool_mode", "users[].pool_size", "users[].max_connections",
 }
 
@@ -107,6 +108,7 @@ func (c *Config) Reload() (*Config, []Entry, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	next.Warn = c.Warn
 	changes := c.Changes(next)
 	refused := &RestartError{File: c.File}
 	for _, e := range changes {

@@ -5,12 +5,14 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tidemarkdb/tidemark/proxy"
 	"github.com/tidemarkdb/tidemark/sharding"
 )
 
 // Clients bounds what clients can ask for.
 type Clients struct {
 	Max          int
+	MaxLogins    int
 	LoginTimeout time.Duration
 	MaxMessage   int64 // bytes
 }
@@ -18,7 +20,8 @@ type Clients struct {
 func (c *Clients) fields() []field {
 	return []field{
 		{key: "max", into: integer(&c.Max, 1, 1_000_000), def: "10000", doc: "Connected clients at most; further ones are refused with SQLSTATE 53300."},
-		{key: "login_timeout", into: duration(&c.LoginTimeout), def: "30s", doc: "How long a login may take."},
+		{key: "max_logins", into: integer(&c.MaxLogins, 1, 1_000_000), def: "1000", doc: "Clients at most that have not proven yet who they are. At the limit one that has kept silent for 5 seconds makes room; if there is none, the newest is refused with SQLSTATE 53300."},
+		{key: "login_timeout", into: duration(&c.LoginTimeout), def: "30s", doc: "How long a login may take. The first packet must come within 10 seconds."},
 		{key: "max_message", into: size(&c.MaxMessage), def: "64MB", doc: "The largest statement, or set of parameters that choose a shard. Rows and COPY data are streamed and have no such limit."},
 	}
 }
@@ -28,13 +31,36 @@ type TLS struct {
 	Cert, Key string // files in PEM form
 	CA        string // file; empty: clients need no certificate
 	Require   bool
+
+	ClientAuth ClientAuth
+	MinVersion TLSVersion
 }
+
+// ClientAuth says whether clients need a certificate where there are authorities.
+type ClientAuth string
+
+// The ways.
+const (
+	ClientAuthOptional ClientAuth = "optional"
+	ClientAuthRequired ClientAuth = "required"
+)
+
+// TLSVersion is a version of TLS.
+type TLSVersion string
+
+// The versions.
+const (
+	TLS12 TLSVersion = "1.2"
+	TLS13 TLSVersion = "1.3"
+)
 
 func (t *TLS) fields() []field {
 	return []field{
-		{key: "cert", into: text(&t.Cert), required: true, doc: "File with the certificate chain, PEM. A relative path is relative to the configuration file."},
+		{key: "cert", into: text(&t.Cert), required: true, doc: "File with the certificate chain, PEM. A relative path is relative to the configuration file. The files of this section are read again when they change."},
 		{key: "key", into: text(&t.Key), required: true, doc: "File with its private key, PEM."},
-		{key: "ca", into: text(&t.CA), doc: "File with the authorities, PEM, of which clients must present a certificate, in addition to their password."},
+		{key: "ca", into: text(&t.CA), doc: "File with the authorities, PEM, that sign clients' certificates."},
+		{key: "client_auth", into: choice(&t.ClientAuth, ClientAuthOptional, ClientAuthRequired), def: "required", doc: "With `ca`: whether every client over TLS must present a certificate, in addition to its password, or only if it wants to, as for `method: cert`."},
+		{key: "min_version", into: choice(&t.MinVersion, TLS12, TLS13), def: "1.2", doc: "The oldest version of TLS that clients may speak."},
 		{key: "require", into: boolean(&t.Require), def: "false", doc: "Refuse clients that do not use TLS."},
 	}
 }
@@ -45,6 +71,7 @@ type Database struct {
 	ServerName string // as the servers name it
 	User       string
 	Password   Secret
+	Login      proxy.LoginAs
 	TLS        SSLMode
 	CA         string
 	Cert, Key  string
@@ -61,6 +88,7 @@ func (db *Database) fields() []field {
 		{key: "server_name", into: text(&db.ServerName), doc: "The database's name on the servers; the same as `name` when left out."},
 		{key: "user", into: text(&db.User), required: true, doc: "The role by which Tidemark logs in to the servers. The proxy needs the rights of its clients; capture needs `REPLICATION` too."},
 		{key: "password", into: secret(&db.Password), doc: "That role's password. Left out, `PGPASSWORD` and the password file are asked, as libpq does."},
+		{key: "login", into: choice(&db.Login, proxy.LoginShared, proxy.LoginClient), def: "shared", doc: "As whom clients' statements run on the servers: all as `user`, or each client as itself, by the password or the SCRAM keys of its own login; see [auth.md](auth.md)."},
 		{key: "tls", into: choice[SSLMode](&db.TLS, "disable", "prefer", "require", "verify-ca", "verify-full"), def: "prefer", doc: "TLS to the servers, as libpq's `sslmode`. Only `verify-full` protects against an attacker in the network."},
 		{key: "ca", into: text(&db.CA), doc: "File with the authorities, PEM, that sign the servers' certificates; the system's when left out."},
 		{key: "cert", into: text(&db.Cert), doc: "File with the certificate, PEM, that Tidemark presents to the servers."},
@@ -69,11 +97,13 @@ func (db *Database) fields() []field {
 	}
 }
 
-// User may connect to the proxy. Exactly one of Password and SCRAM is set.
+// User may connect to the proxy. At most one of Password, SCRAM and MD5 is set; with none it comes in by certificate or
+// trust.
 type User struct {
 	Name     string
 	Password Secret
 	SCRAM    Secret // a verifier as pg_authid.rolpassword holds it
+	MD5      Secret // a hash as pg_authid.rolpassword holds it
 
 	PoolMode       PoolMode // empty: Pool.Mode
 	PoolSize       int      // 0: Pool.Size
@@ -86,6 +116,7 @@ func (u *User) fields() []field {
 		{key: "name", into: text(&u.Name), required: true, doc: "The user's name."},
 		{key: "password", into: secret(&u.Password), doc: "The password in the clear, best as `${NAME}`."},
 		{key: "scram", into: secret(&u.SCRAM), doc: "Instead of a password, its SCRAM-SHA-256 verifier as PostgreSQL stores it in `pg_authid.rolpassword`."},
+		{key: "md5", into: secret(&u.MD5), doc: "Instead of a password, its MD5 hash as PostgreSQL stores it: `md5` and 32 hexadecimal digits. For rules of method `md5` or `password`."},
 		{key: "pool_mode", into: choice(&u.PoolMode, TransactionMode, SessionMode, StatementMode), doc: "This user's pool mode; `pool.mode` when left out."},
 		{key: "pool_size", into: integer(&u.PoolSize, 1, 10_000), doc: "Connections of this user to one server at most. The user then has pools of its own, also where it shares the role that logs in; `pool.size` when left out."},
 		{key: "max_connections", into: integer(&u.MaxConnections, 1, 100_000), doc: "Connections of this user to all servers together at most. It then has pools of its own."},

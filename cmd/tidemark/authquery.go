@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidemarkdb/tidemark/internal/config"
+	"github.com/tidemarkdb/tidemark/proxy"
+)
+
+// idleLookups is how many connections wait for the next auth.query.
+const idleLookups = 2
+
+// newLookup runs auth.query; nil where there is none. It has connections of its own, outside of the pools: who comes in
+// does not depend on what those who are in do. The proxy bounds how many run at a time.
+func newLookup(c *config.Config) proxy.Lookup {
+	if c.Auth.Query == "" {
+		return nil
+	}
+	q := &authQuery{query: c.Auth.Query, connString: c.AuthConnString(), idle: make(chan *pgconn.PgConn, idleLookups)}
+	return q.lookup
+}
+
+type authQuery struct {
+	query, connString string
+	idle              chan *pgconn.PgConn
+}
+
+// lookup asks over an idle connection, and over a new one if that has broken meanwhile.
+func (q *authQuery) lookup(ctx context.Context, user string) (secret string, found bool, err error) {
+	for {
+		var conn *pgconn.PgConn
+		fresh := false
+		select {
+		case conn = <-q.idle:
+		default:
+			if conn, err = pgconn.Connect(ctx, q.connString); err != nil {
+				return "", false, fmt.Errorf("auth.query: %w", err)
+			}
+			fresh = true
+		}
+		secret, found, err = q.ask(ctx, conn, user)
+		if err == nil || !conn.IsClosed() {
+			q.keep(conn)
+		} else if !fresh && ctx.Err() == nil {
+			continue
+		}
+		return secret, found, err
+	}
+}
+
+func (q *authQuery) ask(ctx context.Context, conn *pgconn.PgConn, user string) (secret string, found bool, err error) {
+	res := conn.ExecParams(ctx, q.query, [][]byte{[]byte(user)}, nil, nil, nil).Read()
+	switch {
+	case res.Err != nil:
+		return "", false, fmt.Errorf("auth.query: %w", res.Err)
+	case len(res.Rows) == 0:
+		return "", false, nil
+	case len(res.Rows) > 1:
+		return "", false, fmt.Errorf("auth.query: %d rows for one user; expected one or none", len(res.Rows))
+	case len(res.Rows[0]) != 2:
+		return "", false, fmt.Errorf("auth.query: a row of %d columns; expected the name and the secret", len(res.Rows[0]))
+	}
+	name, value := res.Rows[0][0], res.Rows[0][1]
+	switch {
+	case name == nil: // as functions with OUT parameters say that there is nobody
+		return "", false, nil
+	case string(name) != user:
+		return "", false, fmt.Errorf("auth.query: asked for user %q, it returned user %q", user, name)
+	}
+	return string(value), true, nil
+}
+
+// keep leaves a connection for the next lookup, or closes it.
+func (q *authQuery) keep(conn *pgconn.PgConn) {
+	if !conn.IsClosed() {
+		select {
+		case q.idle <- conn:
+			return
+		default:
+		}
+	}
+	ctx, stop := context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	_ = conn.Close(ctx) // it has served
+}
