@@ -56,6 +56,13 @@ func (s *session) bind(size int) error {
 	s.note(plan)
 	s.name = append(s.name[:0], m.Portal...) // the message may move
 	pt := portal{st: st, plan: plan}
+	if len(s.name) > 0 && s.portals.crowded() {
+		if err := s.Skip(size); err != nil {
+			return err
+		}
+		return s.failBatch(wire.Errorf(wire.ProgramLimitExceeded, "too many portals: %d", len(s.portals.named)).
+			WithHint("Close those that are not used any more, or end the transaction."))
+	}
 	if plan.Kind == router.Refuse {
 		if err := s.Skip(size); err != nil {
 			return err

@@ -20,6 +20,7 @@ type portals struct {
 	unnamed portal
 	bound   bool // unnamed is
 	named   map[string]*portal
+	bytes   int // of the names, and of the messages kept
 }
 
 // get is the portal of that name, or nil. It is valid until the name is bound again or closed.
@@ -42,13 +43,18 @@ func (p *portals) put(name []byte, x portal) {
 	if p.named == nil {
 		p.named = map[string]*portal{}
 	}
+	p.remove(name)
+	p.bytes += len(name) + len(x.bind)
 	kept := x // so that x itself stays off the heap
 	p.named[string(name)] = &kept
 }
 
 func (p *portals) remove(name []byte) {
 	if len(name) > 0 {
-		delete(p.named, string(name))
+		if x := p.named[string(name)]; x != nil {
+			p.bytes -= len(name) + len(x.bind)
+			delete(p.named, string(name))
+		}
 		return
 	}
 	p.unnamed, p.bound = portal{}, false
@@ -61,5 +67,6 @@ func (p *portals) clear() {
 	}
 	if len(p.named) > 0 {
 		clear(p.named)
+		p.bytes = 0
 	}
 }

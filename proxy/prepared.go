@@ -22,9 +22,6 @@ type statement struct {
 	rt       *router.Router // that made the template
 }
 
-// maxStatements bounds the prepared statements of one client.
-const maxStatements = 10_000
-
 // parse handles Parse.
 func (s *session) parse() error {
 	frame, err := s.Frame(s.p.cfg().MaxMessage)
@@ -57,6 +54,11 @@ func (s *session) parse() error {
 		return nil
 	}
 	s.batch.held = append(s.batch.held, st)
+	if s.crowdedHeld() {
+		if err := s.prepareHeld(); err != nil {
+			return s.failBatch(err)
+		}
+	}
 	return nil
 }
 

@@ -111,6 +111,12 @@ func (s *session) next() (typ byte, size int, err error) {
 				return 0, 0, l.Err
 			}
 		}
+		if s.Crowded() && !s.Gone() {
+			if err := s.thin(); err != nil {
+				return 0, 0, err
+			}
+			continue
+		}
 		if !s.after.active || s.batch.sent || s.link != nil && s.link.Copying {
 			if typ, size, err = s.Header(); err != nil || size > 0 {
 				return typ, size, err
