@@ -19,7 +19,7 @@ import (
 )
 
 // startTimeout bounds New and Shared: enough to fetch programs or images on a new machine.
-const startTimeout = 10 * time.Minute
+const startTimeout = 15 * time.Minute
 
 // Spec says what a cluster has. The zero Spec is empty.
 type Spec struct {

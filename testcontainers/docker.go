@@ -24,7 +24,7 @@ import (
 // Limits of the Docker path.
 const (
 	engineTimeout = 5 * time.Second       // for an engine to answer at all
-	readyTimeout  = 2 * time.Minute       // from a container's start until its service answers
+	readyTimeout  = 5 * time.Minute       // from a container's start until its service answers
 	pollInterval  = 50 * time.Millisecond // between two looks at readiness
 	stopTimeout   = 20 * time.Second      // for a clean shutdown
 )
