@@ -176,8 +176,8 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 	if err != nil {
 		return nil, err
 	}
-	l := engine.NewLink(s.spare, conn, shard)
-	s.spare = nil
+	used, _ := spareLinks.Get().(*engine.Link)
+	l := engine.NewLink(used, conn, shard)
 	if s.mode == backend.Session {
 		s.stay(l)
 	}

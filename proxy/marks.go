@@ -24,16 +24,17 @@ func (s *session) sendProbe(l *engine.Link) {
 func (s *session) marked(shard string, row []byte) {
 	columns := wire.DataRow(row)
 	if row == nil || !columns.Next() {
-		s.unsure[shard] = true
+		s.doubt(shard)
 		return
 	}
 	at, err := lsn.Parse(string(columns.Value()))
 	if err != nil {
-		s.log.Warn("mark not understood", "shard", shard, "error", err)
-		s.unsure[shard] = true
+		s.log().Warn("mark not understood", "shard", shard, "error", err)
+		s.doubt(shard)
 		return
 	}
 	delete(s.unsure, shard)
+	s.know()
 	s.token.Add(shard, lsn.Mark{LSN: lsn.RecordEnd(at, 0)})
 	s.SetOut(wire.AppendParameterStatus(s.Out(), "tidemark.token", s.token.String()))
 }
@@ -55,4 +56,11 @@ func (s *session) ascertain() error {
 		s.marked(shard, reply.Row)
 	}
 	return nil
+}
+
+// know makes room for the first mark: a session that has none keeps no map.
+func (s *session) know() {
+	if s.token == nil {
+		s.token = lsn.Token{}
+	}
 }

@@ -88,6 +88,7 @@ func (o *ownSettings) set(s *session, name, value string) error {
 				return wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.token\": there is no shard %q", shard)
 			}
 		}
+		s.know()
 		s.token.Merge(t)
 		return nil
 	case "tidemark.route", "tidemark.version":

@@ -68,14 +68,16 @@ func (s *session) template(st *statement) {
 	if st.rt == rt {
 		return
 	}
-	t, ok := rt.CachedTemplate(&s.scratch, s.view, st.sql, st.oids)
+	scratch := scratches.Get().(*router.Scratch)
+	t, ok := rt.CachedTemplate(scratch, s.view, st.sql, st.oids)
 	switch {
 	case ok:
 	case router.Costly(len(st.sql)):
-		s.Task.Await(func() { t = rt.Template(&s.scratch, s.view, st.sql, st.oids) })
+		s.Task.Await(func() { t = rt.Template(scratch, s.view, st.sql, st.oids) })
 	default:
-		t = rt.Template(&s.scratch, s.view, st.sql, st.oids)
+		t = rt.Template(scratch, s.view, st.sql, st.oids)
 	}
+	scratches.Put(scratch)
 	st.template, st.rt = t, rt
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
@@ -19,15 +18,14 @@ import (
 type session struct {
 	*engine.Relay
 	p      *Proxy
-	log    *slog.Logger
 	user   string
 	client *client
+	unseat func() // gives back the seat of the user
 	// identity is who logs in to servers for this session; nil: the shared role.
 	identity *backend.Identity
 	mode     backend.Mode
 
 	link  *engine.Link            // the server connection in use, nil between transactions
-	spare *engine.Link            // the last one, to be used again
 	pins  map[string]*engine.Link // by shard: connections that hold state of this session and stay with it
 	tx    transaction
 	batch batch
@@ -41,8 +39,7 @@ type session struct {
 	token    lsn.Token
 	unsure   map[string]bool // shards where something was written and no mark could be taken
 
-	view    *router.Session // what of the settings changes the meaning of SQL
-	scratch router.Scratch
+	view    *router.Session         // what of the settings changes the meaning of SQL
 	replays []*router.Plan          // of the query string in hand: settings and transaction commands, if it has any of these
 	several []*router.SettingChange // of the query string of several statements in hand; nil: it has one
 	values  [][]byte                // reused by Bind
@@ -407,7 +404,7 @@ func (s *session) finish(l *engine.Link) error {
 
 // lost answers for a server connection that broke.
 func (s *session) lost(l *engine.Link) error {
-	s.log.Warn("server connection lost", "shard", l.Shard, "error", l.Err.Message)
+	s.log().Warn("server connection lost", "shard", l.Shard, "error", l.Err.Message)
 	status := byte(wire.TxIdle)
 	if s.tx.state == txOpen {
 		status = wire.TxAborted
@@ -419,7 +416,7 @@ func (s *session) lost(l *engine.Link) error {
 	}
 	s.after = after{}
 	if s.tx.wrote || s.batch.wrote || probing {
-		s.unsure[l.Shard] = true
+		s.doubt(l.Shard)
 	}
 	torn, cause := l.Torn, l.Err
 	s.drop()
@@ -439,6 +436,14 @@ func (s *session) lost(l *engine.Link) error {
 	return nil
 }
 
+// doubt notes that the mark of a write is not known: reads of that shard go to the primary from now on.
+func (s *session) doubt(shard string) {
+	if s.unsure == nil {
+		s.unsure = map[string]bool{}
+	}
+	s.unsure[shard] = true
+}
+
 // errTorn ends a session whose client has got half a message from a server that is gone.
 var errTorn = errors.New("a server connection broke in the middle of a message to the client")
 
@@ -453,7 +458,7 @@ func (s *session) release() {
 	s.Relay.Drop(l)
 	conn := l.Conn
 	l.Free()
-	s.spare = l
+	spareLinks.Put(l)
 	conn.Release()
 }
 

@@ -22,8 +22,10 @@ func (s *session) query() error {
 	if err != nil {
 		return s.malformed(err)
 	}
-	delete(s.stmts, "") // a simple query drops the unnamed statement, whatever becomes of it
-	statements := s.plan(text)
+	delete(s.stmts, "")                          // a simple query drops the unnamed statement, whatever becomes of it
+	scratch := scratches.Get().(*router.Scratch) // the statements live in it
+	defer scratches.Put(scratch)
+	statements := s.plan(scratch, text)
 	p := statements[0].Plan
 	if p.Kind == router.OfPrepared || len(statements) > 1 && speaksOfPrepared(statements) {
 		if err := s.queryPrepared(statements, text); err != nil {
@@ -42,21 +44,21 @@ func (s *session) query() error {
 }
 
 // plan asks the router, off the loop when that takes long.
-func (s *session) plan(text []byte) []router.Statement {
+func (s *session) plan(scratch *router.Scratch, text []byte) []router.Statement {
 	rt := s.p.router.Load()
-	statements, ok := rt.Cached(&s.scratch, s.view, text)
+	statements, ok := rt.Cached(scratch, s.view, text)
 	if ok {
 		return statements
 	}
 	if router.Costly(len(text)) {
-		return s.planAside(rt, text)
+		return s.planAside(rt, scratch, text)
 	}
-	return rt.Plan(&s.scratch, s.view, text)
+	return rt.Plan(scratch, s.view, text)
 }
 
 // planAside asks in an ordinary goroutine.
-func (s *session) planAside(rt *router.Router, text []byte) (statements []router.Statement) {
-	s.Task.Await(func() { statements = rt.Plan(&s.scratch, s.view, text) })
+func (s *session) planAside(rt *router.Router, scratch *router.Scratch, text []byte) (statements []router.Statement) {
+	s.Task.Await(func() { statements = rt.Plan(scratch, s.view, text) })
 	return statements
 }
 

@@ -82,6 +82,9 @@ func (s *session) keep(st *statement) {
 		st.id = st.shared.id
 		st.names = &engine.Names{Client: st.name}
 	}
+	if s.stmts == nil {
+		s.stmts = map[string]*statement{}
+	}
 	s.stmts[st.name] = st
 }
 

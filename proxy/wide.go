@@ -151,8 +151,8 @@ func (s *session) change(p *router.Plan, links []*engine.Link, text string) erro
 		for _, l := range links {
 			reply, err := s.Ask(l, probeSQL, engine.MuteAll)
 			if err != nil {
-				s.log.Warn("no mark behind a write", "shard", l.Shard, "error", err)
-				s.unsure[l.Shard] = true
+				s.log().Warn("no mark behind a write", "shard", l.Shard, "error", err)
+				s.doubt(l.Shard)
 				continue
 			}
 			s.marked(l.Shard, reply.Row)

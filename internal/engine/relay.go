@@ -284,8 +284,14 @@ func (r *Relay) fill() bool {
 // Gone says that the client has closed its side.
 func (r *Relay) Gone() bool { return r.gone }
 
+// idleOut is the capacity in bytes that r.out may keep while the client uses no server: enough for the answer to BEGIN.
+const idleOut = 128
+
 func (r *Relay) wait(deadline time.Time) error {
 	set := r.set[:0]
+	if cap(r.out) > idleOut && len(r.out) == 0 && len(r.links) == 0 {
+		r.out = nil // nobody is about to write: a client that is idle from here on holds next to nothing
+	}
 	client := loop.Interest(0)
 	if !r.gone && !r.in.full() {
 		client |= loop.Readable

@@ -71,7 +71,9 @@ func (t *Task) run() {
 		t.eng.panics.Add(1)
 		t.eng.cfg.Panic(v, stack)
 	}()
-	t.body(t)
+	body := t.body
+	t.body = nil // what only its beginning needed, as a login, is not kept for as long as the task
+	body(t)
 }
 
 // runDetached is for tasks started after the loops have stopped: an ordinary goroutine whose Waits return Closing.
