@@ -36,6 +36,7 @@ type fixtureSpec struct {
 	pool             int // 0: 5
 	budget           int // 0: plenty
 	config           func(*proxy.Config)
+	lookup           proxy.Lookup
 	backend          func(*backend.Config)
 	cluster          *testcontainers.Cluster // nil: the one that all tests share, which nobody may break
 }
@@ -119,7 +120,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 		f.spec.config(&cfg)
 	}
 	p, err := proxy.New(cfg, proxy.Parts{
-		Engine: eng, Backend: be, Map: m, ServerUser: testcontainers.AppUser, Version: "test", Log: log,
+		Engine: eng, Backend: be, Map: m, ServerUser: testcontainers.AppUser, Lookup: f.spec.lookup, Version: "test", Log: log,
 		Catalog: func(ctx context.Context) (*router.Catalog, error) {
 			conn, err := pgx.Connect(ctx, f.direct(0))
 			if err != nil {

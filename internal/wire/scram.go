@@ -30,7 +30,7 @@ type SCRAM struct {
 	verifier Verifier
 	state    scramState
 	binding  []byte // of the channel; nil: PLUS is not on offer
-	only     bool   // PLUS is all there is on offer
+	only     bool   // SCRAM-SHA-256 is refused, though on offer
 
 	gs2   string // the client's header, which its last message repeats
 	bare  string // client-first-message-bare
@@ -57,17 +57,14 @@ func NewSCRAM(v Verifier) (*SCRAM, error) {
 	return &SCRAM{verifier: v, nonce: b64.EncodeToString(raw)}, nil
 }
 
-// OfferBinding puts SCRAM-SHA-256-PLUS on offer, over a TLS connection whose tls-server-end-point is data. only takes
-// SCRAM-SHA-256 off the offer.
+// OfferBinding puts SCRAM-SHA-256-PLUS on offer, over a TLS connection whose tls-server-end-point is data. only refuses clients
+// that select SCRAM-SHA-256. It stays on the offer, because some clients (pgx) look for it before they look for PLUS.
 func (s *SCRAM) OfferBinding(data []byte, only bool) { s.binding, s.only = data, only }
 
 // Mechanisms are what AuthenticationSASL offers, the preferred one first.
 func (s *SCRAM) Mechanisms() []string {
-	switch {
-	case s.binding == nil:
+	if s.binding == nil {
 		return []string{MechanismSCRAM}
-	case s.only:
-		return []string{MechanismSCRAMPlus}
 	}
 	return []string{MechanismSCRAMPlus, MechanismSCRAM}
 }
@@ -81,7 +78,9 @@ func (s *SCRAM) First(m SASLInitial) ([]byte, error) {
 	switch string(m.Mechanism) {
 	case MechanismSCRAM:
 		if s.only {
-			return nil, s.refuse(ProtocolViolation, "client selected an invalid SASL authentication mechanism")
+			s.state = scramFailed
+			return nil, Errorf(InvalidAuthorizationSpecification, "channel binding is required").
+				WithHint("Connect with channel_binding=require, by a driver that supports it.").Fatal()
 		}
 	case MechanismSCRAMPlus:
 		if s.binding == nil {

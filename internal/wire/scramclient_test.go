@@ -197,7 +197,7 @@ func TestSCRAMChannelBinding(t *testing.T) {
 	}{
 		{name: "both bind", server: here, client: here, offered: true},
 		{name: "the client does not, and need not", server: here},
-		{name: "the client does not, and must", server: here, only: true, sqlstate: ProtocolViolation},
+		{name: "the client does not, and must", server: here, only: true, sqlstate: InvalidAuthorizationSpecification},
 		{name: "the server cannot", client: here},
 		{name: "somebody between", server: here, client: elsewhere, offered: true, sqlstate: InvalidAuthorizationSpecification},
 		{name: "the offer was taken out", server: here, client: here, sqlstate: InvalidAuthorizationSpecification},
