@@ -370,14 +370,22 @@ const lastWords = time.Second
 // errDrained ends sessions that are idle while the proxy shuts down.
 var errDrained = errors.New("the proxy is shutting down")
 
-// Drain waits, when Serve has been told to stop, until all clients have left, or ctx ends; then it ends the connections to
-// the admin database. It returns how many clients are left.
+// Drain waits, when Serve has been told to stop, until all clients have left. When ctx ends first, those that are left are
+// cut off: their statements are cancelled, and they are told. Then the connections to the admin database end. It returns how
+// many clients were cut off.
 func (p *Proxy) Drain(ctx context.Context) int {
 	for p.Clients() > 0 && ctx.Err() == nil {
 		sleep(ctx, drainPoll)
 	}
+	left := p.Clients()
+	for _, x := range p.clients.all() {
+		x.kill()
+	}
+	for until := time.Now().Add(2 * lastWords); p.Clients() > 0 && time.Now().Before(until); {
+		time.Sleep(drainPoll)
+	}
 	p.admin.close()
-	return p.Clients()
+	return left
 }
 
 // drainPoll is how often Drain counts.

@@ -1,0 +1,467 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidemarkdb/tidemark/testcontainers"
+)
+
+// beProgram has this test binary be the program, so that tests can start, signal and kill it as a process.
+const beProgram = "TIDEMARK_TEST_BE_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beProgram) != "" {
+		os.Exit(run(os.Args[1:]))
+	}
+	testcontainers.Main(m)
+}
+
+// life is one proxy process, or those that came after it, on one set of addresses.
+type life struct {
+	t            *testing.T
+	config       string
+	listen, http string
+	database     string
+	cmd          *exec.Cmd
+	leash        io.Closer
+	hear         func() string // what the service manager is told
+}
+
+const lifePatience = 30 * time.Second
+
+// newLife writes a configuration; start starts the process.
+func newLife(t *testing.T) *life {
+	t.Helper()
+	c := testcontainers.Shared(t, testcontainers.Spec{Shards: 1})
+	l := &life{t: t, listen: freeAddress(t), http: freeAddress(t), database: c.Database(t), config: filepath.Join(t.TempDir(), "life.yaml")}
+	p := c.Shards[0].Primary
+	l.write(fmt.Sprintf(`listen: %s
+http: %s
+drain_timeout: 20s
+database: {name: %s, user: %s, password: %s, tls: disable}
+users:
+  - {name: app, password: one}
+shards:
+  - {name: s1, primary: {host: %s, port: %d}}
+admin: {users: [app]}
+`, l.listen, l.http, l.database, testcontainers.AppUser, testcontainers.AppPassword, p.Host, p.Port))
+	return l
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().String()
+}
+
+func (l *life) write(config string) {
+	l.t.Helper()
+	if err := os.WriteFile(l.config, []byte(config), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// change edits the configuration.
+func (l *life) change(from, to string) {
+	l.t.Helper()
+	b, err := os.ReadFile(l.config)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if !strings.Contains(string(b), from) {
+		l.t.Fatalf("no %q in the configuration", from)
+	}
+	l.write(strings.Replace(string(b), from, to, 1))
+}
+
+// start starts the process and waits until it serves. files are descriptors from 3 on.
+func (l *life) start(files ...*os.File) {
+	l.t.Helper()
+	_, l.hear = fakeManager(l.t)
+	program, err := os.Executable()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.cmd = exec.Command(program, "proxy", "--config", l.config, "--leash")
+	if len(files) > 0 { // LISTEN_PID is the process's own, which only a shell knows beforehand
+		l.cmd = exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, program, "proxy", "--config", l.config, "--leash")
+		l.cmd.ExtraFiles = files
+	}
+	l.cmd.Env = append(os.Environ(), beProgram+"=1", fmt.Sprintf("LISTEN_FDS=%d", len(files)))
+	log, err := os.OpenFile(l.config+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }() // the process has its own
+	l.cmd.Stdout, l.cmd.Stderr = log, log
+	// Not StdinPipe, which ends with the first process, and the ones after it would too.
+	stdin, leash, err := os.Pipe()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.cmd.Stdin, l.leash = stdin, leash
+	if err := errors.Join(l.cmd.Start(), stdin.Close()); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() {
+		_ = l.leash.Close() // all that came after it end too
+		_ = l.cmd.Process.Kill()
+		_ = l.cmd.Wait()
+		if b, err := os.ReadFile(l.config + ".log"); err == nil && l.t.Failed() {
+			l.t.Logf("the log:\n%s", b)
+		}
+	})
+	l.heard("READY=1")
+}
+
+// heard waits until the service manager is told so, and returns all that it was told at once.
+func (l *life) heard(line string) string {
+	l.t.Helper()
+	for range 20 {
+		if state := l.hear(); strings.HasPrefix(state, line) {
+			return state
+		}
+	}
+	l.t.Fatalf("the service manager does not hear %s", line)
+	return ""
+}
+
+func (l *life) signal(s os.Signal) {
+	l.t.Helper()
+	if err := l.cmd.Process.Signal(s); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// ended waits for the end of the first process.
+func (l *life) ended() error {
+	done := make(chan error, 1)
+	go func() { done <- l.cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(lifePatience):
+		return errors.New("it does not end")
+	}
+}
+
+func (l *life) dsn(user, password, database string) string {
+	return fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable&connect_timeout=20", user, password, l.listen, database)
+}
+
+func (l *life) connect(database string) *pgx.Conn {
+	l.t.Helper()
+	conn, err := pgx.Connect(l.t.Context(), l.dsn("app", "one", database))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func (l *life) exec(conn *pgx.Conn, sql string) {
+	l.t.Helper()
+	if _, err := conn.Exec(l.t.Context(), sql); err != nil {
+		l.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (l *life) value(conn *pgx.Conn, sql string) (value string) {
+	l.t.Helper()
+	if err := conn.QueryRow(l.t.Context(), sql, pgx.QueryExecModeSimpleProtocol).Scan(&value); err != nil {
+		l.t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+func codeOf(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// Clients that are in transactions, or begin them, lose nothing while processes replace each other, and at no time is a
+// client refused.
+func TestHandover(t *testing.T) {
+	l := newLife(t)
+	l.start()
+	setup := l.connect(l.database)
+	l.exec(setup, "CREATE TABLE kept (id bigint PRIMARY KEY)")
+	patient := l.connect(l.database)
+	l.exec(patient, "BEGIN")
+	l.exec(patient, "INSERT INTO kept VALUES (-1)")
+
+	const workers = 6
+	ctx, stop := context.WithTimeout(t.Context(), 2*lifePatience)
+	defer stop()
+	var over sync.WaitGroup
+	done := make(chan struct{})
+	committed := make([]int, workers)
+	for w := range workers {
+		over.Go(func() {
+			var conn *pgx.Conn
+			for n := 0; ctx.Err() == nil; {
+				select {
+				case <-done:
+					if conn != nil {
+						_ = conn.Close(context.Background())
+					}
+					return
+				default:
+				}
+				if conn == nil {
+					var err error
+					if conn, err = pgx.Connect(ctx, l.dsn("app", "one", l.database)); err != nil {
+						t.Errorf("a new client: %v", err)
+						return
+					}
+				}
+				if _, err := conn.Exec(ctx, "BEGIN"); err != nil {
+					// Sent away between two transactions: that is how an idle client learns of it.
+					if c := codeOf(err); c != "57P01" && c != "" {
+						t.Errorf("BEGIN: %v", err)
+						return
+					}
+					_ = conn.Close(context.Background())
+					conn = nil
+					continue
+				}
+				for _, sql := range []string{
+					fmt.Sprintf("INSERT INTO kept VALUES (%d)", w*1_000_000+n), "SELECT pg_sleep(0.003)", "COMMIT",
+				} {
+					if _, err := conn.Exec(ctx, sql); err != nil {
+						t.Errorf("within a transaction: %s: %v", sql, err)
+						return
+					}
+				}
+				n++
+				committed[w] = n
+			}
+		})
+	}
+	first := l.value(l.connect("tidemark"), "SELECT pid FROM version")
+	l.signal(syscall.SIGUSR2)
+	second := strings.TrimPrefix(l.heard("MAINPID="), "MAINPID=")
+	got := first
+	for until := time.Now().Add(lifePatience); got == first && time.Now().Before(until); { // both accept for a moment
+		got = l.value(l.connect("tidemark"), "SELECT pid FROM version")
+	}
+	if got != second {
+		t.Errorf("new clients reach process %s; %s has handed over to %s", got, first, second)
+	}
+	l.exec(patient, "INSERT INTO kept VALUES (-2)")
+	l.exec(patient, "COMMIT")
+	if err := l.ended(); err != nil {
+		t.Errorf("the old process: %v", err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	close(done)
+	over.Wait()
+	want := 2
+	for _, n := range committed {
+		want += n
+	}
+	if got := l.value(l.connect(l.database), "SELECT count(*)::text FROM kept"); got != strconv.Itoa(want) {
+		t.Errorf("%s rows, clients have committed %d", got, want)
+	}
+	if code := l.ready(); code != http.StatusOK {
+		t.Errorf("/ready of the new process: %d", code)
+	}
+}
+
+func (l *life) ready() int {
+	resp, err := http.Get("http://" + l.http + "/ready")
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+// A program that cannot start leaves the old process as it was.
+func TestHandoverThatFails(t *testing.T) {
+	l := newLife(t)
+	l.start()
+	l.change("listen:", "lisen:")
+	l.signal(syscall.SIGUSR2)
+	for range 200 {
+		b, err := os.ReadFile(l.config + ".log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), "no new process has taken over") {
+			l.exec(l.connect(l.database), "SELECT 1")
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("the old process does not say that the new one has failed")
+}
+
+func TestReload(t *testing.T) {
+	l := newLife(t)
+	l.start()
+	console := l.connect("tidemark")
+	l.change("  - {name: app, password: one}", "  - {name: app, password: one}\n  - {name: late, password: two}")
+	l.change("drain_timeout: 20s", "drain_timeout: 3s\nlog: {level: debug}\nconsistency: {default: eventual}")
+	l.signal(syscall.SIGHUP)
+	if state := l.heard("RELOADING=1"); !strings.Contains(state, "\nMONOTONIC_USEC=") {
+		t.Errorf("told %q", state)
+	}
+	l.heard("READY=1")
+	conn, err := pgx.Connect(t.Context(), l.dsn("late", "two", l.database))
+	if err != nil {
+		t.Fatalf("a user of the new configuration: %v", err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if got := l.value(conn, "SHOW tidemark.consistency"); got != "eventual" {
+		t.Errorf("tidemark.consistency of a new session is %s", got)
+	}
+	if got := l.value(console, "SELECT value FROM config WHERE key = 'drain_timeout'"); got != "3s" {
+		t.Errorf("drain_timeout is %s", got)
+	}
+	for _, test := range []struct{ from, to, says string }{
+		{"listen: ", "listen: 127.0.0.1:1 #", "needs a restart, because of listen"},
+		{"drain_timeout: 3s", "drain_timeout: soon", "drain_timeout"},
+	} {
+		before, err := os.ReadFile(l.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.change(test.from, test.to)
+		l.change("password: two", "password: three") // not applied either
+		_, err = console.Exec(t.Context(), "RELOAD")
+		if codeOf(err) != "22023" || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("RELOAD: %v; want an error that says %q", err, test.says)
+		}
+		again, err := pgx.Connect(t.Context(), l.dsn("late", "two", l.database))
+		if err != nil {
+			t.Fatalf("after a reload that was refused: %v", err)
+		}
+		_ = again.Close(t.Context())
+		l.write(string(before))
+	}
+	l.exec(console, "RELOAD")
+}
+
+// SIGTERM sends idle clients away and lets transactions end, a COPY among them; /ready tells at once. A second SIGTERM cuts
+// off what is left.
+func TestDrain(t *testing.T) {
+	l := newLife(t)
+	l.start()
+	idle, busy, copying, stuck := l.connect(l.database), l.connect(l.database), l.connect(l.database), l.connect(l.database)
+	l.exec(idle, "CREATE TABLE drained (id bigint)")
+	l.exec(busy, "BEGIN")
+	if _, err := busy.Prepare(t.Context(), "one", "INSERT INTO drained VALUES ($1)"); err != nil {
+		t.Fatal(err)
+	}
+	l.exec(stuck, "BEGIN")
+	l.exec(stuck, "INSERT INTO drained VALUES (99)")
+	rows, feed := io.Pipe()
+	copied := make(chan error, 1)
+	go func() {
+		_, err := copying.PgConn().CopyFrom(context.Background(), rows, "COPY drained FROM STDIN")
+		copied <- err
+	}()
+	if _, err := io.WriteString(feed, strings.Repeat("1\n", 50_000)); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(lifePatience); l.value(idle, "SELECT count(*) FROM pg_stat_progress_copy") != "1" && time.Now().Before(until); {
+		time.Sleep(10 * time.Millisecond)
+	}
+
+	l.signal(syscall.SIGTERM)
+	l.heard("STOPPING=1")
+	if code := l.ready(); code != http.StatusServiceUnavailable {
+		t.Errorf("/ready: %d", code)
+	}
+	if err := idle.Ping(t.Context()); err == nil {
+		t.Error("an idle client was not sent away")
+	}
+	if conn, err := pgx.Connect(t.Context(), l.dsn("app", "one", l.database)); err == nil {
+		_ = conn.Close(t.Context())
+		t.Error("a new client was let in")
+	}
+	if _, err := busy.Exec(t.Context(), "one", 2); err != nil {
+		t.Errorf("a prepared statement in a transaction: %v", err)
+	}
+	if _, err := busy.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Errorf("COMMIT: %v", err)
+	}
+	if err := busy.Ping(t.Context()); err == nil {
+		t.Error("a client was not sent away after its transaction")
+	}
+	if _, err := io.WriteString(feed, "3\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = feed.Close()
+	if err := <-copied; err != nil {
+		t.Errorf("COPY: %v", err)
+	}
+
+	l.signal(syscall.SIGTERM)
+	if err := l.ended(); err != nil {
+		t.Errorf("the process: %v", err)
+	}
+	if _, err := stuck.Exec(t.Context(), "SELECT 1"); err == nil {
+		t.Error("a client outlived the second signal")
+	}
+	l.start()
+	if got := l.value(l.connect(l.database), "SELECT count(*) || ' ' || sum(id) FROM drained"); got != "50002 50005" {
+		t.Errorf("count and sum: %s", got)
+	}
+}
+
+func TestShutdownByConsole(t *testing.T) {
+	l := newLife(t)
+	l.start()
+	stuck := l.connect(l.database)
+	l.exec(stuck, "BEGIN")
+	l.exec(l.connect("tidemark"), "SHUTDOWN")
+	if err := l.ended(); err != nil {
+		t.Errorf("the process: %v", err)
+	}
+}
+
+func TestSocketActivation(t *testing.T) {
+	l := newLife(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.start(f)
+	l.listen = ln.Addr().String() // not that of the configuration
+	if err := errors.Join(f.Close(), ln.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l.exec(l.connect(l.database), "SELECT 1")
+}
