@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"time"
@@ -174,11 +175,13 @@ func (c *Conn) clean(t *loop.Task) {
 	c.pool.put(c)
 }
 
-// exec runs one statement without rows and waits for its end. The connection must be idle.
+// exec runs one statement without rows, whose command tag is its own text, and waits for its end. The connection must be
+// idle; any other answer than that of this statement is an error, so that what an earlier one left unread is found out.
 func (c *Conn) exec(t *loop.Task, sql string, deadline time.Time) error {
 	out := wire.AppendQuery(nil, sql)
 	in := make([]byte, 0, asyncBuffer)
 	var failed error
+	answered := false
 	c.Outstanding++
 	for {
 		for len(out) > 0 {
@@ -223,7 +226,7 @@ func (c *Conn) exec(t *loop.Task, sql string, deadline time.Time) error {
 				}
 				c.Outstanding--
 				c.TxStatus = status
-				if failed == nil && (status != wire.TxIdle || len(in) > f.Len) {
+				if failed == nil && (!answered || status != wire.TxIdle || len(in) > f.Len) {
 					return wire.Errorf(wire.ProtocolViolation, "%s: the connection is not idle afterwards", sql)
 				}
 				return failed
@@ -233,8 +236,15 @@ func (c *Conn) exec(t *loop.Task, sql string, deadline time.Time) error {
 					return err
 				}
 				failed = e
+			case wire.MsgCommandComplete, wire.MsgEmptyQueryResponse:
+				if tag := string(bytes.TrimSuffix(f.Body, []byte{0})); answered || tag != sql {
+					return wire.Errorf(wire.ProtocolViolation, "%s: the server answers something else: %q", sql, tag)
+				}
+				answered = true
 			default:
-				c.takeAsync(f)
+				if !c.takeAsync(f) {
+					return wire.Errorf(wire.ProtocolViolation, "%s: unexpected message of type %q", sql, f.Type)
+				}
 			}
 			in = append(in[:0], in[f.Len:]...)
 		}

@@ -209,6 +209,35 @@ func TestRelease(t *testing.T) {
 				conn.Params["application_name"] = "forgotten"
 				return nil
 			}, true},
+			{"dirty: locks, roles, cursors, channels", func(task *loop.Task, conn *Conn) error {
+				_, err := query(task, conn, "select pg_advisory_lock(4711); listen mine; set role pg_monitor; declare c cursor with hold for select 1")
+				conn.Dirty = true
+				return err
+			}, true},
+			{"dirty and in a transaction", func(task *loop.Task, conn *Conn) error {
+				_, err := query(task, conn, "begin; create temp table tt(a int)")
+				conn.Dirty = true
+				return err
+			}, false},
+			{"in a failed transaction", func(task *loop.Task, conn *Conn) error {
+				_, _ = query(task, conn, "begin; select 1/0")
+				return nil
+			}, false},
+			{"unread answer", func(task *loop.Task, conn *Conn) error {
+				// Nobody remembers that something was asked: the bytes themselves give it away.
+				if _, err := conn.IO.Write(wire.AppendQuery(nil, "select 'secret'")); err != nil {
+					return err
+				}
+				for !conn.IO.Readable() {
+					task.Wait(time.Now().Add(patience), loop.Source{Conn: conn.IO, For: loop.Readable})
+				}
+				return nil
+			}, false},
+			{"dirty with an unread answer", func(task *loop.Task, conn *Conn) error {
+				conn.Dirty = true
+				_, err := conn.IO.Write(wire.AppendQuery(nil, "select 'secret'"))
+				return err
+			}, false},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				inTask(t, eng, func(task *loop.Task) error {
@@ -232,8 +261,10 @@ func TestRelease(t *testing.T) {
 					if conn.Dirty || conn.Settings != 0 || conn.Unnamed != 0 || conn.Statements.Len() != 0 {
 						return fmt.Errorf("left behind: %+v", conn)
 					}
-					got, err := query(task, conn, "select current_setting('work_mem') || (select count(*) from pg_prepared_statements) || coalesce(to_regclass('tt')::text, '')")
-					if err == nil && fmt.Sprint(got) != "[4MB0]" {
+					got, err := query(task, conn, "select current_setting('work_mem') || (select count(*) from pg_prepared_statements) || coalesce(to_regclass('tt')::text, '') ||"+
+						" (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) || (select count(*) from pg_listening_channels()) ||"+
+						" (select count(*) from pg_cursors where name <> '') || (current_user = session_user)")
+					if err == nil && fmt.Sprint(got) != "[4MB0000true]" {
 						err = fmt.Errorf("the session shows %v", got)
 					}
 					return err
