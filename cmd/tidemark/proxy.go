@@ -78,23 +78,29 @@ type proxyProcess struct {
 	hurried   context.Context
 }
 
-func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) (err error) {
-	p := &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log)}
+// newProxyProcess makes what the process consists of. It connects to nothing.
+func newProxyProcess(c *config.Config, log *slog.Logger) (p *proxyProcess, err error) {
+	p = &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log)}
 	p.current.Store(c)
+	if p.engine, err = loop.New(c.Loop()); err != nil {
+		return nil, fmt.Errorf("start the loops: %w", err)
+	}
+	if p.backend, err = backend.New(c.Backend(), p.engine, log); err != nil {
+		return nil, err
+	}
+	return p, p.open()
+}
+
+func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
+	p, err := newProxyProcess(c, log)
+	if err != nil {
+		return err
+	}
 	ctx, p.stop = context.WithCancelCause(ctx)
 	defer p.stop(nil)
 	p.hurried, p.hurry = context.WithCancel(context.WithoutCancel(ctx))
 	defer p.hurry()
 	if p.sockets, err = inheritSockets(inheritedEnv, os.NewFile); err != nil {
-		return err
-	}
-	if p.engine, err = loop.New(c.Loop()); err != nil {
-		return fmt.Errorf("start the loops: %w", err)
-	}
-	if p.backend, err = backend.New(c.Backend(), p.engine, log); err != nil {
-		return err
-	}
-	if err := p.open(); err != nil {
 		return err
 	}
 	s := newService("proxy")
