@@ -25,6 +25,7 @@ func (s *session) bind(size int) error {
 		}
 		return s.failBatch(wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", name))
 	}
+	repeatable := repeatable(st, &m)
 	s.template(st)
 	plan := st.template.Generic()
 	if !st.template.Fixed() || s.proxyOwn(plan) || wide(plan) {
@@ -96,6 +97,7 @@ func (s *session) bind(size int) error {
 		}
 		return s.failBatch(err)
 	}
+	first, from := repeatable && !s.batch.sent && s.tx.state == txNone && plan.Flags&^router.Neutral == 0 && len(s.batch.held) == 0, len(l.Out())
 	var onServer string
 	if s.flushHeld(l); plan.Has(router.ShowsPrepared) {
 		s.showPrepared(l, engine.MuteAck)
@@ -108,8 +110,11 @@ func (s *session) bind(size int) error {
 	if err != nil {
 		return s.malformed(err)
 	}
+	if first = first && len(l.Out()) == from && st.name != ""; first {
+		s.batch.again, s.batch.from, s.batch.flushes = true, from, l.Flushes
+	}
 	l.SetOut(out)
-	l.Expect(engine.Expect{Kind: engine.Bind, Statement: st.id, Names: st.names})
+	l.Expect(engine.Expect{Kind: engine.Bind, Statement: st.id, Names: st.names, Again: first})
 	s.batch.sent = true
 	s.Consume(used)
 	if len(s.Input()) >= size-used {

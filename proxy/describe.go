@@ -70,6 +70,7 @@ func (s *session) describePortal(name []byte, n int) error {
 		if pt != nil {
 			e.Names = pt.st.names
 		}
+		s.batch.described = true
 		l.Queue(frame)
 		l.Expect(e)
 		s.batch.sent = true

@@ -18,7 +18,11 @@ type batch struct {
 	wrote bool // a statement may have changed data
 	// copying: a COPY FROM STDIN was executed, and the client has not ended its data yet.
 	copying bool
-	held    []*statement // parsed, not yet known to any server; ParseComplete is owed
+	// again: it begins with a Bind of a statement that was prepared before, outside of a transaction, and asks
+	// what its rows look like: see repeat. It begins at Out()[from:] of the link, if that has flushed no more than so often.
+	again, described bool
+	from, flushes    int
+	held             []*statement // parsed, not yet known to any server; ParseComplete is owed
 }
 
 func (s *session) skipping() bool { return s.batch.skip || s.link != nil && s.link.Skipping }
@@ -84,6 +88,10 @@ func (s *session) sync() error {
 		e.Mute = engine.MuteReady
 	}
 	l.SetOut(wire.AppendSync(l.Out()))
+	if b := &s.batch; b.again && b.described && !s.after.active && l.Flushes == b.flushes && len(l.Out())-b.from <= streamFrom {
+		s.again = append(s.again[:0], l.Out()[b.from:]...)
+		e.Again = true
+	}
 	l.Expect(e)
 	l.Skipping = false // what comes now is of the next batch
 	if s.after.mark {

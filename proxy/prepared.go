@@ -38,8 +38,8 @@ func (s *session) parse() error {
 		if _, dup := s.stmts[st.name]; dup {
 			return s.failBatch(errDuplicate(st.name))
 		}
-		if len(s.stmts) >= maxStatements {
-			return s.failBatch(errTooMany(len(s.stmts)))
+		if err := s.crowdedStatements(st); err != nil {
+			return s.failBatch(err)
 		}
 	}
 	s.template(st)

@@ -45,6 +45,7 @@ type session struct {
 	values  [][]byte                // reused by Bind
 	formats []int16
 	name    []byte // of the portal that is being bound
+	again   []byte // the batch that was sent last, if it may be sent again
 	last    route
 }
 
@@ -114,7 +115,7 @@ func (s *session) next() (typ byte, size int, err error) {
 			}
 			continue
 		}
-		if !s.after.active || s.batch.sent || s.link != nil && s.link.Copying {
+		if (!s.after.active || s.batch.sent || s.link != nil && s.link.Copying) && !s.repeats() {
 			if typ, size, err = s.Header(); err != nil || size > 0 {
 				return typ, size, err
 			}
@@ -125,8 +126,14 @@ func (s *session) next() (typ byte, size int, err error) {
 		case s.p.draining.Load() && s.link == nil && s.tx.state == txNone && !s.batch.sent:
 			return 0, 0, errDrained
 		}
+		if l := s.link; l != nil { // only here nothing is half done that a batch could get in the way of
+			l.MayRepeat = true
+		}
 		if err := s.Step(time.Time{}); err != nil {
 			return 0, 0, err
+		}
+		if l := s.link; l != nil {
+			l.MayRepeat = false
 		}
 	}
 }
@@ -208,6 +215,10 @@ func (s *session) settle() error {
 		return s.lost(l)
 	}
 	if s.batch.sent || !l.Idle() {
+		return nil
+	}
+	if s.repeats() {
+		s.repeat(l)
 		return nil
 	}
 	if l.Stale != 0 {
@@ -452,6 +463,9 @@ func (s *session) release() {
 	l := s.link
 	s.link = nil
 	s.client.letGo()
+	if cap(s.again) > maxAgain {
+		s.again = nil
+	}
 	if s.pins[l.Shard] == l {
 		return
 	}

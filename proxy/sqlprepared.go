@@ -183,12 +183,13 @@ func (s *session) prepareText(text []byte, nameEnd int, x *router.Prepared) (*st
 	if !ok {
 		return nil, wire.Errorf(wire.FeatureNotSupported, "this form of PREPARE is not supported")
 	}
-	if len(s.stmts) >= maxStatements {
-		return nil, errTooMany(len(s.stmts))
-	}
-	return &statement{
+	st := &statement{
 		name: x.Name, sql: slices.Clone(text[parts.Query:]), oids: x.Types, types: parts.Types, fromSQL: string(text), offset: parts.Query,
-	}, nil
+	}
+	if err := s.crowdedStatements(st); err != nil {
+		return nil, err
+	}
+	return st, nil
 }
 
 func errDuplicate(name string) *wire.Error {
@@ -197,10 +198,6 @@ func errDuplicate(name string) *wire.Error {
 
 func errNoStatement(name string) *wire.Error {
 	return wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", name)
-}
-
-func errTooMany(n int) *wire.Error {
-	return wire.Errorf(wire.ProgramLimitExceeded, "too many prepared statements: %d", n).WithHint("Close those that are not used any more.")
 }
 
 // prepareAlone runs a Query that is one PREPARE. It begins at start of the text.

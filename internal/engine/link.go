@@ -29,17 +29,23 @@ type Link struct {
 	Errors int
 	// Stale is the id of a statement that the server refuses since a table changed under it; 0 for none.
 	Stale uint64
+	// MayRepeat lets a batch be sent again when the server refuses its statement. Again are then the replies that it owes: the
+	// client has heard nothing, and the answer to its Sync is muted. Flushes counts what was sent, so that whoever wants to
+	// send something again knows whether it is still whole in Out.
+	MayRepeat bool
+	Again     []Expect
+	Flushes   int
 	// Err is set when the connection broke. Torn says that a message had been forwarded in part, so that the client's
 	// own stream cannot be continued.
 	Err  *wire.Error
 	Torn bool
 
 	*lane
-	sent int
-	in   buffer
-	rest int  // bytes of a row or copy message still to come
-	mute bool // ... and they are not forwarded
-	head int
+	sent  int
+	in    buffer
+	rest  int  // bytes of a row or copy message still to come
+	mute  bool // ... and they are not forwarded
+	head  int
 	ended int // what is queued before this index stands before the CopyDone of a COPY that has not begun; 0: no such
 }
 
@@ -130,6 +136,7 @@ func (l *Link) flush() bool {
 	}
 	n, err := l.Conn.IO.Write(l.out[l.sent:])
 	l.sent += n
+	l.Flushes++
 	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
 		l.broke()
 		return true
@@ -369,6 +376,9 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 		l.Err = err
 		return false
 	}
+	if l.repeats(e, err) {
+		return false
+	}
 	l.Errors++
 	if err.Code == wire.FeatureNotSupported && err.Routine == "RevalidateCachedQuery" {
 		l.Stale = e.Statement
@@ -406,11 +416,40 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 	return forward
 }
 
+// repeats says whether the batch whose first request has just failed will be sent again: the server refuses the statement,
+// not its execution, and nothing is queued behind the batch.
+func (l *Link) repeats(e *Expect, err *wire.Error) bool {
+	if !l.MayRepeat || !e.Again || e.Statement == 0 {
+		return false
+	}
+	stale := err.Code == wire.FeatureNotSupported && err.Routine == "RevalidateCachedQuery"
+	lost := err.Code == wire.InvalidSQLStatementName
+	last := &l.queue[len(l.queue)-1]
+	if !stale && !lost || last.Kind != Sync || !last.Again {
+		return false
+	}
+	for i := l.head; i < len(l.queue)-1; i++ {
+		if l.queue[i].Kind == Sync {
+			return false
+		}
+	}
+	l.Again = append([]Expect(nil), l.queue[l.head:len(l.queue)-1]...)
+	last.Mute |= MuteReady
+	for l.first() != last {
+		l.queue[l.head] = Expect{}
+		l.head++
+	}
+	return true
+}
+
 // Fail answers all that the client is owed by a broken link: the error for the request in progress and each one
 // behind it, and ReadyForQuery with status for each Sync and Query. It says whether a Sync is still to come, whose
 // reply the proxy then owes itself.
 func (l *Link) Fail(r *Relay, status byte) (syncOwed bool) {
 	told := false
+	if e := l.first(); e != nil && len(l.Again) > 0 { // the Sync of a batch that would have been sent again
+		e.Mute = 0
+	}
 	for e := l.first(); e != nil; e = l.first() {
 		if e.Reply != nil && e.Reply.Err == nil {
 			e.Reply.Err = l.Err

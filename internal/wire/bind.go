@@ -66,6 +66,9 @@ func (b *Bind) Whole() bool { return b.whole }
 // NumParams is the number of parameters.
 func (b *Bind) NumParams() int { return b.n }
 
+// AllText says that no format of a parameter was given: all are text.
+func (b *Bind) AllText() bool { return len(b.formats) == 0 }
+
 // ParamFormat is the format of parameter i (from 0): FormatText or FormatBinary, or a number that the server will refuse.
 func (b *Bind) ParamFormat(i int) int16 { return format(b.formats, i) }
 
