@@ -20,6 +20,9 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return e.Message }
 
+// ErrEncoding says that a query string is not UTF-8.
+var ErrEncoding = errors.New(`invalid byte sequence for encoding "UTF8"`)
+
 // Parsed is one statement of a parsed query string.
 type Parsed struct {
 	Facts      *Facts
@@ -28,7 +31,7 @@ type Parsed struct {
 
 // Parse reads a query string into the facts of its statements. It costs tens of microseconds for each kilobyte. s must
 // have scanned the same text; nil when the text cannot be scanned, which leaves only the error. Errors are *SyntaxError
-// and *TooComplexError.
+// and *TooComplexError, and ErrEncoding.
 func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 	if err := tooComplex(text); err != nil {
 		return nil, err
@@ -39,6 +42,9 @@ func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 		var pe *parser.Error
 		if errors.As(err, &pe) {
 			return nil, &SyntaxError{pe.Message, pe.Cursorpos}
+		}
+		if !utf8.Valid(text) {
+			return nil, ErrEncoding
 		}
 		return nil, &TooComplexError{"stack depth limit exceeded"} // the tree is too deep for what carries it from C to Go
 	}
