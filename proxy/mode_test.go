@@ -78,8 +78,14 @@ func TestStatementMode(t *testing.T) {
 			sql  string
 			want string
 		}{
-			{"begin", "0A000"}, {"start transaction read only", "0A000"}, {"begin; select 1; commit", "0A000"}, {"select 1; begin", "0A000"},
-			{"select 'fine'", "fine"}, {"select 1; select 'two'", "1;two"}, {"rollback", ""}, {"savepoint a", "25P01"},
+			{"begin", "0A000"},
+			{"start transaction read only", "0A000"},
+			{"begin; select 1; commit", "0A000"},
+			{"select 1; begin", "0A000"},
+			{"select 'fine'", "fine"},
+			{"select 1; select 'two'", "1;two"},
+			{"rollback", ""},
+			{"savepoint a", "25P01"},
 		} {
 			if got := outcome(t, c, tt.sql); got != tt.want {
 				t.Errorf("%s: %q, want %q", tt.sql, got, tt.want)
@@ -97,7 +103,8 @@ func TestStatementMode(t *testing.T) {
 
 // Limits of one user do not concern another one.
 func TestUserLimits(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 5,
+	f := newFixture(t, fixtureSpec{
+		shards: 1, pool: 5,
 		config: func(c *proxy.Config) { c.MaxClientsOf = map[string]int{clientUser: 2} },
 		backend: func(c *backend.Config) {
 			c.Users = map[string]backend.UserConfig{clientUser: {PoolSize: 1}}

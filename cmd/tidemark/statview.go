@@ -75,17 +75,23 @@ func poolsTable(b *backend.Backend) proxy.Table {
 	return proxy.Table{
 		Name: "pools", Doc: "The pools of server connections: one for each endpoint, database and user.",
 		Cols: []proxy.TableColumn{
-			proxy.Text("shard", "the shard"), proxy.Text("endpoint", "host:port"), proxy.Text("database", "as the server names it"), proxy.Text("username", "who the connections log in as"),
+			proxy.Text("shard", "the shard"), proxy.Text("endpoint", "host:port"), proxy.Text("database", "as the server names it"), proxy.Text("username", "whose pool it is: the shared role, or a user with a pool of its own"),
 			proxy.Int("size", "connections at most"), proxy.Int("active", "connections lent to sessions, or being cleaned"), proxy.Int("idle", "connections waiting for use"),
 			proxy.Int("opening", "connections being opened"), proxy.Int("waiting", "sessions in the queue"), proxy.Int("waits", "sessions that had to wait, since the start"),
 			proxy.Int("wait_ms", "milliseconds that they waited in all"), proxy.Int("timeouts", "of these, how many gave up"), proxy.Int("opened", "connections opened since the start"),
 			proxy.Int("failures", "attempts to open one that failed"),
+			proxy.Text("login", "who the connections log in as"), proxy.Text("mode", "transaction, session or statement"), proxy.Int("reserve", "connections beyond size for sessions that wait too long"),
+			proxy.Int("max_wait_ms", "milliseconds that whoever has waited longest now has waited"), proxy.Int("longest_wait_ms", "the longest wait since the start"),
+			proxy.Int("acquired", "connections asked for since the start"), proxy.Int("closed", "connections closed since the start"),
+			proxy.Int("evicted", "of these, how many so that another pool could open one"), proxy.Int("broken", "of these, how many were found dead after having been idle for long"),
 		},
 		Rows: func() (rows [][][]byte) {
 			for _, p := range b.Stats() {
 				rows = append(rows, [][]byte{
 					proxy.TextValue(p.Shard), proxy.TextValue(p.Endpoint), proxy.TextValue(p.Database), proxy.TextValue(p.User), proxy.IntValue(p.Size), proxy.IntValue(p.Active), proxy.IntValue(p.Idle),
 					proxy.IntValue(p.Opening), proxy.IntValue(p.Waiting), proxy.IntValue(p.Waits), proxy.IntValue(p.WaitTime.Milliseconds()), proxy.IntValue(p.Timeouts), proxy.IntValue(p.Opened), proxy.IntValue(p.Failures),
+					proxy.TextValue(p.Role), proxy.TextValue(string(p.Mode)), proxy.IntValue(p.Reserve), proxy.IntValue(p.MaxWait.Milliseconds()), proxy.IntValue(p.LongestWait.Milliseconds()),
+					proxy.IntValue(p.Acquired), proxy.IntValue(p.Closed), proxy.IntValue(p.Evicted), proxy.IntValue(p.Broken),
 				})
 			}
 			return rows

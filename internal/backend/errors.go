@@ -88,14 +88,12 @@ func (p *pool) errTimeout(waited time.Duration) *wire.Error {
 	e := wire.Errorf(wire.TooManyConnections, "no server connection to %s became free within %s", p.endpoint, waited.Round(time.Millisecond))
 	switch lack := p.budget.whatLacks(p); {
 	case p.lastErr != nil:
-		e.WithDetail("The last attempt to open one failed: %s", p.lastErr.Message).
+		return e.WithDetail("The last attempt to open one failed: %s", p.lastErr.Message).
 			WithHint("Look at the server: it may refuse further connections of user %q.", p.user)
 	case int(p.total.Load()) < p.size && lack != "":
-		e.WithHint("%s is used up. Raise it, or look for transactions that stay open.", capitalized(lack))
-	default:
-		e.WithHint("All %d connections of the pool of user %q were busy. Raise the pool size, or look for transactions that stay open.", p.size, p.user)
+		return e.WithHint("%s is used up. Raise it, or look for transactions that stay open.", capitalized(lack))
 	}
-	return e
+	return e.WithHint("All %d connections of the pool of user %q were busy. Raise the pool size, or look for transactions that stay open.", p.size, p.user)
 }
 
 func capitalized(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

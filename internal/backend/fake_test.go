@@ -4,17 +4,13 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
 // fakeServer is one connection of a server that speaks as a test has it.
-type fakeServer struct {
-	nc  net.Conn
-	now *atomic.Int32 // connections that are logging in
-}
+type fakeServer struct{ nc net.Conn }
 
 // serveFake listens until the test ends. speak runs behind the startup message; when it returns the connection ends.
 func serveFake(t *testing.T, speak func(f *fakeServer)) EndpointConfig {

@@ -114,8 +114,11 @@ func TestIdentities(t *testing.T) {
 				id   *Identity
 				want string
 			}{
-				{nil, testcontainers.AppUser}, {byKeys, user}, {&Identity{User: user, Password: "one"}, user},
-				{b.SharedAs("reports"), testcontainers.AppUser}, {b.SharedAs("nobody"), testcontainers.AppUser},
+				{nil, testcontainers.AppUser},
+				{byKeys, user},
+				{&Identity{User: user, Password: "one"}, user},
+				{b.SharedAs("reports"), testcontainers.AppUser},
+				{b.SharedAs("nobody"), testcontainers.AppUser},
 			} {
 				if got, err := asUser(task, e, tt.id); err != nil || got != tt.want+" tidemark" {
 					return fmt.Errorf("%v: logged in as %q, %w", tt.id, got, err)
@@ -195,8 +198,10 @@ func TestKeysOnly(t *testing.T) {
 		{"hang-up", wire.ConnectionFailure, func(*fakeServer) {}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg := Config{Database: "postgres", User: "u", SSLMode: "disable", ConnectTimeout: time.Second, Fall: 100,
-				Shards: []ShardConfig{{Name: "s", Endpoints: []EndpointConfig{serveFake(t, tt.speak)}}}}
+			cfg := Config{
+				Database: "postgres", User: "u", SSLMode: "disable", ConnectTimeout: time.Second, Fall: 100,
+				Shards: []ShardConfig{{Name: "s", Endpoints: []EndpointConfig{serveFake(t, tt.speak)}}},
+			}
 			e := open(t, eng, cfg).Shards()[0].Endpoints()[0]
 			inTask(t, eng, func(task *loop.Task) error {
 				_, err := e.Acquire(task, &Identity{User: user, Keys: keys}, nil, time.Time{})

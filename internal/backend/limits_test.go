@@ -83,28 +83,68 @@ func TestLimits(t *testing.T) {
 		hint   string // of the 53300 that it gets; empty: it gets a connection
 		idle   bool   // those of hold have been released
 	}{
-		{"user, over servers", func(c *Config) { c.Users = map[string]UserConfig{"alice": {MaxConnections: 2}} },
-			[]use{{0, alice}, {1, alice}}, use{0, alice}, `Max_connections of user "alice" of 2 is used up`, false},
-		{"user, another one", func(c *Config) { c.Users = map[string]UserConfig{"alice": {MaxConnections: 2}} },
-			[]use{{0, alice}, {1, alice}}, use{0, bob}, "", false},
-		{"user, idle elsewhere", func(c *Config) { c.Users = map[string]UserConfig{"alice": {MaxConnections: 2}} },
-			[]use{{1, alice}, {1, alice}}, use{0, alice}, "", true},
-		{"server, all users", func(c *Config) { c.MaxConnections = 2 },
-			[]use{{0, alice}, {0, nil}}, use{0, bob}, "Max_connections of the database of 2 is used up", false},
-		{"server, another one", func(c *Config) { c.MaxConnections = 2 },
-			[]use{{0, alice}, {0, nil}}, use{1, bob}, "", false},
-		{"server, idle of another user", func(c *Config) { c.MaxConnections = 2 },
-			[]use{{0, alice}, {0, nil}}, use{0, bob}, "", true},
+		{
+			"user, over servers", func(c *Config) { c.Users = map[string]UserConfig{"alice": {MaxConnections: 2}} },
+			[]use{{0, alice}, {1, alice}},
+			use{0, alice},
+			`Max_connections of user "alice" of 2 is used up`, false,
+		},
+		{
+			"user, another one", func(c *Config) { c.Users = map[string]UserConfig{"alice": {MaxConnections: 2}} },
+			[]use{{0, alice}, {1, alice}},
+			use{0, bob},
+			"", false,
+		},
+		{
+			"user, idle elsewhere", func(c *Config) { c.Users = map[string]UserConfig{"alice": {MaxConnections: 2}} },
+			[]use{{1, alice}, {1, alice}},
+			use{0, alice},
+			"", true,
+		},
+		{
+			"server, all users", func(c *Config) { c.MaxConnections = 2 },
+			[]use{{0, alice}, {0, nil}},
+			use{0, bob},
+			"Max_connections of the database of 2 is used up", false,
+		},
+		{
+			"server, another one", func(c *Config) { c.MaxConnections = 2 },
+			[]use{{0, alice}, {0, nil}},
+			use{1, bob},
+			"", false,
+		},
+		{
+			"server, idle of another user", func(c *Config) { c.MaxConnections = 2 },
+			[]use{{0, alice}, {0, nil}},
+			use{0, bob},
+			"", true,
+		},
 		{"pool", func(c *Config) { c.PoolSize = 1 }, []use{{0, alice}}, use{0, alice}, `All 1 connections of the pool of user "alice" were busy`, false},
-		{"pool of one user", func(c *Config) { c.Users = map[string]UserConfig{"alice": {PoolSize: 1}} },
-			[]use{{0, alice}, {0, bob}}, use{0, bob}, "", false},
+		{
+			"pool of one user", func(c *Config) { c.Users = map[string]UserConfig{"alice": {PoolSize: 1}} },
+			[]use{{0, alice}, {0, bob}},
+			use{0, bob},
+			"", false,
+		},
 		{"budget", func(c *Config) { c.Budget = 2 }, []use{{0, alice}, {1, bob}}, use{0, nil}, "The budget of 2 is used up", false},
-		{"reserve", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, 20*time.Millisecond },
-			[]use{{0, alice}}, use{0, alice}, "", false},
-		{"reserve used up", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, 20*time.Millisecond },
-			[]use{{0, alice}, {0, alice}}, use{0, alice}, "All 1 connections", false},
-		{"reserve, too early", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, time.Hour },
-			[]use{{0, alice}}, use{0, alice}, "All 1 connections", false},
+		{
+			"reserve", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, 20*time.Millisecond },
+			[]use{{0, alice}},
+			use{0, alice},
+			"", false,
+		},
+		{
+			"reserve used up", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, 20*time.Millisecond },
+			[]use{{0, alice}, {0, alice}},
+			use{0, alice},
+			"All 1 connections", false,
+		},
+		{
+			"reserve, too early", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, time.Hour },
+			[]use{{0, alice}},
+			use{0, alice},
+			"All 1 connections", false,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bothEngines(t, func(t *testing.T, eng loop.Engine) {
