@@ -46,8 +46,12 @@ func mustParse(t *testing.T, text string) Secret {
 
 func TestParseSecret(t *testing.T) {
 	for _, tt := range []struct{ text, kind string }{
-		{"", "[none]"}, {"pencil", "[password]"}, {"md5", "[password]"}, {"md5900150983CD24fb0d6963f7d28e17f72", "[password]"},
-		{"md5900150983cd24fb0d6963f7d28e17f72", "[MD5 hash]"}, {wire.MockVerifier(nil, "a").Reveal(), "[SCRAM verifier]"},
+		{"", "[none]"},
+		{"pencil", "[password]"},
+		{"md5", "[password]"},
+		{"md5900150983CD24fb0d6963f7d28e17f72", "[password]"},
+		{"md5900150983cd24fb0d6963f7d28e17f72", "[MD5 hash]"},
+		{wire.MockVerifier(nil, "a").Reveal(), "[SCRAM verifier]"},
 	} {
 		if got := mustParse(t, tt.text); got.String() != tt.kind {
 			t.Errorf("%q is %v, want %s", tt.text, got, tt.kind)

@@ -120,8 +120,11 @@ func TestMethodsWithPsql(t *testing.T) {
 	f := newFixture(t, fixtureSpec{shards: 1, config: func(c *proxy.Config) {
 		c.TLS = server
 		c.Users = []proxy.User{
-			{Name: "plain", Secret: proxy.PasswordSecret("s3cret")}, {Name: "hash", Secret: md5Secret(t, "hash", "s3cret")},
-			{Name: "scram", Secret: proxy.VerifierSecret(verifier(t, "s3cret"))}, {Name: "svc"}, {Name: "san"},
+			{Name: "plain", Secret: proxy.PasswordSecret("s3cret")},
+			{Name: "hash", Secret: md5Secret(t, "hash", "s3cret")},
+			{Name: "scram", Secret: proxy.VerifierSecret(verifier(t, "s3cret"))},
+			{Name: "svc"},
+			{Name: "san"},
 		}
 		for _, m := range []proxy.Method{proxy.MethodSCRAM, proxy.MethodSCRAMPlus, proxy.MethodMD5, proxy.MethodPassword, proxy.MethodCert, proxy.MethodTrust, proxy.MethodReject} {
 			// The rule is chosen by the database's name, which "shop" does not have: who gets in hears that it does not exist.
@@ -312,8 +315,11 @@ func TestLoginAsClient(t *testing.T) {
 		c.LoginAs = proxy.LoginClient
 		c.Rules = []proxy.Rule{{Users: []string{"pt_trusted"}, Method: proxy.MethodTrust}, {Users: []string{"pt_sent"}, Method: proxy.MethodPassword, Cleartext: true}, {Method: proxy.MethodSCRAM}}
 		c.Users = []proxy.User{
-			{Name: "pt_keys", Secret: proxy.VerifierSecret(v)}, {Name: "pt_salt", Secret: proxy.VerifierSecret(verifier(t, "s3cret"))},
-			{Name: "pt_plain", Secret: proxy.PasswordSecret("s3cret")}, {Name: "pt_sent", Secret: proxy.VerifierSecret(v)}, {Name: "pt_trusted"},
+			{Name: "pt_keys", Secret: proxy.VerifierSecret(v)},
+			{Name: "pt_salt", Secret: proxy.VerifierSecret(verifier(t, "s3cret"))},
+			{Name: "pt_plain", Secret: proxy.PasswordSecret("s3cret")},
+			{Name: "pt_sent", Secret: proxy.VerifierSecret(v)},
+			{Name: "pt_trusted"},
 		}
 	}})
 	admin, err := pgx.Connect(t.Context(), f.cluster.Shards[0].Primary.DSN("postgres"))

@@ -69,8 +69,16 @@ func TestCertificateNamesUser(t *testing.T) {
 		user string
 		want bool
 	}{
-		{CertCN, "svc", true}, {CertCN, "SVC", false}, {CertCN, "svc.shop", false}, {"", "svc", true}, {CertCN, "", false},
-		{CertSAN, "svc", false}, {CertSAN, "svc.shop", true}, {CertSAN, "svc@shop", true}, {CertSAN, "spiffe://shop/svc", true}, {CertSAN, "", false},
+		{CertCN, "svc", true},
+		{CertCN, "SVC", false},
+		{CertCN, "svc.shop", false},
+		{"", "svc", true},
+		{CertCN, "", false},
+		{CertSAN, "svc", false},
+		{CertSAN, "svc.shop", true},
+		{CertSAN, "svc@shop", true},
+		{CertSAN, "spiffe://shop/svc", true},
+		{CertSAN, "", false},
 	} {
 		if got := tt.by.named(cert, tt.user); got != tt.want {
 			t.Errorf("by %q, user %q: got %t", tt.by, tt.user, got)

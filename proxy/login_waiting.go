@@ -54,13 +54,6 @@ func (d *doorstep) leave(l *login) {
 	delete(d.waiting, l)
 }
 
-// count is how many there are.
-func (d *doorstep) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.waiting)
-}
-
 // slowest is the client that has not spoken for the longest time, nil if none has been silent for long.
 func (d *doorstep) slowest() *login {
 	var found *login

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -116,6 +117,54 @@ func TestClientTLS(t *testing.T) {
 		if _, err := load(section); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", section, err, want)
 		}
+	}
+}
+
+// A renewed certificate is in use without anybody saying so; while the files do not fit together the old one stays.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "c.pem"), filepath.Join(dir, "k.pem")
+	writePair(t, cert, key)
+	c, err := Parse(filepath.Join(dir, "t.yaml"), []byte(withMinimal("tls: {cert: c.pem, key: k.pem}\n")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var warnings []error
+	x := &certificates{c: c, warn: func(err error) { warnings = append(warnings, err) }}
+	if x.current, err = c.readTLS(); err != nil {
+		t.Fatal(err)
+	}
+	x.files = x.states()
+	serial := func() string {
+		x.looked = time.Now().Add(-certificatesEvery)
+		return string(x.now().Certificates[0].Certificate[0])
+	}
+	first := serial()
+	old, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePair(t, cert, key)
+	renewed, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(b []byte, at time.Time) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(key, b, 0o600), os.Chtimes(key, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(old, time.Now().Add(time.Minute)) // the certificate is new, its key is not yet
+	if serial() != first || serial() != first || len(warnings) != 1 {
+		t.Errorf("halfway: another certificate, or warnings %v, want one", warnings)
+	}
+	write(renewed, time.Now().Add(2*time.Minute))
+	if x.looked = time.Now(); string(x.now().Certificates[0].Certificate[0]) != first {
+		t.Error("it looked again too soon")
+	}
+	if serial() == first {
+		t.Error("the renewed certificate is not in use")
 	}
 }
 

@@ -270,3 +270,21 @@ func FuzzVerifier(f *testing.F) {
 		}
 	})
 }
+
+// FuzzSCRAMClient plays a server's messages to a client; none may pass for one that knows the verifier.
+func FuzzSCRAMClient(f *testing.F) {
+	f.Add([]byte("s=c2FsdA==,i=1"), []byte("v=AAAA"))
+	f.Add([]byte("s=c2FsdA==,i=0"), []byte("e=other-error"))
+	f.Fuzz(func(t *testing.T, rest, final []byte) {
+		c, err := NewSCRAMClient("u", "", &ClientKeys{ClientKey: make([]byte, 32), ServerKey: []byte("a key of 32 bytes, which no one k")[:32]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := c.First()
+		nonce := string(first[len("n,,n=u,r="):])
+		_, err = c.Final([]byte("r=" + nonce + "x," + string(rest)))
+		if verr := c.Verify(final); verr == nil || c.Done() {
+			t.Errorf("believed: %v", err)
+		}
+	})
+}
