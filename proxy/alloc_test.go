@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"context"
-	"io"
 	"net"
 	"runtime"
 	"testing"
@@ -91,7 +90,7 @@ func (c *repeater) repeat(t *testing.T, request []byte, rounds int) {
 		}
 		for have := 0; ; {
 			n, err := c.net.Read(c.buf[have:])
-			if err != nil && err != io.EOF || n == 0 {
+			if err != nil || n == 0 {
 				t.Fatal("the proxy has gone:", err)
 			}
 			have += n

@@ -173,7 +173,9 @@ func (s *session) handle(typ byte, size int) error {
 		return s.sync()
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
 		if l := s.link; l != nil && l.Owed() > 0 {
-			if typ != wire.MsgCopyData {
+			if typ == wire.MsgCopyData {
+				size = s.copyData(size)
+			} else {
 				l.EndCopy() // the server reads Sync again
 			}
 			return s.Pass(l, size)
@@ -183,6 +185,19 @@ func (s *session) handle(typ byte, size int) error {
 		return s.function()
 	}
 	return wire.Errorf(wire.ProtocolViolation, "unexpected message type %q", typ).Fatal()
+}
+
+// copyData is the size of all CopyData messages at the start of Input, of which the first has that size: many clients send a
+// message for each row, and these leave in one write.
+func (s *session) copyData(size int) int {
+	for in := s.Input(); len(in) >= size+wire.HeaderLen; {
+		typ, next, err := wire.Header(in[size:], wire.Frontend)
+		if err != nil || next == 0 || typ != wire.MsgCopyData {
+			break
+		}
+		size += next
+	}
+	return size
 }
 
 // ignoredByCopy says whether the server will drop a Sync or Flush that comes now: it does while it takes the data of a COPY,

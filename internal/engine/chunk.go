@@ -5,24 +5,40 @@ import "sync"
 // chunkSize is what one read takes from a socket, and so what a busy connection holds. Idle ones hold nothing.
 const chunkSize = 32 << 10
 
-type chunk [chunkSize]byte
+// bulkSize is the same for a connection that delivers in bulk.
+const bulkSize = 2 * bulkWater
 
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
+type (
+	chunk     [chunkSize]byte
+	bulkChunk [bulkSize]byte
+)
+
+var (
+	chunks     = sync.Pool{New: func() any { return new(chunk) }}
+	bulkChunks = sync.Pool{New: func() any { return new(bulkChunk) }}
+)
 
 // buffer holds bytes that were read and not yet consumed: b[r:w]. Its memory is a pooled chunk, given back whenever
 // the buffer runs empty, or, for one frame that is larger, memory of its own that is dropped then.
 type buffer struct {
 	b    []byte
 	r, w int
-	pool *chunk
+	pool *chunk     // whose memory b is, or
+	big  *bulkChunk // this one's
 }
 
 func (b *buffer) bytes() []byte { return b.b[b.r:b.w] }
 func (b *buffer) len() int      { return b.w - b.r }
 
-// space returns room to read into: at least one byte, unless the buffer is full with unread bytes.
-func (b *buffer) space() []byte {
-	if b.b == nil {
+// space returns room to read into: at least one byte, unless the buffer is full with unread bytes. In bulk an empty buffer
+// begins larger.
+func (b *buffer) space(bulk bool) []byte {
+	switch {
+	case b.b != nil:
+	case bulk:
+		b.big = bulkChunks.Get().(*bulkChunk)
+		b.b = b.big[:]
+	default:
 		b.pool = chunks.Get().(*chunk)
 		b.b = b.pool[:]
 	}
@@ -49,10 +65,7 @@ func (b *buffer) grow(n int) {
 	size := min(n, max(2*len(b.b), 2*chunkSize))
 	big := make([]byte, size)
 	copy(big, b.b[:b.w])
-	if b.pool != nil {
-		chunks.Put(b.pool)
-		b.pool = nil
-	}
+	b.put()
 	b.b = big
 }
 
@@ -69,10 +82,20 @@ func (b *buffer) release() {
 	if b.b == nil || b.r != b.w {
 		return
 	}
+	b.put()
+	*b = buffer{}
+}
+
+// put gives pooled memory back.
+func (b *buffer) put() {
 	if b.pool != nil {
 		chunks.Put(b.pool)
+		b.pool = nil
 	}
-	*b = buffer{}
+	if b.big != nil {
+		bulkChunks.Put(b.big)
+		b.big = nil
+	}
 }
 
 // drop forgets everything.

@@ -43,6 +43,7 @@ type Link struct {
 	*lane
 	sent  int
 	in    buffer
+	bulk  bulk
 	rest  int  // bytes of a row or copy message still to come
 	mute  bool // ... and they are not forwarded
 	head  int
@@ -57,7 +58,7 @@ type lane struct {
 
 var lanes = sync.Pool{New: func() any { return new(lane) }}
 
-// maxKept bounds the bytes that a lane keeps while it waits for its next link.
+// maxKept bounds the bytes for output that are kept while nothing uses them.
 const maxKept = 4 << 10
 
 // NewLink begins to use a connection that was just acquired. used is a link that was given back by Free, or nil.
@@ -143,7 +144,7 @@ func (l *Link) flush() bool {
 	}
 	if l.sent == len(l.out) {
 		l.sent = 0
-		if cap(l.out) > chunkSize {
+		if cap(l.out) > 2*maxPending {
 			l.out = nil
 		} else {
 			l.out = l.out[:0]
@@ -164,10 +165,14 @@ func (l *Link) broke() {
 
 // pull reads once from the server and passes on what came. It reports whether anything did.
 func (l *Link) pull(r *Relay) bool {
-	n, err := l.Conn.IO.Read(l.in.space())
+	n, err := l.Conn.IO.Read(l.in.space(l.bulk.on))
 	l.in.w += n
 	if n > 0 {
+		l.bulk.read(l.Conn.IO, n)
 		l.consume(r)
+		if l.Owed() == 0 {
+			l.bulk.end(l.Conn.IO) // nobody may find the connection like that
+		}
 	}
 	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
 		l.in.drop()

@@ -28,6 +28,7 @@ type Relay struct {
 	Client *loop.Conn
 
 	in    buffer // from the client, not yet consumed
+	bulk  bulk   // of what comes from the client
 	out   []byte // to the client, not yet accepted by its socket: out[sent:]
 	sent  int
 	links []*Link // in use: Step serves them
@@ -125,7 +126,9 @@ func (r *Relay) Pass(l *Link, n int) error {
 			continue
 		}
 		b := r.in.bytes()
-		b = b[:min(len(b), n)]
+		if b = b[:min(len(b), n)]; len(l.out) > 0 || len(b) > maxPending {
+			b = b[:min(len(b), maxPending)] // what the socket does not take is copied
+		}
 		l.Send(b)
 		n -= len(b)
 		r.in.consume(len(b))
@@ -157,7 +160,7 @@ const maxPending = 64 << 10
 
 // room waits until a link has taken most of what was sent to it.
 func (r *Relay) room(l *Link) error {
-	for len(l.out)-l.sent > maxPending && l.Err == nil {
+	for len(l.out)-l.sent > maxPending/2 && l.Err == nil {
 		if err := r.Step(time.Time{}); err != nil {
 			return err
 		}
@@ -221,13 +224,23 @@ func (r *Relay) flush() bool {
 	}
 	if r.sent == len(r.out) {
 		r.sent = 0
-		if cap(r.out) > chunkSize {
+		if cap(r.out) > maxKept && !r.inBulk() {
 			r.out = nil
 		} else {
 			r.out = r.out[:0]
 		}
 	}
 	return n > 0
+}
+
+// inBulk says whether a server is delivering in bulk.
+func (r *Relay) inBulk() bool {
+	for _, l := range r.links {
+		if l.bulk.on {
+			return true
+		}
+	}
+	return false
 }
 
 // Woken says whether the task was woken by Wake since the last call.
@@ -270,8 +283,11 @@ func (r *Relay) Step(deadline time.Time) error {
 
 // fill reads once from the client.
 func (r *Relay) fill() bool {
-	n, err := r.Client.Read(r.in.space())
+	n, err := r.Client.Read(r.in.space(r.bulk.on))
 	r.in.w += n
+	if n > 0 {
+		r.bulk.read(r.Client, n)
+	}
 	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
 		r.gone = true
 		r.in.release()
@@ -293,8 +309,10 @@ func (r *Relay) wait(deadline time.Time) error {
 		r.out = nil // nobody is about to write: a client that is idle from here on holds next to nothing
 	}
 	client := loop.Interest(0)
+	collecting := false
 	if !r.gone && !r.in.full() {
 		client |= loop.Readable
+		collecting = r.bulk.on
 	}
 	if len(r.out) > 0 {
 		client |= loop.Writable
@@ -306,6 +324,7 @@ func (r *Relay) wait(deadline time.Time) error {
 		server := loop.Interest(0)
 		if l.Err == nil && !l.Paused && len(r.out) == 0 {
 			server |= loop.Readable
+			collecting = collecting || l.bulk.on
 		}
 		if l.Err == nil && len(l.out) > 0 {
 			server |= loop.Writable
@@ -321,11 +340,23 @@ func (r *Relay) wait(deadline time.Time) error {
 	if len(set) == 0 && r.gone && deadline.IsZero() {
 		return ErrClientGone
 	}
-	switch r.Task.Wait(deadline, set...) {
+	until := deadline
+	if collecting {
+		if until = time.Now().Add(bulkPatience); !deadline.IsZero() && deadline.Before(until) {
+			until, collecting = deadline, false
+		}
+	}
+	switch r.Task.Wait(until, set...) {
 	case loop.Closing:
 		return ErrClosing
 	case loop.Timeout:
-		return ErrDeadline
+		if !collecting {
+			return ErrDeadline
+		}
+		r.bulk.late(r.Client)
+		for _, l := range r.links {
+			l.bulk.late(l.Conn.IO)
+		}
 	case loop.Woken:
 		r.woken = true
 		if r.stop.Load() {

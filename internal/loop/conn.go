@@ -52,6 +52,11 @@ func (c *Conn) HungUp() bool {
 	return c.readySocket(Hangup)
 }
 
+// LowWater asks for readiness to be reported only when n bytes can be read, or the connection has ended; 1 takes that back,
+// and what has come meanwhile counts as readable at once. It reports whether that is supported: not under TLS, nor by
+// the goroutine engine.
+func (c *Conn) LowWater(n int) bool { return c.stream == nil && c.lowWater(n) }
+
 // Abort breaks the connection from any goroutine: the task that uses it sees a hang-up and then errors. The task still
 // has to Close it. Use it instead of Close where somebody else is using the connection.
 func (c *Conn) Abort() {

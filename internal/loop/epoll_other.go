@@ -31,6 +31,7 @@ type socket struct{}
 func (*Conn) readSocket([]byte) (int, error)    { panic("unreachable") }
 func (*Conn) writeSocket([]byte) (int, error)   { panic("unreachable") }
 func (*Conn) readySocket(Interest) bool         { panic("unreachable") }
+func (*Conn) lowWater(int) bool                 { panic("unreachable") }
 func (*Conn) abortSocket()                      { panic("unreachable") }
 func (*Conn) closeSocket() error                { panic("unreachable") }
 func (*Conn) tlsOfSocket() *tls.ConnectionState { panic("unreachable") }

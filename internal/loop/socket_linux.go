@@ -247,6 +247,18 @@ func (c *Conn) opError(op string, err error) error {
 // between the system call and this. When it is not, the next Wait moves it, and that reports readiness again.
 func (c *Conn) forget(bit uint64) { c.state.And(^bit) }
 
+func (c *Conn) lowWater(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.tls != nil || unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n) != nil {
+		return false
+	}
+	if n == 1 {
+		c.state.Or(bitReadable) // for less than the old mark no event has come
+	}
+	return true
+}
+
 func (c *Conn) abortSocket() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
