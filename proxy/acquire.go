@@ -7,6 +7,7 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/lsn"
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -166,6 +167,7 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 	if err != nil {
 		return nil, err
 	}
+	asked := engine.Clock()
 	conn, err := e.Acquire(s.Task, s.identity, s.Client, time.Time{})
 	if err != nil && access == backend.Read && !errors.Is(err, backend.ErrClientGone) {
 		// A replica that cannot be reached: the primary has everything it has.
@@ -178,6 +180,8 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 	}
 	used, _ := spareLinks.Get().(*engine.Link)
 	l := engine.NewLink(used, conn, shard)
+	l.Since = engine.Clock()
+	s.meter(shard).Wait.record(l.Since - asked)
 	if s.mode == backend.Session {
 		s.stay(l)
 	}
@@ -202,10 +206,21 @@ func (s *session) use(l *engine.Link) {
 }
 
 // pin keeps the link's connection with this session: it holds state that cannot be moved.
-func (s *session) pin(l *engine.Link) {
+func (s *session) pin(l *engine.Link, why string) {
 	if s.pins == nil {
 		s.pins = map[string]*engine.Link{}
 	}
+	if s.pins[l.Shard] != l {
+		s.client.pin(l.Conn, why)
+	}
 	s.pins[l.Shard] = l
 	l.Conn.Dirty = true
+}
+
+// pinReason says for people why a plan's statement pins.
+func pinReason(p *router.Plan) string {
+	if p.Command == sql.DDL {
+		return "a temporary object"
+	}
+	return "state left by " + p.Command.String()
 }

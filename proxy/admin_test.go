@@ -334,3 +334,38 @@ func TestReconnect(t *testing.T) {
 		t.Errorf("still server process %s", got)
 	}
 }
+
+func TestStatsAndPins(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, config: asAdmin})
+	in := f.run(t, "")
+	c, app := console(t, in.dsn), connectTo(t, in.dsn)
+	execute(t, app, "SELECT repeat('x', 10000)")
+	execute(t, app, "BEGIN")
+	execute(t, app, "SELECT 1")
+	execute(t, app, "SELECT 2")
+	execute(t, app, "COMMIT")
+	// Two transactions: of one request, and of BEGIN, which no server hears of, with three.
+	if got := cell(t, c, "SELECT transactions FROM stats WHERE username = $1", clientUser); got != "2" {
+		t.Errorf("%s transactions", got)
+	}
+	for _, m := range in.proxy.Meters() {
+		for name, h := range map[string]*proxy.Histogram{"wait": &m.Wait, "request": &m.Query, "transaction": &m.Transaction} {
+			count, sum, buckets := h.Read()
+			if count < 2 || sum <= 0 || buckets[float64(uint64(1)<<35)/1e9] != count {
+				t.Errorf("%s: count %d, sum %g, buckets %v", name, count, sum, buckets)
+			}
+		}
+		if out := m.BytesOut.Load(); out < 10_000 || out > 20_000 {
+			t.Errorf("%d bytes to the client", out)
+		}
+	}
+
+	execute(t, app, "CREATE TEMP TABLE own (a int)")
+	pid := cell(t, app, "SELECT pg_backend_pid()")
+	if got := cell(t, c, "SELECT pinned FROM clients"); !strings.Contains(got, "temporary") {
+		t.Errorf("clients.pinned is %q", got)
+	}
+	if got := cell(t, c, "SELECT pid FROM servers WHERE state = 'pinned'"); got != pid {
+		t.Errorf("the pinned server process is %s, want %s", got, pid)
+	}
+}

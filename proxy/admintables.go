@@ -16,7 +16,7 @@ import (
 // tables are the proxy's own tables of the admin database.
 func (p *Proxy) tables() []Table {
 	return []Table{
-		p.clientsTable(), p.serversTable(), p.databasesTable(), p.shardsTable(), p.usersTable(), p.preparedTable(), p.consolesTable(), p.versionTable(),
+		p.clientsTable(), p.serversTable(), p.databasesTable(), p.shardsTable(), p.usersTable(), p.statsTable(), p.preparedTable(), p.consolesTable(), p.versionTable(),
 	}
 }
 
@@ -159,6 +159,31 @@ func (p *Proxy) usersTable() Table {
 				right := map[rights]string{allRights: "users", readRights: "stats_users"}[c.rightsOf(name)]
 				rows = append(rows, [][]byte{TextValue(name), TextOrNull(right), IntValue(clients[name])})
 			}
+			return rows
+		},
+	}
+}
+
+func (p *Proxy) statsTable() Table {
+	return Table{
+		Name: "stats", Doc: "What each user's sessions have done on each shard since the start. The buckets of the times are in /metrics.",
+		Cols: []TableColumn{
+			Text("username", "the user"), Text("shard", "the shard"), Int("transactions", "transactions; a request outside of one counts as one"),
+			Int("requests", "query strings, and batches of the extended protocol"), Float("transaction_s", "seconds that the transactions took in all"),
+			Float("request_s", "seconds that the requests took in all, from the first byte sent to the last answer"), Float("wait_s", "seconds that they waited for server connections"),
+			Int("bytes_in", "bytes from the clients"), Int("bytes_out", "bytes to the clients"),
+		},
+		Rows: func() (rows [][][]byte) {
+			for _, m := range p.Meters() {
+				transactions, transactionTime, _ := m.Transaction.Read()
+				requests, requestTime, _ := m.Query.Read()
+				_, waitTime, _ := m.Wait.Read()
+				rows = append(rows, [][]byte{
+					TextValue(m.User), TextValue(m.Shard), IntValue(transactions), IntValue(requests), FloatValue(transactionTime), FloatValue(requestTime), FloatValue(waitTime),
+					IntValue(m.BytesIn.Load()), IntValue(m.BytesOut.Load()),
+				})
+			}
+			slices.SortFunc(rows, func(a, b [][]byte) int { return cmp.Or(bytes.Compare(a[0], b[0]), bytes.Compare(a[1], b[1])) })
 			return rows
 		},
 	}

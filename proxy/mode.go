@@ -20,7 +20,7 @@ import (
 
 // stay makes a link that was just connected the session's until its end, in session mode.
 func (s *session) stay(l *engine.Link) {
-	s.pin(l)
+	s.pin(l, "session pooling")
 	s.Use(l)
 }
 

@@ -71,6 +71,7 @@ type Proxy struct {
 	copies       bool // something lags behind the primaries: replicas or read models
 	draining     atomic.Bool
 	gate         gate
+	meters       meters
 	admin        *admin
 	started      time.Time
 	logins       sync.WaitGroup

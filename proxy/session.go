@@ -47,6 +47,8 @@ type session struct {
 	name    []byte // of the portal that is being bound
 	again   []byte // the batch that was sent last, if it may be sent again
 	last    route
+	metered []*Meter      // of the shards that it has used
+	began   time.Duration // when the transaction under way did, by engine.Clock; 0: none is
 }
 
 // after is what is to be done when the link has answered everything, before the client hears ReadyForQuery if it was held.
@@ -236,6 +238,9 @@ func (s *session) settle() error {
 		s.repeat(l)
 		return nil
 	}
+	if l.Since != 0 {
+		s.measure(l)
+	}
 	if l.Stale != 0 {
 		s.p.statements.retire(l.Stale)
 		l.Stale = 0
@@ -248,6 +253,7 @@ func (s *session) settle() error {
 		if !l.Idle() {
 			return nil // a probe is on its way
 		}
+		l.Since = 0 // which is no request of the client's
 	}
 	if l.Conn.TxStatus == wire.TxIdle {
 		s.release()
@@ -495,9 +501,10 @@ func (s *session) release() {
 func (s *session) drop() {
 	l := s.link
 	s.Relay.Drop(l)
-	s.link = nil
+	s.link, s.began = nil, 0
 	s.client.letGo()
 	if s.pins[l.Shard] == l {
+		s.client.unpin(l.Conn)
 		delete(s.pins, l.Shard)
 	}
 	s.p.abandon(l)

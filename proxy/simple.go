@@ -170,7 +170,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		l.Conn.Dirty = true
 	}
 	if p.Has(router.Pin) {
-		s.pin(l)
+		s.pin(l, pinReason(p))
 	}
 	if p.Has(router.Discards) {
 		s.forgetAll()

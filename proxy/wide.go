@@ -69,11 +69,15 @@ func (s *session) giveBack(links []*engine.Link) {
 	s.client.letGo()
 	for _, l := range links {
 		l.Paused = false
+		if l.Since != 0 && l.Err == nil && l.Idle() {
+			s.measure(l)
+		}
 		if s.pins[l.Shard] != l || l.Err != nil || !l.Idle() {
 			s.Relay.Drop(l)
 		}
 		if l.Err != nil || !l.Idle() {
 			if s.pins[l.Shard] == l {
+				s.client.unpin(l.Conn)
 				delete(s.pins, l.Shard)
 			}
 			s.p.abandon(l)

@@ -120,7 +120,7 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	}
 	s.task("serve clients", func(ctx context.Context) error { return p.serve(ctx, listener, s.endpoints.ready) })
 	s.endpoints.probes = append(s.endpoints.probes, p.probes()...)
-	s.endpoints.metrics.MustRegister(p.metrics())
+	s.endpoints.metrics.MustRegister(p.metrics(), meterMetrics(p.proxy.Meters))
 	drained := make(chan struct{})
 	var controlled sync.WaitGroup
 	controlled.Go(func() { p.control(ctx, drained) })

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -35,6 +36,8 @@ type Link struct {
 	MayRepeat bool
 	Again     []Expect
 	Flushes   int
+	// Since is when the request under way began, by Clock; 0: it was measured, and the next Expect sets it again.
+	Since time.Duration
 	// Err is set when the connection broke. Torn says that a message had been forwarded in part, so that the client's
 	// own stream cannot be continued.
 	Err  *wire.Error
@@ -93,6 +96,9 @@ func (l *Link) Expect(e Expect) {
 	}
 	if e.Kind == Query {
 		l.Conn.Unnamed = 0 // a simple query takes the unnamed statement's place
+	}
+	if l.Since == 0 {
+		l.Since = Clock()
 	}
 	l.queue = append(l.queue, e)
 }

@@ -27,15 +27,16 @@ type Relay struct {
 	Task   *loop.Task
 	Client *loop.Conn
 
-	in    buffer // from the client, not yet consumed
-	bulk  bulk   // of what comes from the client
-	out   []byte // to the client, not yet accepted by its socket: out[sent:]
-	sent  int
-	links []*Link // in use: Step serves them
-	gone  bool    // the client closed its side; what it sent before may still be in in
-	woken bool
-	stop  atomic.Bool
-	set   []loop.Source // what wait waits for, kept to be filled again
+	in            buffer // from the client, not yet consumed
+	bulk          bulk   // of what comes from the client
+	out           []byte // to the client, not yet accepted by its socket: out[sent:]
+	sent          int
+	links         []*Link // in use: Step serves them
+	gone          bool    // the client closed its side; what it sent before may still be in in
+	woken         bool
+	read, written uint64 // bytes of the client since Moved was last asked
+	stop          atomic.Bool
+	set           []loop.Source // what wait waits for, kept to be filled again
 }
 
 // NewRelay serves client on task t.
@@ -49,6 +50,13 @@ func (r *Relay) Stop() {
 
 // Stopped says whether Stop was called.
 func (r *Relay) Stopped() bool { return r.stop.Load() }
+
+// Moved is how many bytes the client has sent and was given since the last call.
+func (r *Relay) Moved() (in, out uint64) {
+	in, out = r.read, r.written
+	r.read, r.written = 0, 0
+	return in, out
+}
 
 // Use adds a link to those that Step serves; Drop removes it.
 func (r *Relay) Use(l *Link) { r.links = append(r.links, l) }
@@ -203,6 +211,7 @@ func (r *Relay) Last(d time.Duration) {
 func (r *Relay) forward(b []byte) {
 	if len(r.out) == 0 && !r.gone {
 		n, err := r.Client.Write(b)
+		r.written += uint64(n)
 		if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
 			r.gone = true
 		}
@@ -218,6 +227,7 @@ func (r *Relay) flush() bool {
 	}
 	n, err := r.Client.Write(r.out[r.sent:])
 	r.sent += n
+	r.written += uint64(n)
 	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
 		r.gone = true
 		r.sent = len(r.out)
@@ -285,6 +295,7 @@ func (r *Relay) Step(deadline time.Time) error {
 func (r *Relay) fill() bool {
 	n, err := r.Client.Read(r.in.space(r.bulk.on))
 	r.in.w += n
+	r.read += uint64(n)
 	if n > 0 {
 		r.bulk.read(r.Client, n)
 	}
