@@ -171,3 +171,52 @@ func TestTLSIsVerified(t *testing.T) {
 		return nil
 	})
 }
+
+// A login by SCRAM keys uses TLS as sslmode says, as logins by password do.
+func TestKeysOverTLS(t *testing.T) {
+	bothEngines(t, func(t *testing.T, eng loop.Engine) {
+		c := servers(t)
+		s := c.Shards[0].Primary
+		front := newTLSFront(t, s.Addr())
+		user := role(t, s, "one")
+		id := &Identity{User: user, Keys: recoverKeys(t, s, user, "one")}
+		for _, tt := range []struct {
+			mode, root string
+			port       int
+			encrypted  bool
+			code       string // of the error; empty: none
+		}{
+			{"verify-full", front.root, front.addr.Port, true, ""},
+			{"prefer", "", front.addr.Port, true, ""},
+			{"prefer", "", s.Port, false, ""}, // the server says N, and the second way is plain
+			{"require", "", s.Port, false, wire.ConnectionFailure},
+		} {
+			cfg := Config{
+				Database: "postgres", User: testcontainers.AppUser, Password: testcontainers.AppPassword, SSLMode: tt.mode, SSLRootCert: tt.root,
+				Shards: []ShardConfig{{Name: "s", Endpoints: []EndpointConfig{{Host: "127.0.0.1", Port: tt.port}}}},
+			}
+			e := primaryOf(t, open(t, eng, cfg))
+			inTask(t, eng, func(task *loop.Task) error {
+				conn, err := e.Acquire(task, id, nil, time.Time{})
+				if tt.code != "" {
+					if wire.SQLSTATE(err) != tt.code {
+						return fmt.Errorf("sslmode %s: %w, want %s", tt.mode, err, tt.code)
+					}
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				defer conn.Release()
+				if on := conn.IO.TLS() != nil; on != tt.encrypted {
+					return fmt.Errorf("sslmode %s: encrypted is %t", tt.mode, on)
+				}
+				got, err := query(task, conn, "select session_user")
+				if err == nil && fmt.Sprint(got) != "["+user+"]" {
+					err = fmt.Errorf("logged in as %v", got)
+				}
+				return err
+			})
+		}
+	})
+}
