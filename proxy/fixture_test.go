@@ -38,7 +38,8 @@ type fixtureSpec struct {
 	config           func(*proxy.Config)
 	lookup           proxy.Lookup
 	backend          func(*backend.Config)
-	cluster          *testcontainers.Cluster // nil: the one that all tests share, which nobody may break
+	endpoint         func() (host string, port int) // nil: the primary of the first shard itself
+	cluster          *testcontainers.Cluster        // nil: the one that all tests share, which nobody may break
 }
 
 const (
@@ -96,6 +97,9 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 	for i := range f.spec.shards {
 		s := f.cluster.Shards[i]
 		sc := backend.ShardConfig{Name: s.Name, Endpoints: []backend.EndpointConfig{{Host: s.Primary.Host, Port: s.Primary.Port, Role: backend.RolePrimary}}}
+		if f.spec.endpoint != nil && i == 0 {
+			sc.Endpoints[0].Host, sc.Endpoints[0].Port = f.spec.endpoint()
+		}
 		for r := range f.spec.replicas {
 			sc.Endpoints = append(sc.Endpoints, backend.EndpointConfig{Host: s.Replicas[r].Host, Port: s.Replicas[r].Port, Role: backend.RoleReplica})
 		}
