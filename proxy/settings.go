@@ -33,6 +33,9 @@ type change struct {
 
 // startup takes the settings of the startup message. client_encoding and the like come as the client wrote them.
 func (s *settings) startup(params []wire.Parameter) {
+	if len(params) == 0 {
+		return // no maps for a session that sets nothing
+	}
 	s.base, s.start = map[string]string{}, map[string]string{}
 	for _, p := range params {
 		s.start[strings.ToLower(p.Name)] = p.Value
@@ -79,6 +82,9 @@ func (s *settings) merge(x change) {
 			s.base[x.name] = v
 		}
 	default:
+		if s.base == nil {
+			s.base = map[string]string{}
+		}
 		s.base[x.name] = x.value
 	}
 	if x.name == "session_authorization" {
