@@ -7,7 +7,6 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/lsn"
-	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -203,24 +202,4 @@ func (s *session) use(l *engine.Link) {
 	if s.pins[l.Shard] != l {
 		s.Use(l)
 	}
-}
-
-// pin keeps the link's connection with this session: it holds state that cannot be moved.
-func (s *session) pin(l *engine.Link, why string) {
-	if s.pins == nil {
-		s.pins = map[string]*engine.Link{}
-	}
-	if s.pins[l.Shard] != l {
-		s.client.pin(l.Conn, why)
-	}
-	s.pins[l.Shard] = l
-	l.Conn.Dirty = true
-}
-
-// pinReason says for people why a plan's statement pins.
-func pinReason(p *router.Plan) string {
-	if p.Command == sql.DDL {
-		return "a temporary object"
-	}
-	return "state left by " + p.Command.String()
 }

@@ -27,12 +27,17 @@ func (s *session) local(p *router.Plan, bound *wire.Bind) error {
 	// DISCARD ALL, DEALLOCATE ALL
 	s.forgetAll()
 	if p.Command == sql.Discard {
-		s.settings.discard()
-		s.own.defaults(s.p.cfg())
-		s.refreshView()
+		s.discard()
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))
 	return nil
+}
+
+// discard gives all settings of the session the values that it began with: DISCARD ALL.
+func (s *session) discard() {
+	s.settings.discard()
+	s.own.defaults(s.p.cfg())
+	s.refreshView()
 }
 
 // setOwn runs SET, RESET or SHOW of a tidemark setting.

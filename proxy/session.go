@@ -25,8 +25,12 @@ type session struct {
 	identity *backend.Identity
 	mode     backend.Mode
 
-	link  *engine.Link            // the server connection in use, nil between transactions
-	pins  map[string]*engine.Link // by shard: connections that hold state of this session and stay with it
+	link *engine.Link            // the server connection in use, nil between transactions
+	pins map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
+	// askState: a statement may have changed what pins. loaded: one did for good. state is what the server said.
+	askState, loaded bool
+	state            engine.Reply
+
 	tx    transaction
 	batch batch
 	after after
@@ -61,6 +65,8 @@ type after struct {
 	replay  []*router.Plan // in place of changes: settings and transaction commands of one query string, in order
 	outcome engine.Reply   // of these statements
 	told    []told         // what they do to prepared statements
+	discard bool           // it is DISCARD ALL
+	state   bool           // stateSQL was sent
 	mark    bool           // the probe was sent
 	probe   engine.Reply
 }
@@ -256,6 +262,12 @@ func (s *session) settle() error {
 		l.Since = 0 // which is no request of the client's
 	}
 	if l.Conn.TxStatus == wire.TxIdle {
+		if s.askState {
+			s.askState, s.state = false, engine.Reply{}
+			s.after.active, s.after.state = true, true
+			s.ask(l, stateSQL, &s.state)
+			return nil
+		}
 		s.release()
 	} else if s.mode == backend.Statement { // begun by what the router could not read
 		return s.errStatementMode().Fatal()
@@ -283,6 +295,11 @@ func (s *session) endTransaction(l *engine.Link) {
 			}
 		}
 	}
+	if ok && a.discard {
+		s.discard()
+		l.Conn.Settings = 0
+	}
+	a.discard = false
 	if a.told != nil {
 		s.takeOver(l, a.told, a.outcome.Tags)
 		a.told = nil
@@ -413,6 +430,10 @@ func boolean(v string) bool {
 // finish does what was put off until the link had answered, and gives ReadyForQuery if it was held.
 func (s *session) finish(l *engine.Link) error {
 	a := &s.after
+	if a.state {
+		a.state = false
+		s.judge(l)
+	}
 	if a.mark {
 		s.marked(l.Shard, a.probe.Row)
 		a.mark = false
@@ -503,9 +524,9 @@ func (s *session) drop() {
 	s.Relay.Drop(l)
 	s.link, s.began = nil, 0
 	s.client.letGo()
+	s.askState = false
 	if s.pins[l.Shard] == l {
-		s.client.unpin(l.Conn)
-		delete(s.pins, l.Shard)
+		s.unpin(l)
 	}
 	s.p.abandon(l)
 }
@@ -516,6 +537,7 @@ func (s *session) end() {
 		s.drop()
 	}
 	for _, l := range s.pins {
+		s.client.unpin(l.Conn)
 		l.Conn.Dirty = true
 		l.Conn.Release()
 	}

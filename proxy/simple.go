@@ -170,13 +170,17 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		l.Conn.Dirty = true
 	}
 	if p.Has(router.Pin) {
-		s.pin(l, pinReason(p))
+		s.pin(l, pinned(p))
 	}
+	s.askState = s.askState || s.mayChangeState(l, p)
 	if p.Has(router.Discards) {
 		s.forgetAll()
 		l.Conn.Statements.Reset()
 	}
 	a := &s.after
+	if p.Has(router.Discards | router.NoTx) {
+		a.active, a.discard = true, true
+	}
 	if c := p.Setting; c != nil && c.Op != router.ShowOp && c.Op != router.ShowAll {
 		a.changes = append(a.changes, c)
 		a.active = true

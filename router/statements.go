@@ -56,12 +56,12 @@ func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 		return s.prepared(ExecuteOp)
 	case sql.Deallocate:
 		if f.Flags&sql.AllOfIt != 0 {
-			return s.here(Discards)
+			return s.discards("DEALLOCATE ALL", Discards)
 		}
 		return s.prepared(DeallocateOp)
 	case sql.Discard:
 		if f.Flags&sql.AllOfIt != 0 {
-			return s.here(Discards | NoTx)
+			return s.discards("DISCARD ALL", Discards|NoTx)
 		}
 		return s.here(0)
 	case sql.Fetch, sql.ClosePortal, sql.Unlisten, sql.SetConstraints:
@@ -90,6 +90,13 @@ func (s *statement) fixedPlan(p *Plan) *compiled {
 // here is for statements about state in the connection that the session holds.
 func (s *statement) here(flags Flags) *compiled {
 	return s.fixedPlan(&Plan{Kind: AnyShard, Flags: Here | flags, Shards: s.r.oneShard[s.r.m.Default()], Reason: "state of the session's own connection"})
+}
+
+// discards is here for what the session may answer itself.
+func (s *statement) discards(tag string, flags Flags) *compiled {
+	c := s.here(flags)
+	c.generic.Tag = tag
+	return c
 }
 
 func (s *statement) onDefault(flags Flags, reason string) *compiled {

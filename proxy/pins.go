@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/sql"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// A session is pinned to a server connection while state lives there that cannot be moved: temporary tables, session
+// advisory locks, WITH HOLD cursors, LISTEN. The statement that makes it shows, unless a function made it; that it is gone
+// shows nowhere. So behind a statement that may have done either the server is asked, when the client has its answer:
+//
+//	the connection is   the server says   then
+//	pinned              clean             it is given back, and cleaned there
+//	pinned              state             it stays
+//	not pinned          clean             it is given back, and cleaned there
+//	not pinned          state             it is pinned
+//
+// What a session loads by LOAD nobody can take away again, and a session in session mode keeps its connections anyway.
+
+// stateSQL asks whether nothing is left in the connection that would miss its session.
+const stateSQL = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)" +
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())" +
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())" +
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_listening_channels())"
+
+// pinned says why a plan pins its session, as the admin tables tell it.
+func pinned(p *router.Plan) string {
+	switch p.Command {
+	case sql.Listen:
+		return "LISTEN"
+	case sql.Load:
+		return loaded
+	case sql.Declare:
+		return "cursor WITH HOLD"
+	case sql.DDL, sql.CreateTableAs:
+		return "a temporary object"
+	}
+	return "session advisory lock"
+}
+
+// loaded is the reason of a pin that no probe ends.
+const loaded = "LOAD"
+
+// pin keeps the link's connection with this session, for a reason.
+func (s *session) pin(l *engine.Link, why string) {
+	if s.pins == nil {
+		s.pins = map[string]*engine.Link{}
+	}
+	if s.loaded = s.loaded || why == loaded; s.loaded {
+		why = loaded
+	}
+	s.pins[l.Shard] = l
+	s.client.pin(l.Conn, why)
+	l.Conn.Dirty = true
+}
+
+// unpin lets the connection go when the link is released.
+func (s *session) unpin(l *engine.Link) {
+	delete(s.pins, l.Shard)
+	s.client.unpin(l.Conn)
+}
+
+// mayChangeState says whether a statement may have left state in the link's connection unseen, or taken away what there was.
+func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
+	if s.mode == backend.Session || s.loaded {
+		return false
+	}
+	if p.Has(router.Dirty) && p.Setting == nil {
+		return true
+	}
+	if s.pins[l.Shard] != l {
+		return false
+	}
+	switch p.Command {
+	case sql.DDL, sql.Discard, sql.ClosePortal, sql.Unlisten:
+		return true
+	}
+	return s.several != nil || p.Kind == router.Tx || p.Has(router.Here)
+}
+
+// judge acts on what the server said to stateSQL.
+func (s *session) judge(l *engine.Link) {
+	row := wire.DataRow(s.state.Row)
+	if s.state.Err != nil || s.state.Row == nil || !row.Next() {
+		return // a connection that is pinned stays so, another is cleaned
+	}
+	clean, is := string(row.Value()) == "t", s.pins[l.Shard] == l
+	switch {
+	case clean && is:
+		s.unpin(l)
+	case !clean && !is:
+		s.pin(l, "state that a function made")
+	}
+}
