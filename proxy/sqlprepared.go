@@ -379,6 +379,9 @@ func (s *session) takeOver(l *engine.Link, list []told, completed int) {
 		case x.n >= completed: // a statement made to be deallocated stays, as one of those that nobody uses
 		case !x.drop:
 			x.st.names = &engine.Names{Client: x.st.name}
+			if s.stmts == nil {
+				s.stmts = map[string]*statement{}
+			}
 			s.stmts[x.st.name] = x.st
 			name, evicted := l.Conn.Statements.Add(x.st.id, len(x.st.sql), nil)
 			for _, old := range append(evicted, "") {
