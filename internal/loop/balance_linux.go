@@ -27,8 +27,9 @@ type balancer struct {
 	windowStart int64 // engine time
 	slept       int64 // nanoseconds in this window
 	active      int   // tasks that ran in this window
-	cpu         int64 // thread's CPU time at windowStart, in nanoseconds
-	thread      int   // whose cpu that was
+	used        int64 // CPU time of the stints of this window, nanoseconds
+	known       int64 // how long these stints took
+	stint       stint
 
 	shed   int        // how many of the next tasks that park are to move
 	shedTo *eventLoop // where to
@@ -87,16 +88,33 @@ func (l *eventLoop) rebalance() {
 	if wall < int64(l.eng.balance.window) {
 		return
 	}
-	// Time that the system gave to other processes is not load: a second loop would not help, it would compete too.
+	l.newStint(true)
 	busy := wall - l.slept
-	cpu, thread := threadCPU()
-	if thread == l.thread {
-		busy = min(busy, cpu-l.cpu)
+	if l.known > 0 {
+		busy = min(busy, l.used*wall/l.known)
 	}
 	load := busy * 1000 / wall
 	l.measured.Store(load)
 	l.shed, l.shedTo = l.decide(load)
-	l.windowStart, l.slept, l.active, l.cpu, l.thread = l.clock, 0, 0, cpu, thread
+	l.windowStart, l.slept, l.active, l.used, l.known = l.clock, 0, 0, 0, 0
+}
+
+// stint is a time that the loop spends on one thread. Its CPU time is the load: what the system gave to other processes
+// meanwhile is not, for a second loop would not help, it would compete with them too.
+type stint struct {
+	begun  int64 // engine time
+	cpu    int64 // the thread's CPU time then, nanoseconds
+	thread int
+}
+
+// newStint begins one at l.clock. The one before counts unless the loop may have had another thread in the middle of it.
+func (l *eventLoop) newStint(count bool) {
+	cpu, thread := threadCPU()
+	if s := l.stint; count && s.thread == thread {
+		l.used += cpu - s.cpu
+		l.known += l.clock - s.begun
+	}
+	l.stint = stint{l.clock, cpu, thread}
 }
 
 // load of this loop        another loop                          gives away

@@ -102,9 +102,11 @@ func (l *eventLoop) run() {
 		l.resumeAll()
 		l.rebalance()
 		if l.clock-l.yielded >= int64(yieldEvery) {
+			l.newStint(true)
 			runtime.Gosched()
 			l.clock = l.eng.now()
 			l.yielded = l.clock
+			l.newStint(false)
 		}
 		if l.poll() == 0 && len(l.runq) == 0 && !l.stop {
 			l.sleep()
