@@ -1,6 +1,11 @@
-// Command bench compares direct PostgreSQL, PgBouncer and Tidemark in one run: pgbench's select-only script, simple and
-// prepared, at several numbers of clients. Every point is measured in interleaved rounds and reported by its median, so
-// that a machine whose speed drifts does it to all alike: trust ratios within a run, not times between runs.
+// Command bench compares direct PostgreSQL, PgBouncer and Tidemark in one run, scenario by scenario: transactions of several
+// kinds, logins, large results, idle clients, overload. Every point is measured in interleaved rounds and reported by its
+// median, so that a machine whose speed drifts does it to all alike: trust ratios within a run, not times between runs.
+//
+//	make bench                              everything, within two hours
+//	make bench ARGS=-quick                  everything at small size, in three minutes
+//	make bench ARGS='-only bulk -gb 1'      one scenario
+//	make bench ARGS='-peers pgbouncer-new,tidemark -other /tmp/tidemark-before'
 package main
 
 import (
@@ -9,10 +14,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,132 +25,182 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/localstack"
 )
 
+// options are the command line.
+type options struct {
+	rounds, seconds, scale, idle int
+	gigabytes                    float64
+	clients                      []int
+	scenarios, peers             []string // empty: all
+	other                        string   // a second tidemark binary
+	out                          string   // folder
+	quick                        bool
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends this process at once, and its children with it
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) (err error) {
-	rounds := flag.Int("rounds", 3, "interleaved rounds of each point")
-	seconds := flag.Int("seconds", 5, "seconds of each round")
-	clients := flag.String("clients", "1,8,64", "numbers of clients")
-	out := flag.String("out", filepath.Join("bench", "results"), "folder for the report")
-	scale := flag.Int("scale", 5, "pgbench scale: 100,000 accounts each")
-	other := flag.String("other", "", "a second tidemark binary to compare with, as peer tidemark-other")
-	only := flag.String("only", "", "peers to run, comma-separated (default: all)")
+func parse() (o options, err error) {
+	flag.BoolVar(&o.quick, "quick", false, "everything at small size; written as quick.md and quick.svg")
+	flag.IntVar(&o.rounds, "rounds", 5, "interleaved rounds of each point")
+	flag.IntVar(&o.seconds, "seconds", 5, "measured seconds of each round, behind one to warm up")
+	flag.IntVar(&o.scale, "scale", 10, "pgbench scale: 100,000 accounts each")
+	flag.IntVar(&o.idle, "idle", 10000, "idle clients")
+	flag.Float64Var(&o.gigabytes, "gb", 2, "GB of a large result and of a COPY")
+	flag.StringVar(&o.other, "other", "", "a second tidemark binary to compare with, as peer tidemark-other")
+	flag.StringVar(&o.out, "out", filepath.Join("bench", "results"), "folder for the report")
+	clients := flag.String("clients", "1,8,64,500", "numbers of clients of select")
+	only := flag.String("only", "", "scenarios to run, comma-separated (default: all of "+strings.Join(scenarioNames(), ",")+")")
+	peers := flag.String("peers", "", "peers to run, comma-separated (default: all of "+strings.Join(peerNames, ",")+")")
 	flag.Parse()
-
-	var counts []int
-	for _, s := range strings.Split(*clients, ",") {
+	if o.quick {
+		small := map[string]string{"rounds": "1", "seconds": "1", "scale": "1", "idle": "1000", "gb": "0.1", "clients": "8"}
+		flag.Visit(func(f *flag.Flag) { delete(small, f.Name) }) // what was said wins
+		for name, value := range small {
+			if err := flag.Set(name, value); err != nil {
+				return o, err
+			}
+		}
+	}
+	if o.rounds < 1 || o.seconds < 1 || o.scale < 1 || o.idle < 1 || o.gigabytes <= 0 {
+		return o, errors.New("-rounds, -seconds, -scale, -idle and -gb must be positive")
+	}
+	for s := range strings.SplitSeq(*clients, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
 		if err != nil || n < 1 {
-			return fmt.Errorf("-clients %s: want numbers separated by commas", *clients)
+			return o, fmt.Errorf("-clients %s: want numbers separated by commas", *clients)
 		}
-		counts = append(counts, n)
+		o.clients = append(o.clients, n)
 	}
-	dir, err := os.MkdirTemp("", "tidemark-bench-")
+	if o.scenarios, err = choice("-only", *only, scenarioNames()); err != nil {
+		return o, err
+	}
+	o.peers, err = choice("-peers", *peers, peerNames)
+	return o, err
+}
+
+func choice(option, list string, known []string) (chosen []string, err error) {
+	if list == "" {
+		return nil, nil
+	}
+	for name := range strings.SplitSeq(list, ",") {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("%s %s: there are %s", option, name, strings.Join(known, ", "))
+		}
+		chosen = append(chosen, name)
+	}
+	return chosen, nil
+}
+
+// bench is what all scenarios share: two loaded servers, the programs to compare, a folder for their files.
+type bench struct {
+	options
+	dir      string
+	files    int // files that a process may open
+	stack    *localstack.Stack
+	programs map[string]program
+	verifier string // user bench's SCRAM verifier, so that no peer derives keys from a password at each login
+	cert     string // PEM files for peers that serve TLS
+	key      string
+}
+
+func run(ctx context.Context) (err error) {
+	o, err := parse()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := os.Chmod(dir, 0o755); err != nil {
+	b := &bench{options: o}
+	if b.files, err = raiseFiles(); err != nil {
 		return err
 	}
-
+	if b.dir, err = os.MkdirTemp("", "tidemark-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := os.Chmod(b.dir, 0o777); err != nil { // PgBouncer runs as nobody where we are root
+		return err
+	}
+	if b.cert, b.key, err = certificate(b.dir); err != nil {
+		return err
+	}
+	if err := b.findPrograms(ctx); err != nil {
+		return err
+	}
 	say("starting two PostgreSQL servers")
-	stack, err := localstack.Start(ctx, localstack.Spec{
-		Shards: []localstack.PostgresSpec{{Name: "s1", Version: "15"}, {Name: "s2", Version: "15"}},
+	settings := map[string]string{"max_connections": "1400", "shared_buffers": "256MB"}
+	b.stack, err = localstack.Start(ctx, localstack.Spec{
+		Shards: []localstack.PostgresSpec{{Name: "s1", Version: "15", Settings: settings}, {Name: "s2", Version: "15", Settings: settings}},
 		Memory: true,
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stack.Stop()) }()
-	if err := load(ctx, stack, *scale); err != nil {
+	defer func() { err = errors.Join(err, b.stack.Stop()) }()
+	if err := b.load(ctx); err != nil {
 		return err
 	}
-	peers, err := startPeers(ctx, stack, dir, *only, *other)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		for _, p := range peers {
-			err = errors.Join(err, p.stop())
+	var results []*result
+	for _, sc := range scenarios(b) {
+		if len(o.scenarios) > 0 && !slices.Contains(o.scenarios, sc.name) {
+			continue
 		}
-	}()
-
-	var points []*point
-	for _, mode := range []string{"simple", "prepared"} {
-		for _, n := range counts {
-			pt := &point{mode: mode, clients: n, samples: make([][]sample, len(peers))}
-			points = append(points, pt)
-			for round := range *rounds {
-				for i, p := range peers {
-					s, err := p.measure(ctx, dir, mode, n, *seconds)
-					if err != nil {
-						return fmt.Errorf("%s, %s, %d clients: %w", p.name, mode, n, err)
-					}
-					pt.samples[i] = append(pt.samples[i], s)
-					say("%s, %d clients, round %d of %d: %-24s %8.0f tps, %5.1f µs of CPU per transaction", mode, n, round+1, *rounds, p.name, s.tps, s.cpu)
-				}
-			}
+		r, err := b.measure(ctx, sc)
+		if err != nil {
+			return fmt.Errorf("%s: %w", sc.name, err)
+		}
+		results = append(results, r)
+		if err := b.write(results); err != nil { // after each scenario, so that an interrupted run leaves what it has
+			return err
 		}
 	}
-	report := render(peers, points, *rounds, *seconds)
-	fmt.Print("\n", report)
-	if err := os.MkdirAll(*out, 0o755); err != nil {
-		return err
+	for _, r := range results {
+		for _, f := range r.failures {
+			err = errors.Join(err, fmt.Errorf("%s: %s", r.name, f))
+		}
 	}
-	file := filepath.Join(*out, "select-only.md")
-	say("written to %s", file)
-	return os.WriteFile(file, []byte(report), 0o644)
-}
-
-var begun = time.Now()
-
-func say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
+	return err
 }
 
 // load fills both servers with all accounts, so that either can answer for any: what is measured is the way there.
-func load(ctx context.Context, stack *localstack.Stack, scale int) error {
-	for _, pg := range stack.Postgres {
+func (b *bench) load(ctx context.Context) error {
+	for _, pg := range b.stack.Postgres {
 		say("loading %s", pg.Name)
-		for _, sql := range []string{
-			"CREATE ROLE bench LOGIN SUPERUSER PASSWORD 'bench'", "CREATE DATABASE bench OWNER bench",
-		} {
-			if err := command(ctx, "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-c", sql, pg.Primary.DSN("postgres")); err != nil {
+		admin := func(sql string) (string, error) {
+			return output(ctx, "psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql, pg.Primary.DSN("postgres"))
+		}
+		if b.verifier == "" {
+			if _, err := admin("CREATE ROLE bench LOGIN SUPERUSER PASSWORD 'bench'"); err != nil {
 				return err
 			}
+			verifier, err := admin("SELECT rolpassword FROM pg_authid WHERE rolname = 'bench'")
+			if err != nil {
+				return err
+			}
+			b.verifier = strings.TrimSpace(verifier)
+		} else if _, err := admin("CREATE ROLE bench LOGIN SUPERUSER PASSWORD '" + b.verifier + "'"); err != nil {
+			return err
 		}
-		if err := command(ctx, "pgbench", "-i", "-q", "-s", strconv.Itoa(scale), pg.Primary.DSNAs("bench", "bench", "bench")); err != nil {
+		if _, err := admin("CREATE DATABASE bench OWNER bench"); err != nil {
+			return err
+		}
+		dsn := pg.Primary.DSNAs("bench", "bench", "bench")
+		if _, err := output(ctx, "pgbench", "-i", "-q", "-s", strconv.Itoa(b.scale), dsn); err != nil {
+			return err
+		}
+		if _, err := output(ctx, "psql", "-qX", "-c", "CREATE TABLE bench_copy (id int, filler text)", dsn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func command(ctx context.Context, name string, args ...string) error {
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w\n%s", name, err, out)
-	}
-	return nil
-}
+var begun = time.Now()
 
-func machine() string {
-	model := "unknown processor"
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for _, line := range strings.Split(string(b), "\n") {
-			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
-				model = strings.TrimSpace(v)
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%s, %d cores, %s, %s", model, runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format("2006-01-02"))
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
 }

@@ -2,88 +2,128 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/localstack"
 )
 
+// peerNames in the order of the report.
+var peerNames = []string{"direct", "pgbouncer", "pgbouncer-new", "tidemark", "tidemark-other", "tidemark-sharded"}
+
 // peer is one way to reach the data.
 type peer struct {
-	name string
-	host string
-	port int
-	cmd  *exec.Cmd // nil: no process of its own
+	name     string
+	bench    *bench
+	host     string
+	port     int
+	sessions bool                              // prepared statements need session pooling
+	command  func(port int) (*exec.Cmd, error) // nil: no process of its own
+	process  *os.Process                       // nil while it is not running
+	ended    chan struct{}                     // closed when process has been waited for
 }
 
-// startPeers starts every proxy that is compared. A PgBouncer that is on PATH as pgbouncer-new joins in.
-func startPeers(ctx context.Context, stack *localstack.Stack, dir, only, other string) (peers []*peer, err error) {
-	defer func() {
+func (p *peer) proxy() bool   { return p.command != nil }
+func (p *peer) sharded() bool { return p.name == "tidemark-sharded" }
+
+// dsn is a libpq connection string.
+func (p *peer) dsn(prepared, tls bool) string {
+	database, sslmode := "bench", "disable"
+	if prepared && p.sessions {
+		database = "bench_session"
+	}
+	if tls {
+		sslmode = "require"
+	}
+	return fmt.Sprintf("host=%s port=%d user=bench password=bench dbname=%s sslmode=%s", p.host, p.port, database, sslmode)
+}
+
+// program is an executable to compare, and what it says it is.
+type program struct{ path, version string }
+
+// findPrograms looks up or builds what is compared. A PgBouncer that is on PATH as pgbouncer-new joins in.
+func (b *bench) findPrograms(ctx context.Context) error {
+	b.programs = map[string]program{}
+	wanted := func(name string) bool { return len(b.peers) == 0 || slices.Contains(b.peers, name) }
+	if wanted("pgbouncer") {
+		path, err := localstack.Tool(ctx, "pgbouncer", "pgbouncer", func(s string) { say("%s", s) })
 		if err != nil {
-			for _, p := range peers {
-				err = errors.Join(err, p.stop())
+			return err
+		}
+		b.programs["pgbouncer"] = program{path: path}
+	}
+	if path, err := exec.LookPath("pgbouncer-new"); err == nil && wanted("pgbouncer-new") {
+		b.programs["pgbouncer-new"] = program{path: path}
+	}
+	if wanted("tidemark") || wanted("tidemark-sharded") {
+		path := filepath.Join(b.dir, "tidemark")
+		say("building tidemark")
+		if _, err := output(ctx, "go", "build", "-o", path, "./cmd/tidemark"); err != nil {
+			return err
+		}
+		revision, err := output(ctx, "git", "describe", "--always", "--dirty")
+		if err != nil {
+			revision = "" // not a clone: the report goes without
+		}
+		for _, name := range []string{"tidemark", "tidemark-sharded"} {
+			if wanted(name) {
+				b.programs[name] = program{path: path, version: strings.TrimSpace(revision)}
 			}
 		}
-	}()
-	wanted := func(name string) bool {
-		return only == "" || strings.Contains(","+only+",", ","+name+",")
 	}
-	one, two := stack.Postgres[0].Primary, stack.Postgres[1].Primary
-	if wanted("direct") {
-		peers = append(peers, &peer{name: "direct", host: one.Host, port: one.Port})
+	if b.other != "" && wanted("tidemark-other") {
+		b.programs["tidemark-other"] = program{path: b.other}
 	}
-	if wanted("pgbouncer") {
-		program, err := localstack.Tool(ctx, "pgbouncer", "pgbouncer", func(s string) { say("%s", s) })
-		if err != nil {
-			return peers, err
+	for name, pr := range b.programs {
+		how := "version"
+		if strings.HasPrefix(name, "pgbouncer") {
+			how = "--version"
 		}
-		p, err := pgbouncer(ctx, "pgbouncer", program, one, dir)
+		out, err := output(ctx, pr.path, how)
 		if err != nil {
-			return peers, err
+			return err
 		}
-		peers = append(peers, p)
+		line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+		pr.version = strings.TrimSpace(line + " " + pr.version)
+		b.programs[name] = pr
 	}
-	if program, err := exec.LookPath("pgbouncer-new"); err == nil && wanted("pgbouncer-new") {
-		p, err := pgbouncer(ctx, "pgbouncer-new", program, one, dir)
-		if err != nil {
-			return peers, err
+	return nil
+}
+
+// startPeers starts the peers that take part in a scenario. Those that are returned beside an error must be stopped, too.
+func (b *bench) startPeers(ctx context.Context, sc *scenario) (peers []*peer, err error) {
+	one, two := b.stack.Postgres[0].Primary, b.stack.Postgres[1].Primary
+	if !sc.poolers && (len(b.peers) == 0 || slices.Contains(b.peers, "direct")) {
+		peers = append(peers, &peer{name: "direct", bench: b, host: one.Host, port: one.Port})
+	}
+	for _, name := range peerNames {
+		pr, found := b.programs[name]
+		if !found || name == "tidemark-sharded" && sc.sharding == "" {
+			continue
 		}
-		peers = append(peers, p)
-	}
-	binary := filepath.Join(dir, "tidemark")
-	say("building tidemark")
-	if err := command(ctx, "go", "build", "-o", binary, "./cmd/tidemark"); err != nil {
-		return peers, err
-	}
-	if wanted("tidemark") {
-		p, err := tidemark(ctx, "tidemark", binary, dir, []*localstack.Server{one})
-		if err != nil {
-			return peers, err
-		}
-		peers = append(peers, p)
-	}
-	if other != "" {
-		p, err := tidemark(ctx, "tidemark-other", other, dir, []*localstack.Server{one})
-		if err != nil {
-			return peers, err
-		}
-		peers = append(peers, p)
-	}
-	if wanted("tidemark-sharded") {
-		p, err := tidemark(ctx, "tidemark-sharded", binary, dir, []*localstack.Server{one, two})
-		if err != nil {
-			return peers, err
+		p := &peer{name: name, bench: b}
+		switch name {
+		case "pgbouncer", "pgbouncer-new":
+			p.sessions = !keepsStatements(pr.version)
+			p.command = func(port int) (*exec.Cmd, error) { return b.pgbouncer(p, pr.path, port, one) }
+		case "tidemark-sharded":
+			p.command = func(port int) (*exec.Cmd, error) {
+				return b.tidemark(p, pr.path, port, sc.sharding, one, two)
+			}
+		default:
+			p.command = func(port int) (*exec.Cmd, error) { return b.tidemark(p, pr.path, port, "", one) }
 		}
 		peers = append(peers, p)
+		if err := p.start(ctx); err != nil {
+			return peers, err
+		}
 	}
 	return peers, nil
 }
@@ -91,47 +131,56 @@ func startPeers(ctx context.Context, stack *localstack.Stack, dir, only, other s
 // poolSize is the number of server connections that every pooler may use.
 const poolSize = 20
 
-// pgbouncer pools transactions for the simple protocol and sessions for the prepared one: before version 1.21 it cannot
-// keep prepared statements in transaction pooling.
-func pgbouncer(ctx context.Context, name, program string, srv *localstack.Server, dir string) (*peer, error) {
-	port := freePort()
-	auth := filepath.Join(dir, name+".users")
-	if err := os.WriteFile(auth, []byte(`"bench" "bench"`+"\n"), 0o644); err != nil {
+// keepsStatements tells whether a PgBouncer can keep prepared statements in transaction pooling: since 1.21.
+func keepsStatements(version string) bool {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "PgBouncer %d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 1 || minor >= 21
+}
+
+// pgbouncer pools transactions; where it cannot keep prepared statements there is a second database that pools sessions.
+func (b *bench) pgbouncer(p *peer, program string, port int, srv *localstack.Server) (*exec.Cmd, error) {
+	auth := filepath.Join(b.dir, p.name+".users")
+	if err := os.WriteFile(auth, []byte(strconv.Quote("bench")+" "+strconv.Quote(b.verifier)+"\n"), 0o644); err != nil {
 		return nil, err
 	}
-	ini := filepath.Join(dir, name+".ini")
 	conf := fmt.Sprintf(`[databases]
 bench = host=%[1]s port=%[2]d user=bench password=bench dbname=bench
-bench_session = host=%[1]s port=%[2]d user=bench password=bench dbname=bench pool_mode=session pool_size=100
+bench_session = host=%[1]s port=%[2]d user=bench password=bench dbname=bench pool_mode=session pool_size=600
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = %[3]d
 unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = %[4]s
+client_tls_sslmode = allow
+client_tls_cert_file = %[5]s
+client_tls_key_file = %[6]s
 pool_mode = transaction
-default_pool_size = %[5]d
-max_client_conn = 1000
-ignore_startup_parameters = extra_float_digits
-logfile = %[6]s
+default_pool_size = %[7]d
+max_client_conn = %[8]d
+logfile = %[9]s
 log_connections = 0
 log_disconnections = 0
-`, srv.Host, srv.Port, port, auth, poolSize, filepath.Join(dir, name+".log"))
+`, srv.Host, srv.Port, port, auth, b.cert, b.key, poolSize, b.maxClients(), filepath.Join(b.dir, p.name+".log"))
+	if !p.sessions {
+		conf += "max_prepared_statements = 200\n"
+	}
+	ini := filepath.Join(b.dir, p.name+".ini")
 	if err := os.WriteFile(ini, []byte(conf), 0o644); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, "-q", ini)
-	if os.Getuid() == 0 {
-		cred, err := nobody()
-		if err != nil {
+	cmd := exec.Command(program, "-q", ini)
+	cmd.SysProcAttr = attributes()
+	if os.Getuid() == 0 { // it refuses to run as root
+		var err error
+		if cmd.SysProcAttr.Credential, err = nobody(); err != nil {
 			return nil, err
 		}
-		if err := os.Chmod(dir, 0o777); err != nil {
-			return nil, err
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	}
-	return launch(name, cmd, port)
+	return cmd, nil
 }
 
 func nobody() (*syscall.Credential, error) {
@@ -144,80 +193,32 @@ func nobody() (*syscall.Credential, error) {
 		return nil, err
 	}
 	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
+}
+
+// tidemark serves one shard with nothing sharded, or several with tables split by key.
+func (b *bench) tidemark(p *peer, program string, port int, sharding string, servers ...*localstack.Server) (*exec.Cmd, error) {
+	http, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
-}
-
-// tidemark serves one shard with nothing sharded, or several with the accounts split by key.
-func tidemark(ctx context.Context, name, binary, dir string, servers []*localstack.Server) (*peer, error) {
-	port, http := freePort(), freePort()
-	var b strings.Builder
-	fmt.Fprintf(&b, "listen: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\n", port, http)
-	fmt.Fprintf(&b, "database: {name: bench, user: bench, password: bench}\nusers:\n  - {name: bench, password: bench}\nshards:\n")
+	var y strings.Builder
+	fmt.Fprintf(&y, "listen: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\nclients: {max: %d}\n", port, http, b.maxClients())
+	fmt.Fprintf(&y, "tls: {cert: %s, key: %s}\n", b.cert, b.key)
+	fmt.Fprintf(&y, "database: {name: bench, user: bench, password: bench}\nusers:\n  - {name: bench, scram: %q}\nshards:\n", strings.ReplaceAll(b.verifier, "$", "$$"))
 	for i, s := range servers {
-		fmt.Fprintf(&b, "  - {name: s%d, primary: {host: %s, port: %d}}\n", i+1, s.Host, s.Port)
+		fmt.Fprintf(&y, "  - {name: s%d, primary: {host: %s, port: %d}}\n", i+1, s.Host, s.Port)
 	}
-	if len(servers) > 1 {
-		b.WriteString("sharding:\n  tables:\n    pgbench_accounts: {key: aid, type: int}\n")
+	if sharding != "" {
+		fmt.Fprintf(&y, "sharding:\n  tables:\n    %s\n", sharding)
 	}
-	fmt.Fprintf(&b, "pool: {size: %d}\nlog: {level: warn}\n", poolSize)
-	file := filepath.Join(dir, name+".yaml")
-	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+	fmt.Fprintf(&y, "pool: {size: %d}\nlog: {level: error}\n", poolSize)
+	file := filepath.Join(b.dir, p.name+".yaml")
+	if err := os.WriteFile(file, []byte(y.String()), 0o644); err != nil {
 		return nil, err
 	}
-	return launch(name, exec.CommandContext(ctx, binary, "proxy", "--config", file), port)
+	return exec.Command(program, "proxy", "--config", file), nil
 }
 
-// launch starts a proxy and waits until it takes connections.
-func launch(name string, cmd *exec.Cmd, port int) (*peer, error) {
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	p := &peer{name: name, host: "127.0.0.1", port: port, cmd: cmd}
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		c, err := net.Dial("tcp", net.JoinHostPort(p.host, strconv.Itoa(port)))
-		if err == nil {
-			return p, c.Close()
-		}
-		if time.Now().After(deadline) {
-			return nil, errors.Join(fmt.Errorf("%s does not answer on port %d", name, port), p.stop())
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
-func (p *peer) stop() error {
-	if p.cmd == nil || p.cmd.Process == nil {
-		return nil
-	}
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	done := make(chan struct{})
-	go func() {
-		_ = p.cmd.Wait() // how a pooler reports its own end is of no interest here
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-time.After(15 * time.Second):
-		return fmt.Errorf("%s did not end: %w", p.name, p.cmd.Process.Kill())
-	}
-}
-
-func freePort() int {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0 // the program that gets it will say what is wrong
-	}
-	port := ln.Addr().(*net.TCPAddr).Port
-	if err := ln.Close(); err != nil {
-		return 0
-	}
-	return port
-}
+// maxClients leaves room for the largest scenario.
+func (b *bench) maxClients() int { return max(1000, b.idle+100) }
