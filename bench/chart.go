@@ -98,7 +98,7 @@ func chart(results []*result) string {
 	for _, g := range all {
 		fmt.Fprintf(&w, `<text x="%d" y="%d" text-anchor="end" fill="#1f2328">%s</text>`+"\n", chartLeft-8, y+len(g.bars)*barHeight/2+4, html.EscapeString(g.title))
 		for _, b := range g.bars {
-			fmt.Fprintf(&w, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d" font-size="10" fill="#1f2328">%.2f</text>`+"\n",
+			fmt.Fprintf(&w, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d" font-size="10" fill="#1f2328" stroke="#ffffff" stroke-width="3" paint-order="stroke">%.2f</text>`+"\n",
 				chartLeft, y, x(b.ratio)-chartLeft, barHeight-2, colors[b.peer], x(b.ratio)+4, y+barHeight-4, b.ratio)
 			y += barHeight
 		}

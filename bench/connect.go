@@ -1,11 +1,6 @@
 package main
 
-import (
-	"context"
-	"regexp"
-)
-
-var connectLine = regexp.MustCompile(`(?m)^average connection time = ([0-9.]+)`)
+import "context"
 
 // connects is a storm of logins: pgbench -C connects anew for each transaction.
 func connects(b *bench) *scenario {
@@ -13,11 +8,7 @@ func connects(b *bench) *scenario {
 	run := func(tls bool) func(context.Context, *peer) (sample, error) {
 		return func(ctx context.Context, p *peer) (sample, error) {
 			o, err := load{clients: clients, threads: clients, seconds: b.seconds, mode: "simple", sampling: 1, tls: tls, args: []string{"-C", "-S"}}.run(ctx, p)
-			if err != nil {
-				return nil, err
-			}
-			ms, err := number(connectLine, o.report)
-			return sample{o.tps, ms, o.user, o.system, o.user + o.system}, err
+			return sample{o.tps, o.user, o.system, o.user + o.system}, err
 		}
 	}
 	return &scenario{
@@ -27,7 +18,6 @@ func connects(b *bench) *scenario {
 		keys: []string{"transport"}, cost: "CPU µs",
 		columns: []column{
 			{name: "logins/s"},
-			{name: "ms per login", digits: 2},
 			{name: "user µs", proxy: true},
 			{name: "system µs", proxy: true},
 			{name: "CPU µs", proxy: true},

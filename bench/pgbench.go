@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -28,7 +29,6 @@ type load struct {
 // outcome is what a run gave. Latencies are milliseconds; user and system are microseconds of the proxy per transaction.
 type outcome struct {
 	tps, p50, p99, user, system float64
-	report                      []byte // what pgbench printed at its end
 }
 
 var (
@@ -43,7 +43,8 @@ func (l load) sample(ctx context.Context, p *peer) (sample, error) {
 }
 
 // run measures from pgbench's first line of progress, a second after all clients are connected, until its end: logins, which
-// cost a hundred times what a transaction does, would otherwise drown the figures of many clients.
+// cost a hundred times what a transaction does, would otherwise drown the figures of many clients. The time that pgbench is
+// given counts their logins, too, so it gets plenty, and then the SIGALRM that it would have sent to itself.
 func (l load) run(ctx context.Context, p *peer) (o outcome, err error) {
 	logs, err := os.MkdirTemp(p.bench.dir, "log-")
 	if err != nil {
@@ -51,7 +52,7 @@ func (l load) run(ctx context.Context, p *peer) (o outcome, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(logs)) }()
 	args := []string{
-		"-n", "-M", l.mode, "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(max(1, l.threads)), "-T", strconv.Itoa(l.seconds + 1), "-P", "1",
+		"-n", "-M", l.mode, "-c", strconv.Itoa(l.clients), "-j", strconv.Itoa(max(1, l.threads)), "-T", "3600", "-P", "1",
 		"-l", "--sampling-rate=" + strconv.FormatFloat(l.sampling, 'f', -1, 64), "--log-prefix=" + filepath.Join(logs, "t"),
 	}
 	cmd := command(ctx, "pgbench", append(append(args, l.args...), p.dsn(l.mode == "prepared", l.tls))...)
@@ -76,6 +77,8 @@ func (l load) run(ctx context.Context, p *peer) (o outcome, err error) {
 		case from.IsZero():
 			from = time.Now()
 			before, usageErr = p.usage()
+			end := time.AfterFunc(time.Duration(l.seconds)*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGALRM) })
+			defer end.Stop()
 			warm = parse64(m[1]) * parse64(m[2])
 		}
 	}
@@ -100,7 +103,6 @@ func (l load) run(ctx context.Context, p *peer) (o outcome, err error) {
 		tps: count / to.Sub(from).Seconds(),
 		p50: percentile(latencies, 0.50), p99: percentile(latencies, 0.99),
 		user: (after.user - before.user).Seconds() * 1e6 / count, system: (after.system - before.system).Seconds() * 1e6 / count,
-		report: report.Bytes(),
 	}, nil
 }
 
