@@ -94,7 +94,8 @@ func (r *result) table() string {
 				fmt.Fprintf(&w, " %.*f |", c.digits, median(values(rounds, k)))
 			}
 			if ratio := r.ratio(i, j); ratio > 0 {
-				fmt.Fprintf(&w, " %.2f", ratio)
+				fmt.Fprintf(&w, " %.2f |\n", ratio)
+				continue
 			}
 			w.WriteString(" |\n")
 		}
