@@ -165,7 +165,7 @@ func (lang language) prepare(t *testing.T, name string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(sum, "%s %d\n%s", f, len(b), b)
+		sum.Write(fmt.Appendf(nil, "%s %d\n%s", f, len(b), b))
 	}
 	dir := filepath.Join(cache, "tidemark", "drivers", name+"-"+hex.EncodeToString(sum.Sum(nil))[:12])
 	if exists(filepath.Join(dir, "installed")) {
