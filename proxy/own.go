@@ -153,11 +153,17 @@ func parseDuration(v string) (time.Duration, error) {
 	return d, nil
 }
 
-// checkSetting refuses a SET under which SQL could not be read safely, before any server accepts it.
+// checkSetting refuses a SET under which SQL could not be read safely, or that is too much, before any server accepts it.
 func (s *session) checkSetting(p *router.Plan) error {
 	changes := s.several
 	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
-		changes = []*router.SettingChange{c}
+		changes = nil
+		for ; c != nil; c = c.Next {
+			changes = append(changes, c)
+		}
+	}
+	if err := s.settings.crowded(changes); err != nil {
+		return err
 	}
 	for _, c := range changes {
 		if _, err := s.viewWith(c); err != nil {

@@ -38,6 +38,7 @@ type session struct {
 	stmts    map[string]*statement
 	shown    map[string]bool // names of statements that some connection has been given as they are, see showPrepared
 	portals  portals
+	parts    []*part // of portals executed with a row limit that may have more rows
 	settings settings
 	own      ownSettings
 	token    lsn.Token
@@ -326,7 +327,7 @@ func (s *session) endTransaction(l *engine.Link) {
 		}
 		return
 	}
-	s.portals.clear()
+	s.clearPortals()
 	if s.tx.state == txBegun { // it left this server for another, see leave
 		return
 	}
@@ -374,7 +375,9 @@ func (s *session) replay(plans []*router.Plan, l *engine.Link) {
 	same := inTx || l.Conn.Settings == s.settings.print
 	for _, p := range plans {
 		if p.Kind != router.Tx {
-			s.settings.apply(p.Setting, inTx)
+			for c := p.Setting; c != nil; c = c.Next {
+				s.settings.apply(c, inTx)
+			}
 			continue
 		}
 		switch p.Tx.Op {
@@ -485,7 +488,7 @@ func (s *session) lost(l *engine.Link) error {
 	if s.batch.sent {
 		s.batch.sent, s.batch.skip = false, true
 	}
-	s.portals.clear()
+	s.clearPortals()
 	return nil
 }
 
@@ -533,6 +536,7 @@ func (s *session) drop() {
 
 // end gives back all that the session holds when its client has left.
 func (s *session) end() {
+	s.endParts()
 	if s.link != nil {
 		s.drop()
 	}

@@ -67,6 +67,34 @@ func (s *settings) apply(c *router.SettingChange, inTx bool) {
 	}
 }
 
+// maxSettingBytes bounds the names and values of a session's settings; what a transaction has set counts each time.
+const maxSettingBytes = 1 << 20
+
+// crowded is the error for more changes than a session may keep, or nil.
+func (s *settings) crowded(changes []*router.SettingChange) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	bytes, more := 0, 0
+	for _, c := range changes {
+		if c.Op == router.SetOp {
+			more += len(c.Name) + len(c.Value())
+		}
+	}
+	for name, v := range s.base {
+		bytes += len(name) + len(v)
+	}
+	for i := range s.log {
+		bytes += len(s.log[i].name) + len(s.log[i].value)
+	}
+	if more == 0 || bytes+more <= maxSettingBytes {
+		return nil
+	}
+	return wire.Errorf(wire.ProgramLimitExceeded, "too many settings: %d bytes", bytes+more).
+		WithDetail("A session can keep %d bytes of names and values.", maxSettingBytes).
+		WithHint("RESET those that are not used any more, or keep the data in a table.")
+}
+
 func (s *settings) merge(x change) {
 	switch {
 	case x.reset && x.name == "":

@@ -95,7 +95,10 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 			}
 			text = s.Input()[wire.HeaderLen : n-1]
 		}
-		if answer, handled := s.control(p, text); handled {
+		if answer, handled, err := s.control(p, text); err != nil {
+			s.Consume(n)
+			return err
+		} else if handled {
 			s.Consume(n)
 			s.Reply(answer)
 			s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
@@ -182,11 +185,13 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		a.active, a.discard = true, true
 	}
 	if c := p.Setting; c != nil && c.Op != router.ShowOp && c.Op != router.ShowAll {
-		a.changes = append(a.changes, c)
-		a.active = true
 		if s.tx.state == txOpen && !c.Function {
 			s.tx.neutral = false
 		}
+		for ; c != nil; c = c.Next {
+			a.changes = append(a.changes, c)
+		}
+		a.active = true
 	}
 	if p.Has(router.Schema) {
 		s.tx.schema = true

@@ -59,7 +59,9 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 // collect keeps what a statement does to the session's settings.
 func (s *session) collect(p *router.Plan) {
 	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
-		s.several = append(s.several, c)
+		for ; c != nil; c = c.Next {
+			s.several = append(s.several, c)
+		}
 		s.replays = append(s.replays, p)
 	} else if p.Kind == router.Tx {
 		s.replays = append(s.replays, p)

@@ -63,10 +63,10 @@ func (t *transaction) add(sql []byte) {
 }
 
 // control handles transaction commands that no server needs to hear of. Its answer is a command tag, perhaps with a notice
-// before it; handled is false when the command must go to the link.
-func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bool) {
+// before it; handled is false when the command must go to the link. The error is a *wire.Error for the client.
+func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bool, err error) {
 	if s.link != nil {
-		return nil, false
+		return nil, false, nil
 	}
 	c := p.Tx
 	warn := func(code, text string) {
@@ -87,20 +87,21 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		switch s.tx.state {
 		case txNone:
 			if c.Chain {
-				return wire.AppendErrorResponse(nil, wire.Errorf(wire.NoActiveSQLTransaction, "%s AND CHAIN can only be used in transaction blocks", tag)), true
+				return nil, true, wire.Errorf(wire.NoActiveSQLTransaction, "%s AND CHAIN can only be used in transaction blocks", tag)
 			}
 			warn(wire.NoActiveSQLTransaction, "there is no transaction in progress")
 		case txFailed:
 			tag = "ROLLBACK"
 		}
 		again := c.Chain && s.tx.state == txBegun
+		s.clearPortals()
 		if !again {
 			s.settings.end(false)
 			s.tx.reset()
 		}
 	case router.Savepoint, router.SetTransaction:
 		if s.tx.state != txBegun {
-			return nil, false // PostgreSQL's own error is the right one
+			return nil, false, nil // PostgreSQL's own error is the right one
 		}
 		s.tx.add(sql)
 		if c.Op == router.SetTransaction && c.ReadOnly != router.Unset {
@@ -109,9 +110,9 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		s.tx.isolation(c.Isolation)
 	case router.Release, router.RollbackTo:
 		s.tx.neutral = false
-		return nil, false // the savepoint may not exist: let a server say
+		return nil, false, nil // the savepoint may not exist: let a server say
 	}
-	return wire.AppendCommandComplete(answer, tag), true
+	return wire.AppendCommandComplete(answer, tag), true, nil
 }
 
 // errAborted is the answer to statements in a transaction that failed.

@@ -92,12 +92,12 @@ func (s *statement) calls() calls {
 			c.volatile, c.harmless, c.unsafe, c.onDefault = true, false, label, label
 		case own && name == "setseed":
 			c.volatile, c.harmless, c.dirty, c.unsafe = true, false, true, label
-		case own && name == "set_config" && call.Local:
+		case own && name == "set_config" && (call.Local || s.f.SetConfigs != nil):
 			c.volatile, c.harmless, c.dirty, c.here, c.unsafe = true, false, true, true, label
 		case own && name == "set_config":
 			// A setting that is changed unseen would be lost with the server connection.
 			c.refusal = refuse("set_config in a larger query is not supported", "It changes the session, whose settings Tidemark must know to carry them from one server connection to the next.",
-				"Use SET, or SELECT set_config('name', value, local) alone with a constant name; with local = true it may stand anywhere.")
+				"Use SET, or SELECT set_config(name, value, local) without FROM and with constants or parameters; with local = true it may stand anywhere.")
 		case own && strings.HasPrefix(name, "lo_"):
 			c.volatile, c.harmless, c.writes, c.unsafe, c.onDefault = true, false, true, label, label
 		default:

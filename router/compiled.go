@@ -13,10 +13,11 @@ type compiled struct {
 	refused *Plan   // when keys lead to different shards
 	any     *Plan   // when no row can have the key (NULL)
 	scan    *scanTemplate
-	setting int         // the parameter that is the value of set_config, 0: none
-	args    []sql.Value // of an EXECUTE
-	utf8    bool
-	cost    int64
+	// settings are calls of set_config with parameters.
+	settings []*sql.Setting
+	args     []sql.Value // of an EXECUTE
+	utf8     bool
+	cost     int64
 }
 
 // planCost is about what a plan takes in memory, its strings included.
@@ -66,8 +67,8 @@ func (c *compiled) bind(src *source) *Plan {
 	if c.scan != nil {
 		return c.scan.bind(src)
 	}
-	if c.setting > 0 {
-		return c.bindSetting(src)
+	if c.settings != nil {
+		return c.bindSettings(src)
 	}
 	if c.args != nil {
 		return c.bindArgs(src)

@@ -192,9 +192,10 @@ type SettingChange struct {
 	Values []string // SetOp: the value's parts, unquoted ("a", "b" for search_path = a, b); none for TO DEFAULT, which is ResetOp
 	Local  bool     // SET LOCAL: until the transaction ends
 	Own    bool     // the name begins with "tidemark.": Tidemark answers, no server is asked
-	// Function: it was SELECT set_config('name', 'value', local), alone in its SELECT. Kind is then AnyShard: run the
-	// statement, and remember the setting for the session.
+	// Function: it was a set_config(name, value, local) of a SELECT. Kind is then AnyShard: run the statement, and remember
+	// the setting for the session, and those after it in the SELECT.
 	Function bool
+	Next     *SettingChange
 }
 
 // Value is the setting's value as one string, as SHOW would print a list.

@@ -41,9 +41,9 @@ func (p *Plan) String() string {
 	if p.Reason != "" {
 		b.WriteString("\n  why: " + p.Reason)
 	}
-	if p.Setting != nil {
+	for c := p.Setting; c != nil; c = c.Next {
 		b.WriteString("\n  setting:")
-		p.Setting.write(&b)
+		c.write(&b)
 	}
 	if p.Copy != nil {
 		p.Copy.write(&b)

@@ -23,14 +23,16 @@ type Facts struct {
 	// statements of one shape have these facts only if they agree in them.
 	Structural []int
 
-	Tx       *Tx
-	Setting  *Setting
-	Copy     *Copy
-	Name     string   // of the prepared statement, cursor or channel; "" for ALL
-	Types    []string // PREPARE: the declared types of its parameters, by name in pg_type; "?" for those that cannot be followed
-	Args     []Value  // EXECUTE: the arguments
-	Unusual  string   // why the statement cannot be planned at all, "" when it can
-	Analyzes bool     // EXPLAIN (ANALYZE): the statement inside does run
+	Tx      *Tx
+	Setting *Setting
+	// SetConfigs are a SELECT's calls of set_config, if each of them is known to run, once, and with what.
+	SetConfigs []*Setting
+	Copy       *Copy
+	Name       string   // of the prepared statement, cursor or channel; "" for ALL
+	Types      []string // PREPARE: the declared types of its parameters, by name in pg_type; "?" for those that cannot be followed
+	Args       []Value  // EXECUTE: the arguments
+	Unusual    string   // why the statement cannot be planned at all, "" when it can
+	Analyzes   bool     // EXPLAIN (ANALYZE): the statement inside does run
 
 	node *pg.Node
 	b    *builder
@@ -199,14 +201,16 @@ const (
 	ShowAll
 )
 
-// Setting are the facts of SET, RESET, SHOW and of a lone set_config.
+// Setting are the facts of SET, RESET, SHOW and of a set_config.
 type Setting struct {
-	Op        SettingOp
-	Name      string
-	Values    []string
-	Local     bool
-	Function  bool // SELECT set_config(...)
-	Param     int  // Function: the parameter that is the value, 0 when it is in Values
+	Op       SettingOp
+	Name     string
+	Values   []string
+	Local    bool
+	Function bool // set_config(...)
+	// Function: the parameters that are the value, the name, and whether it is local; 0 for what is not a parameter.
+	Param, NameParam, LocalParam int
+
 	ToDefault bool // Reset was written as SET ... TO DEFAULT
 }
 

@@ -14,7 +14,7 @@ func (b *builder) top(n *pg.Node) {
 	case *pg.Node_SelectStmt:
 		f.Command = Select
 		b.query(n, -1, false, nil)
-		b.setConfig(e.SelectStmt)
+		b.setConfigs(e.SelectStmt)
 	case *pg.Node_InsertStmt:
 		f.Command = Insert
 		b.query(n, -1, false, nil)
@@ -351,33 +351,91 @@ func (b *builder) multi(s *pg.VariableSetStmt, set *Setting) {
 	}
 }
 
-// setConfig finds SELECT set_config('name', 'value', local) with nothing else in the SELECT.
-func (b *builder) setConfig(s *pg.SelectStmt) {
-	if len(s.TargetList) != 1 || len(s.FromClause) > 0 || s.WhereClause != nil || len(b.f.Blocks) != 1 {
+// setConfigs finds the calls of set_config(name, value, local) in the target list of a SELECT that makes one row, where each runs
+// once and with arguments that are constants or parameters. None when any other call of it is there.
+func (b *builder) setConfigs(s *pg.SelectStmt) {
+	if len(s.FromClause) > 0 || s.WhereClause != nil || s.HavingClause != nil || len(s.GroupClause) > 0 ||
+		s.LimitCount != nil || s.LimitOffset != nil || len(b.f.Blocks) != 1 {
 		return
 	}
-	c := s.TargetList[0].GetResTarget().GetVal().GetFuncCall()
-	if c == nil || len(c.Args) != 3 {
+	calls := 0
+	for i := range b.f.Functions {
+		if b.f.Functions[i].Name == "set_config" {
+			calls++
+		}
+	}
+	if calls == 0 {
 		return
+	}
+	var found []*Setting
+	for _, t := range s.TargetList {
+		if set := b.setConfig(t.GetResTarget().GetVal()); set != nil {
+			found = append(found, set)
+		}
+	}
+	if len(found) == calls {
+		b.f.SetConfigs = found
+	}
+}
+
+// setConfig reads a call of set_config, perhaps under casts; nil when it is none, or its arguments are not known.
+func (b *builder) setConfig(n *pg.Node) *Setting {
+	for n.GetTypeCast() != nil {
+		n = n.GetTypeCast().Arg
+	}
+	c := n.GetFuncCall()
+	if c == nil || len(c.Args) != 3 {
+		return nil
 	}
 	names := strs(c.Funcname)
 	if names[len(names)-1] != "set_config" || len(names) == 2 && names[0] != "pg_catalog" {
-		return
+		return nil
 	}
-	name, ok1 := b.literalText(c.Args[0])
-	local := c.Args[2].GetAConst()
-	if _, ok := local.GetVal().(*pg.A_Const_Boolval); !ok || !ok1 {
-		return
+	set := &Setting{Function: true}
+	name, param, ok := b.textArgument(c.Args[0])
+	if !ok {
+		return nil
 	}
-	set := &Setting{Name: settingName(name), Local: local.GetBoolval().GetBoolval(), Function: true}
-	if v := b.value(c.Args[1], 0); v.Kind == Param && (v.Cast == "" || v.Cast == "text") {
-		set.Param = v.Param
-	} else if value, ok := b.literalText(c.Args[1]); ok {
+	set.Name, set.NameParam = settingName(name), param
+	switch local, v := c.Args[2].GetAConst(), b.value(c.Args[2], 0); {
+	case v.Kind == Param && (v.Cast == "" || v.Cast == "bool"):
+		set.LocalParam = v.Param
+	case local != nil:
+		if _, ok := local.Val.(*pg.A_Const_Boolval); !ok {
+			return nil
+		}
+		set.Local = local.GetBoolval().GetBoolval()
+	default:
+		return nil
+	}
+	if b.value(c.Args[1], 0).Kind == Null {
+		set.Op = Reset
+		return set
+	}
+	value, param, ok := b.textArgument(c.Args[1])
+	if !ok {
+		return nil
+	}
+	if set.Param = param; param == 0 {
 		set.Values = []string{value}
-	} else {
-		return
 	}
-	b.f.Setting = set
+	return set
+}
+
+// textArgument reads an argument of type text: a constant, or a parameter by its number.
+func (b *builder) textArgument(n *pg.Node) (text string, param int, ok bool) {
+	v := b.value(n, 0)
+	if v.Cast != "" && v.Cast != "text" {
+		return "", 0, false
+	}
+	if v.Kind == Param {
+		return "", v.Param, true
+	}
+	if v.Cast != "" {
+		n = n.GetTypeCast().GetArg()
+	}
+	text, ok = b.literalText(n)
+	return text, 0, ok
 }
 
 func (b *builder) copy(s *pg.CopyStmt) {
