@@ -16,17 +16,20 @@ const idleLookups = 2
 
 // newLookup runs auth.query; nil where there is none. It has connections of its own, outside of the pools: who comes in
 // does not depend on what those who are in do. The proxy bounds how many run at a time.
-func newLookup(c *config.Config) proxy.Lookup {
+// The servers and who logs in are those of the configuration in force.
+func newLookup(current func() *config.Config) proxy.Lookup {
+	c := current()
 	if c.Auth.Query == "" {
 		return nil
 	}
-	q := &authQuery{query: c.Auth.Query, connString: c.AuthConnString(), idle: make(chan *pgconn.PgConn, idleLookups)}
+	q := &authQuery{query: c.Auth.Query, connString: func() string { return current().AuthConnString() }, idle: make(chan *pgconn.PgConn, idleLookups)}
 	return q.lookup
 }
 
 type authQuery struct {
-	query, connString string
-	idle              chan *pgconn.PgConn
+	query      string
+	connString func() string
+	idle       chan *pgconn.PgConn
 }
 
 // lookup asks over an idle connection, and over a new one if that has broken meanwhile.
@@ -37,7 +40,7 @@ func (q *authQuery) lookup(ctx context.Context, user string) (secret string, fou
 		select {
 		case conn = <-q.idle:
 		default:
-			if conn, err = pgconn.Connect(ctx, q.connString); err != nil {
+			if conn, err = pgconn.Connect(ctx, q.connString()); err != nil {
 				return "", false, fmt.Errorf("auth.query: %w", err)
 			}
 			fresh = true

@@ -81,7 +81,12 @@ func (p *proxyProcess) reload() (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", next.File, err)
 	}
-	apply() // from here on nothing can fail
+	applyPools, err := p.backend.Prepare(next.Backend())
+	if err != nil {
+		return fmt.Errorf("%s: %w", next.File, err)
+	}
+	applyPools() // from here on nothing can fail; pools come first, for sessions that begin meanwhile
+	apply()
 	setLogLevel(next.Log)
 	p.current.Store(next)
 	keys := make([]string, len(changes))

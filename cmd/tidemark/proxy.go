@@ -155,7 +155,7 @@ func (p *proxyProcess) open() error {
 	}
 	p.proxy, err = proxy.New(pc, proxy.Parts{
 		Engine: p.engine, Backend: p.backend, Map: shardMap, Catalog: p.catalog, Views: views, Levels: p.levels,
-		ServerUser: p.c.Database.User, Lookup: newLookup(p.c), Version: version(), Log: p.log, Admin: p.admin(),
+		ServerUser: p.c.Database.User, Lookup: newLookup(p.current.Load), Version: version(), Log: p.log, Admin: p.admin(),
 	})
 	return err
 }
@@ -176,7 +176,7 @@ func (p *proxyProcess) catalog(ctx context.Context) (*router.Catalog, error) {
 			home = s
 		}
 	}
-	conn, err := pgx.Connect(ctx, p.c.PrimaryConnString(home))
+	conn, err := pgx.Connect(ctx, p.current.Load().PrimaryConnString(home))
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: %w", home.Name, err)
 	}

@@ -15,16 +15,14 @@ import (
 
 // Backend is all shards of one process. It is safe for concurrent use.
 type Backend struct {
-	cfg    Config
+	live   atomic.Pointer[live]
 	eng    loop.Engine
 	log    *slog.Logger
 	shards []*Shard
 	byName map[string]*Shard
 	budget *budget
-	// userBounds are limits on the connections of one user to all endpoints, by name; only of those that have one.
-	userBounds map[string]*bound
-	shared     map[string]*Identity // see SharedAs
-	admitted   atomic.Uint64        // orders identities, see Admit
+
+	admitted atomic.Uint64 // orders identities, see Admit
 
 	ctx     context.Context // ends with Close: connecting stops
 	cancel  context.CancelFunc
@@ -41,15 +39,8 @@ func New(cfg Config, eng loop.Engine, log *slog.Logger) (*Backend, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	b := &Backend{cfg: cfg, eng: eng, log: log, byName: map[string]*Shard{}, budget: newBudget(cfg.Budget), userBounds: map[string]*bound{}, shared: map[string]*Identity{}}
-	for name, u := range cfg.Users {
-		if u.MaxConnections > 0 {
-			b.userBounds[name] = &bound{what: fmt.Sprintf("max_connections of user %q", name), limit: u.MaxConnections}
-		}
-		if u.MaxConnections > 0 || u.PoolSize > 0 {
-			b.shared[name] = &Identity{User: name, Shared: true}
-		}
-	}
+	b := &Backend{eng: eng, log: log, byName: map[string]*Shard{}, budget: newBudget(cfg.Budget)}
+	b.live.Store(newLive(cfg, nil))
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	for _, sc := range cfg.Shards {
 		s, err := newShard(b, sc)

@@ -28,10 +28,12 @@ type bound struct {
 type budget struct {
 	all    *bound       // the process's
 	hungry atomic.Int32 // len(starving), to look at without the lock
+	over   atomic.Bool  // a reload has put a limit below what is used
 
-	mu       sync.Mutex // guards the fields below, and every bound
-	pools    []*pool    // replaced, never changed in place
-	starving []starver  // first come, first served; each pool once
+	mu       sync.Mutex        // guards the fields below, and every bound
+	pools    []*pool           // replaced, never changed in place
+	users    map[string]*bound // of all users that have pools of their own
+	starving []starver         // first come, first served; each pool once
 	empty    chan struct{}
 }
 
@@ -46,16 +48,29 @@ type starver struct {
 const starveLimit = 500 * time.Millisecond
 
 func newBudget(limit int) *budget {
-	return &budget{all: &bound{what: "the budget", limit: limit}}
+	return &budget{all: &bound{what: "the budget", limit: limit}, users: map[string]*bound{}}
 }
 
 func (b *budget) add(p *pool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if p.identity != nil {
+		p.bounds = append([]*bound{b.userBound(p)}, p.bounds...)
+	}
 	b.pools = append(slices.Clip(b.pools), p)
 	for _, x := range p.bounds {
 		x.pools++
 	}
+}
+
+// userBound is the bound of p's user on all endpoints. Callers hold mu.
+func (b *budget) userBound(p *pool) *bound {
+	x := b.users[p.user]
+	if x == nil {
+		x = &bound{what: fmt.Sprintf("max_connections of user %q", p.user), limit: limitOf(p.b.cfg().Users[p.user].MaxConnections)}
+		b.users[p.user] = x
+	}
+	return x
 }
 
 func (b *budget) remove(p *pool) {
@@ -64,6 +79,9 @@ func (b *budget) remove(p *pool) {
 	b.pools = slices.DeleteFunc(slices.Clone(b.pools), func(q *pool) bool { return q == p })
 	for _, x := range p.bounds {
 		x.pools--
+	}
+	if x := b.users[p.user]; x != nil && x.pools == 0 {
+		delete(b.users, p.user)
 	}
 	b.leaveLocked(p)
 }
@@ -148,6 +166,9 @@ func (b *budget) give(p *pool, evicted *bound) (next *pool) {
 	if evicted != nil {
 		evicted.evicting--
 	}
+	if b.over.Load() {
+		b.over.Store(b.exceeded() != nil)
+	}
 	if b.all.used == 0 && b.empty != nil {
 		close(b.empty)
 		b.empty = nil
@@ -157,14 +178,20 @@ func (b *budget) give(p *pool, evicted *bound) (next *pool) {
 
 // wantedFrom says whether a pool with that many connections, that has just got one back, should close it in favour of a
 // starving one: when it has nobody waiting itself, when it has more than its share and the starving one less, or when
-// that one has had nothing for too long. The result is the bound that the slot is freed for, counted as being evicted;
+// that one has had nothing for too long; and in nobody's favour when a reload has put a limit below what is used. The result is the bound that the slot is freed for, counted as being evicted;
 // nil: keep it.
 func (b *budget) wantedFrom(p *pool, total int, waiting bool) *bound {
-	if b.hungry.Load() == 0 {
+	if b.hungry.Load() == 0 && !b.over.Load() {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, x := range p.bounds {
+		if x.used-x.evicting > x.limit {
+			x.evicting++
+			return x
+		}
+	}
 	for _, q := range b.starving {
 		x := b.lacks(q.p)
 		if q.p == p || x == nil || !slices.Contains(p.bounds, x) {

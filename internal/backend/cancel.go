@@ -64,17 +64,17 @@ func (k CancelKey) Cancel(ctx context.Context) error {
 
 // cancel sends one CancelRequest the way pgconn does: same address, same encryption.
 func (e *Endpoint) cancel(ctx context.Context, c *Conn, addr net.Addr) error {
-	ctx, stop := context.WithTimeout(ctx, e.login.timeout)
+	ctx, stop := context.WithTimeout(ctx, e.login().timeout)
 	defer stop()
 	pg, err := pgconn.Construct(&pgconn.HijackedConn{
 		Conn: addrOnly{addr: addr}, TLSConfig: c.tls, PID: c.pid, SecretKey: c.key,
-		ParameterStatuses: map[string]string{}, TxStatus: wire.TxIdle, Config: e.login.plain,
+		ParameterStatuses: map[string]string{}, TxStatus: wire.TxIdle, Config: e.login().plain,
 	})
 	if err != nil {
-		return e.connectError(err, e.login.user)
+		return e.connectError(err, e.login().user)
 	}
 	if err := pg.CancelRequest(ctx); err != nil {
-		return e.connectError(err, e.login.user)
+		return e.connectError(err, e.login().user)
 	}
 	return nil
 }

@@ -95,15 +95,16 @@ func (m Mode) known() bool { return m == Transaction || m == Session || m == Sta
 
 // ModeOf is the pool mode of a user.
 func (b *Backend) ModeOf(user string) Mode {
-	if m := b.cfg.Users[user].Mode; m != "" {
+	cfg := b.cfg()
+	if m := cfg.Users[user].Mode; m != "" {
 		return m
 	}
-	return b.cfg.Mode
+	return cfg.Mode
 }
 
 // SharedAs is the identity of a user whose connections log in as the shared role: nil, and so the shared pools, unless the
 // user has limits that call for pools of its own.
-func (b *Backend) SharedAs(user string) *Identity { return b.shared[user] }
+func (b *Backend) SharedAs(user string) *Identity { return b.live.Load().shared[user] }
 
 // ShardConfig is one PostgreSQL cluster: a primary and its replicas.
 type ShardConfig struct {

@@ -165,7 +165,7 @@ func (c *Conn) SetParam(name, value []byte) {
 // clean is the task that makes a dirty connection as good as new, proven by the server's answer, or closes it.
 func (c *Conn) clean(t *loop.Task) {
 	t.Own(c.IO)
-	if err := c.exec(t, "DISCARD ALL", time.Now().Add(c.pool.b.cfg.ResetTimeout)); err != nil {
+	if err := c.exec(t, "DISCARD ALL", time.Now().Add(c.pool.b.cfg().ResetTimeout)); err != nil {
 		c.pool.b.log.Warn("a server connection could not be cleaned and was closed", "endpoint", c.endpoint.String(), "error", err)
 		c.Close()
 		return

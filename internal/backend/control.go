@@ -33,7 +33,7 @@ func (b *Backend) Conns() []ConnInfo {
 		}
 		for _, c := range p.conns {
 			all = append(all, ConnInfo{
-				Conn: c, Shard: p.endpoint.shard.name, Endpoint: p.endpoint.name, Database: p.endpoint.login.database, User: p.user,
+				Conn: c, Shard: p.endpoint.shard.name, Endpoint: p.endpoint.name, Database: p.endpoint.login().database, User: p.user,
 				PID: c.pid, Idle: idle[c], Since: c.opened, Expires: c.expires, Retiring: c.retire, Encrypted: c.tls != nil,
 			})
 		}
@@ -119,4 +119,4 @@ func (b *Backend) setPaused(paused bool, shards []string) {
 }
 
 // AcquireTimeout is how long a session may wait for a connection.
-func (b *Backend) AcquireTimeout() time.Duration { return b.cfg.AcquireTimeout }
+func (b *Backend) AcquireTimeout() time.Duration { return b.cfg().AcquireTimeout }

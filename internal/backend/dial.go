@@ -23,10 +23,10 @@ type login struct {
 	timeout        time.Duration
 }
 
-func newLogin(cfg *Config, eng loop.Engine, database string, ec EndpointConfig) (login, error) {
+func newLogin(cfg *Config, eng loop.Engine, database string, ec EndpointConfig) (*login, error) {
 	plain, err := pgconn.ParseConfig(connString(cfg, database, ec))
 	if err != nil {
-		return login{}, fmt.Errorf("connection settings: %w", err)
+		return nil, fmt.Errorf("connection settings: %w", err)
 	}
 	// What the environment says about a session (PGOPTIONS, PGTZ, PGTARGETSESSIONATTRS) is not for a pool.
 	plain.RuntimeParams = map[string]string{"application_name": healthName}
@@ -44,7 +44,7 @@ func newLogin(cfg *Config, eng loop.Engine, database string, ec EndpointConfig) 
 		}
 		return eng.Wrap(nc), nil
 	}
-	return login{user: plain.User, database: plain.Database, pooled: pooled, plain: plain, timeout: cfg.ConnectTimeout}, nil
+	return &login{user: plain.User, database: plain.Database, pooled: pooled, plain: plain, timeout: cfg.ConnectTimeout}, nil
 }
 
 // keepAlive has the kernel find a dead peer of an idle connection within a minute, and keeps firewalls from forgetting it.
@@ -73,9 +73,10 @@ func connString(cfg *Config, database string, ec EndpointConfig) string {
 // open makes a new server connection for a pool, logged in as id. It blocks, for the connect timeout at most, so it runs
 // in an ordinary goroutine.
 func (e *Endpoint) open(ctx context.Context, p *pool, id *Identity) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.login.timeout)
+	in := e.login()
+	ctx, cancel := context.WithTimeout(ctx, in.timeout)
 	defer cancel()
-	hc, err := e.login.enter(ctx, id)
+	hc, err := in.enter(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -87,18 +88,20 @@ func (e *Endpoint) open(ctx context.Context, p *pool, id *Identity) (*Conn, erro
 	if id == nil || id.Shared { // what another role's sessions begin with is not what all clients are told
 		e.shard.setParams(maps.Clone(hc.ParameterStatuses), e.Role() == RolePrimary)
 	}
+	now, cfg := time.Now(), e.b.cfg()
 	return &Conn{
 		IO:         io,
 		Params:     hc.ParameterStatuses,
 		TxStatus:   hc.TxStatus,
-		Statements: newStatements(e.b.cfg.StatementBytes),
+		Statements: newStatements(cfg.StatementBytes),
 		endpoint:   e,
 		pool:       p,
 		pid:        hc.PID,
 		key:        hc.SecretKey,
 		tls:        hc.TLSConfig,
-		idleTime:   jitter(e.b.cfg.IdleTime),
-		expires:    time.Now().Add(jitter(e.b.cfg.Lifetime)),
+		idleTime:   jitter(cfg.IdleTime),
+		opened:     now,
+		expires:    now.Add(jitter(cfg.Lifetime)),
 	}, nil
 }
 

@@ -17,11 +17,11 @@ type Endpoint struct {
 	b     *Backend
 	cfg   EndpointConfig
 	name  string // host:port
-	login login
+	in    atomic.Pointer[login]
 
 	pool    *pool       // of the shared role
 	own     ownPools    // of identities
-	bound   *bound      // the endpoint's own limit on connections; nil for none
+	bound   *bound      // the endpoint's own limit on connections
 	paused  atomic.Bool // see Backend.Pause
 	breaker *breaker
 	health  *health
@@ -45,15 +45,14 @@ type Status struct {
 
 func newEndpoint(b *Backend, s *Shard, database string, cfg EndpointConfig) (*Endpoint, error) {
 	e := &Endpoint{shard: s, b: b, cfg: cfg, name: net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))}
-	var err error
-	if e.login, err = newLogin(&b.cfg, b.eng, database, cfg); err != nil {
+	in, err := newLogin(b.cfg(), b.eng, database, cfg)
+	if err != nil {
 		return nil, err
 	}
-	e.breaker = newBreaker(b.cfg.Rise, b.cfg.Fall, e.breakerChanged)
+	e.in.Store(in)
+	e.breaker = newBreaker(b.cfg().Rise, b.cfg().Fall, e.breakerChanged)
 	e.health = newHealth(e)
-	if n := b.cfg.MaxConnections; n > 0 {
-		e.bound = &bound{what: "max_connections of the database", limit: n}
-	}
+	e.bound = &bound{what: "max_connections of the database", limit: limitOf(b.cfg().MaxConnections)}
 	e.pool = newPool(b, e, nil)
 	e.status.Store(&Status{})
 	e.role.Store(uint32(cfg.Role))
@@ -64,13 +63,16 @@ func newEndpoint(b *Backend, s *Shard, database string, cfg EndpointConfig) (*En
 }
 
 func (b *Backend) shardConfig(name string) ShardConfig {
-	for _, s := range b.cfg.Shards {
+	for _, s := range b.cfg().Shards {
 		if s.Name == name {
 			return s
 		}
 	}
 	return ShardConfig{}
 }
+
+// login is how to enter the endpoint now.
+func (e *Endpoint) login() *login { return e.in.Load() }
 
 // Shard is the shard that the endpoint belongs to.
 func (e *Endpoint) Shard() *Shard { return e.shard }

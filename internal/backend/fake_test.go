@@ -1,8 +1,10 @@
 package backend
 
 import (
+	"bytes"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 
@@ -71,7 +73,17 @@ func (f *fakeServer) startup() bool {
 func (f *fakeServer) say(b []byte) { _, _ = f.nc.Write(b) } // the other end finds out
 
 // hear waits for one message; false when there is none.
-func (f *fakeServer) hear() bool {
+func (f *fakeServer) hear() bool { return f.copyNext(io.Discard) }
+
+// hearPassword waits for a password; empty when there is none.
+func (f *fakeServer) hearPassword() string {
+	var b bytes.Buffer
+	f.copyNext(&b)
+	return strings.TrimSuffix(b.String(), "\x00")
+}
+
+// copyNext copies the body of the next message.
+func (f *fakeServer) copyNext(to io.Writer) bool {
 	head := make([]byte, wire.HeaderLen)
 	if _, err := io.ReadFull(f.nc, head); err != nil {
 		return false
@@ -80,7 +92,7 @@ func (f *fakeServer) hear() bool {
 	if err != nil {
 		return false
 	}
-	_, err = io.CopyN(io.Discard, f.nc, int64(size-wire.HeaderLen))
+	_, err = io.CopyN(to, f.nc, int64(size-wire.HeaderLen))
 	return err == nil
 }
 

@@ -49,7 +49,6 @@ func (h *health) run(ctx context.Context) {
 			_ = closeAfter(h.conn, nil)
 		}
 	}()
-	cfg := &h.e.b.cfg
 	for {
 		began := time.Now()
 		h.check(ctx)
@@ -64,7 +63,7 @@ func (h *health) run(ctx context.Context) {
 		case <-h.kick: // a nudge during the check was answered by it, or will be by the fast pace
 		default:
 		}
-		if !h.pause(ctx, began, cfg) {
+		if !h.pause(ctx, began, h.e.b.cfg()) {
 			return
 		}
 	}
@@ -97,7 +96,7 @@ func (h *health) pause(ctx context.Context, began time.Time, cfg *Config) bool {
 // check asks once and records the answer.
 func (h *health) check(ctx context.Context) {
 	parent := ctx
-	ctx, cancel := context.WithTimeout(ctx, h.e.b.cfg.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, h.e.b.cfg().ConnectTimeout)
 	defer cancel()
 	st, err := h.ask(ctx)
 	if err != nil {
@@ -129,7 +128,7 @@ select pg_is_in_recovery(),
 
 func (h *health) ask(ctx context.Context) (Status, error) {
 	if h.conn == nil {
-		conn, err := pgconn.ConnectConfig(ctx, h.e.login.plain)
+		conn, err := pgconn.ConnectConfig(ctx, h.e.login().plain)
 		if err != nil {
 			return Status{}, err
 		}
@@ -225,7 +224,7 @@ func (e *Endpoint) checkFailed(err error) {
 	st := *e.status.Load()
 	st.Err = err
 	e.status.Store(&st)
-	failed := e.connectError(err, e.login.user)
+	failed := e.connectError(err, e.login().user)
 	if failed.Code == wire.TooManyConnections {
 		return // the server is alive, and who is connected can go on
 	}

@@ -2,6 +2,8 @@ package backend
 
 import (
 	"bytes"
+	"fmt"
+	"log/slog"
 	"sync/atomic"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -9,8 +11,8 @@ import (
 
 // Identity is who a session is to the servers: whose pools it takes connections from, and how these log in. A nil
 // *Identity is the shared role of Config, with the pools that all such sessions share. An Identity does not change once it
-// is in use, and many sessions may share one. It never prints its secrets (see wire.ClientKeys; Password is for callers
-// to keep out of logs).
+// is in use, and many sessions may share one. A pointer to one prints as its
+// user's name, whatever the verb.
 type Identity struct {
 	User     string
 	Password string           // empty with Keys, or where the server asks for none
@@ -25,6 +27,12 @@ type Identity struct {
 
 // String is the user's name.
 func (id *Identity) String() string { return id.User }
+
+// Format covers every verb, also those that do not ask String.
+func (id *Identity) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(id.User)) } // a fmt.State keeps its own errors
+
+// LogValue implements slog.LogValuer.
+func (id *Identity) LogValue() slog.Value { return slog.StringValue(id.User) }
 
 // Admit notes that a client has just proven to be id, as when it logged in to the proxy. When a user's password has
 // changed, the credentials admitted last are those that the user's pools open connections with. Calling it again for the

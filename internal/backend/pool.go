@@ -23,17 +23,18 @@ type pool struct {
 	budget   *budget
 	bounds   []*bound // that its connections count against, the narrowest first
 	user     string   // whose pool it is: the shared role, or an identity's user
-	mode     Mode
-	size     int
-	reserve  int // connections beyond size, for sessions that have waited for Config.ReserveTimeout
-	minIdle  int
 
 	total atomic.Int32 // idle + active + opening, for the budget to look at without the lock
 
 	mu        sync.Mutex // guards the fields below
-	identity  *Identity  // the newest of its user; nil in the shared pool
-	idle      []*Conn    // the last one was used last and is used next
-	conns     []*Conn    // all open ones
+	set       *live      // the settings that the next four, and the connections' ages, follow: see adopt
+	mode      Mode
+	size      int
+	reserve   int // connections beyond size, for sessions that have waited for Config.ReserveTimeout
+	minIdle   int
+	identity  *Identity // the newest of its user; nil in the shared pool
+	idle      []*Conn   // the last one was used last and is used next
+	conns     []*Conn   // all open ones
 	opening   int
 	waiters   waitList
 	closed    bool
@@ -53,27 +54,13 @@ type pool struct {
 
 func newPool(b *Backend, e *Endpoint, id *Identity) *pool {
 	p := &pool{
-		b: b, endpoint: e, budget: b.budget, identity: id, user: e.login.user, mode: b.cfg.Mode,
-		size: b.cfg.PoolSize, reserve: b.cfg.ReserveSize, minIdle: b.cfg.MinIdle,
+		b: b, endpoint: e, budget: b.budget, identity: id, user: e.login().user, bounds: []*bound{e.bound, b.budget.all},
 	}
 	if id != nil {
 		p.user = id.User
-		u := b.cfg.Users[id.User]
-		if u.Mode != "" {
-			p.mode = u.Mode
-		}
-		if u.PoolSize > 0 {
-			p.size, p.minIdle = u.PoolSize, min(p.minIdle, u.PoolSize)
-		}
-		if x := b.userBounds[id.User]; x != nil {
-			p.bounds = append(p.bounds, x)
-		}
 	}
-	if e.bound != nil {
-		p.bounds = append(p.bounds, e.bound)
-	}
-	p.bounds = append(p.bounds, b.budget.all)
 	p.budget.add(p)
+	p.adopt() // once every reload sees it
 	return p
 }
 
@@ -106,7 +93,7 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 	p.mu.Lock()
 	w := &waiter{task: t, since: time.Now()}
 	if deadline.IsZero() {
-		deadline = w.since.Add(p.b.cfg.AcquireTimeout)
+		deadline = w.since.Add(p.b.cfg().AcquireTimeout)
 	}
 	for first := true; ; first = false {
 		if err := p.refusal(); err != nil {
@@ -252,7 +239,7 @@ func (p *pool) put(c *Conn) {
 // place gives a connection to the first who waits, to be woken by the caller, or puts it into the idle list. kept is false
 // when it must be closed instead. Callers hold mu.
 func (p *pool) place(c *Conn) (w *waiter, kept bool) {
-	if p.closed || c.retire || p.endpoint.paused.Load() {
+	if p.closed || c.retire || p.endpoint.paused.Load() || int(p.total.Load()) > p.size+p.reserve { // the latter after a reload
 		return nil, false
 	}
 	if c.evicted = p.budget.wantedFrom(p, int(p.total.Load()), p.waiters.n > 0); c.evicted != nil {
@@ -344,7 +331,7 @@ func (p *pool) room() int {
 	if p.reserve == 0 || p.waiters.n == 0 || room > 0 {
 		return room
 	}
-	if due := p.waiters.first.since.Add(p.b.cfg.ReserveTimeout); time.Until(due) > 0 {
+	if due := p.waiters.first.since.Add(p.b.cfg().ReserveTimeout); time.Until(due) > 0 {
 		p.alarm(due)
 		return room
 	}
@@ -362,7 +349,7 @@ func (p *pool) least() int {
 
 // dormant says that the pool was not used for IdleTime, as the janitor saw it. Callers hold mu.
 func (p *pool) dormant() bool {
-	return !p.usedAt.IsZero() && p.seen == p.stats.Acquired && time.Since(p.usedAt) > p.b.cfg.IdleTime
+	return !p.usedAt.IsZero() && p.seen == p.stats.Acquired && time.Since(p.usedAt) > p.b.cfg().IdleTime
 }
 
 // alarm has fill called at that time, or before. Callers hold mu.

@@ -37,9 +37,9 @@ func (p *pool) snapshot() PoolStats {
 	defer p.mu.Unlock()
 	s := p.stats
 	s.Shard, s.Endpoint = p.endpoint.shard.name, p.endpoint.name
-	s.Database, s.User, s.Role, s.Mode = p.endpoint.login.database, p.user, p.user, p.mode
+	s.Database, s.User, s.Role, s.Mode = p.endpoint.login().database, p.user, p.user, p.mode
 	if id := p.identity; id != nil && id.Shared {
-		s.Role = p.endpoint.login.user
+		s.Role = p.endpoint.login().user
 	}
 	s.Size, s.Reserve, s.Idle, s.Opening, s.Waiting = p.size, p.reserve, len(p.idle), p.opening, p.waiters.n
 	if w := p.waiters.first; w != nil {

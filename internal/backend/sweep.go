@@ -12,7 +12,7 @@ import (
 // too old, broken, or of the reserve, marks active ones that are too old and idle ones that are to be proven before their
 // next use, and opens what the minimum lacks.
 func (p *pool) sweep(now time.Time) {
-	check := p.b.cfg.CheckDelay
+	check := p.b.cfg().CheckDelay
 	p.mu.Lock()
 	if p.usedAt.IsZero() || p.seen != p.stats.Acquired {
 		p.usedAt, p.seen = now, p.stats.Acquired
@@ -108,7 +108,7 @@ func (b *budget) evictFor(p *pool, n int) {
 	for {
 		b.mu.Lock()
 		x := b.lacks(p)
-		enough := x == nil || x.evicting >= n
+		enough := x == nil || x.evicting >= x.used-x.limit+n
 		if !enough {
 			x.evicting++ // taken back below when there is nothing to evict, and by give
 		}
@@ -116,25 +116,34 @@ func (b *budget) evictFor(p *pool, n int) {
 		if enough {
 			return
 		}
-		richest, most := (*pool)(nil), 0
-		for _, q := range b.every() {
-			if q == p || !slices.Contains(q.bounds, x) {
-				continue
-			}
-			q.mu.Lock()
-			idle := len(q.idle)
-			q.mu.Unlock()
-			if idle > most {
-				richest, most = q, idle
-			}
-		}
-		if richest == nil || !richest.evict(x) {
-			b.mu.Lock()
-			x.evicting--
-			b.mu.Unlock()
+		if !b.evictIdle(p, x) {
 			return
 		}
 	}
+}
+
+// evictIdle closes an idle connection for the sake of x, which counts it as being evicted already; false when there is
+// none but p's: then it counts it no more.
+func (b *budget) evictIdle(p *pool, x *bound) bool {
+	richest, most := (*pool)(nil), 0
+	for _, q := range b.every() {
+		if q == p || !slices.Contains(q.bounds, x) {
+			continue
+		}
+		q.mu.Lock()
+		idle := len(q.idle)
+		q.mu.Unlock()
+		if idle > most {
+			richest, most = q, idle
+		}
+	}
+	if richest != nil && richest.evict(x) {
+		return true
+	}
+	b.mu.Lock()
+	x.evicting--
+	b.mu.Unlock()
+	return false
 }
 
 func (p *pool) errDown(since time.Time, cause error) *wire.Error {
@@ -143,5 +152,5 @@ func (p *pool) errDown(since time.Time, cause error) *wire.Error {
 		e = wire.Errorf(wire.CannotConnectNow, "%s is down: %w", p.endpoint, cause)
 	}
 	return e.WithDetail("It has been down for %s.", time.Since(since).Round(100*time.Millisecond)).
-		WithHint("It is checked every %s and used again as soon as it answers.", p.b.cfg.HealthInterval)
+		WithHint("It is checked every %s and used again as soon as it answers.", p.b.cfg().HealthInterval)
 }

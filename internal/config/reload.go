@@ -27,14 +27,12 @@ type recorded struct {
 
 // liveKeys are the keys that a running proxy takes by RELOAD; one that ends in a dot or a bracket stands for all beneath.
 var liveKeys = []string{
-	"admin.", "auth.", "clients.", "consistency.", "drain_timeout", "log.level", "tls", "tls.", "users[",
+	"admin.", "auth.", "clients.", "consistency.", "drain_timeout", "log.level", "pool.", "tls", "tls.", "users[",
+	"database.password", "database.tls", "database.ca", "database.cert", "database.key", "database.max_connections",
 }
 
 // restartKeys are exceptions from liveKeys.
-var restartKeys = []string{
-	"auth.query", "auth.user", "auth.password",
-	"users[].pool_mode", "users[].pool_size", "users[].max_connections",
-}
+var restartKeys = []string{"auth.query"}
 
 // live says whether a running proxy takes a new value of the key.
 func live(key string) bool {

@@ -34,7 +34,9 @@ func TestReload(t *testing.T) {
 		{name: "admins", from: "listen:", to: "admin: {users: [app]}\nlisten:", changes: []string{"admin.users[0] app"}},
 		{name: "the address", from: "6432", to: "6433", says: []string{"needs a restart, because of listen", "shop.yaml:2: listen: it cannot change"}},
 		{name: "another shard, and a user", from: "host: a}}", to: "host: a}}\n  - {name: s2, primary: {host: b}}\nadmin: {users: [app]}", says: []string{"because of shards[1].name, shards[1].primary.host, shards[1].primary.port"}},
-		{name: "a secret of the servers", from: "secret-one", to: "secret-four", says: []string{"because of database.password"}},
+		{name: "a secret of the servers", from: "secret-one", to: "secret-four", changes: []string{"database.password [secret]"}},
+		{name: "pools", from: "listen:", to: "pool: {size: 7, mode: session}\nlisten:", changes: []string{"pool.mode session", "pool.size 7"}},
+		{name: "the role that logs in", from: "user: tidemark", to: "user: other", says: []string{"because of database.user"}},
 		{name: "a mistake", from: "listen:", to: "lisen:", says: []string{"shop.yaml:2:1: lisen: unknown key"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
