@@ -27,9 +27,15 @@ async def values(conn):
     samples = [("int2", -7), ("int4", 42), ("int8", 9007199254740993), ("float4", 1.5), ("float8", -0.1), ("numeric", decimal.Decimal("123.4560")), ("text", "žluťoučký 🐎 \t\\'"),
                ("bytea", b"\0\1\xff"), ("bool", True), ("date", datetime.date(2024, 2, 29)), ("timestamp", datetime.datetime(2024, 2, 29, 12, 34, 56)),
                ("timestamptz", datetime.datetime(2024, 2, 29, tzinfo=datetime.timezone.utc)), ("interval", datetime.timedelta(days=1)), ("uuid", uuid.UUID(int=5)),
-               ("jsonb", '{"b": "€"}'), ("inet", "10.0.0.1")]
+               ("jsonb", '{"b": "€"}'), ("int4[]", [1, None, 3]), ("text[]", ["a", 'c "d"']), ("int4range", asyncpg.Range(1, 5)), ("inet", "10.0.0.1")]
     for typ, v in samples:
         say(typ, tuple(await conn.fetchrow(f"select $1::{typ} v, null::{typ} n", v)))
+
+
+async def enums(conn):
+    await conn.execute("create type mood as enum ('sad', 'happy')")  # its oid is looked up
+    say("enum", await conn.fetchval("select $1::mood", "happy"))
+    await conn.execute("drop type mood")
 
 
 async def transactions(conn):
@@ -122,7 +128,7 @@ async def pools(conn):
 
 
 async def main():
-    for part in (values, transactions, prepared, copies, cursors, cancel, notifications, large, pools):
+    for part in (values, enums, transactions, prepared, copies, cursors, cancel, notifications, large, pools):
         conn = await asyncpg.connect(dsn)
         try:
             await part(conn)
