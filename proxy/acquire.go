@@ -45,6 +45,11 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	if p.Kind == router.AnyShard && len(p.Shards) > 1 && !p.Has(router.Neutral) {
 		shard = s.p.shard(p, int(s.p.turn.Add(1)%uint32(len(p.Shards))))
 	}
+	if p.Has(router.Here) {
+		if held, ok := s.holder(); ok {
+			shard = held
+		}
+	}
 	access := backend.Write
 	if p.Access == router.Read && (s.tx.state == txNone || s.tx.readOnly) {
 		access = backend.Read
@@ -143,6 +148,9 @@ func (s *session) acquire(shard string, access backend.Access) (*engine.Link, er
 
 // connect takes a connection out of a pool, with the session's settings on their way to it.
 func (s *session) connect(shard string, access backend.Access) (*engine.Link, error) {
+	if len(s.parts) > 0 {
+		s.cutParts()
+	}
 	if l := s.pins[shard]; l != nil {
 		if l.Conn.Settings != s.settings.print {
 			s.synchronize(l)

@@ -52,8 +52,13 @@ func (s *session) describe() error {
 }
 
 func (s *session) describePortal(name []byte, n int) error {
-	frame := s.Input()[:n]
 	pt := s.portals.get(name)
+	if pt == nil {
+		if err := s.useHolder(); err != nil {
+			return err
+		}
+	}
+	frame := s.Input()[:n]
 	switch {
 	case pt == nil && s.link == nil:
 		err := wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name)

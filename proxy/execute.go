@@ -19,6 +19,11 @@ func (s *session) execute() error {
 	}
 	n := len(frame)
 	pt := s.portals.get(m.Portal)
+	if pt == nil {
+		if err := s.useHolder(); err != nil {
+			return err
+		}
+	}
 	if pt == nil && s.link == nil || pt != nil && pt.link != nil && pt.link != s.link {
 		name := string(m.Portal)
 		s.Consume(n)

@@ -57,6 +57,26 @@ func (s *session) pin(l *engine.Link, why string) {
 	l.Conn.Dirty = true
 }
 
+// holder is the shard of the only connection that the session is pinned to; what it asks of its own state is there.
+func (s *session) holder() (shard string, ok bool) {
+	if len(s.pins) != 1 {
+		return "", false
+	}
+	for shard = range s.pins {
+	}
+	return shard, true
+}
+
+// useHolder makes that the link in use when there is none, for a portal that is not the protocol's: a cursor WITH HOLD.
+func (s *session) useHolder() error {
+	shard, ok := s.holder()
+	if s.link != nil || !ok || s.tx.state == txFailed {
+		return nil
+	}
+	_, err := s.acquire(shard, backend.Write)
+	return err
+}
+
 // unpin lets the connection go when the link is released.
 func (s *session) unpin(l *engine.Link) {
 	delete(s.pins, l.Shard)

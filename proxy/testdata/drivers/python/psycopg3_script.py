@@ -144,6 +144,13 @@ def cursors(conn):
 
 
 @part
+def held(conn):
+    with conn.cursor(name="held", withhold=True) as cur:
+        cur.execute("select g from generate_series(1, 5) g")
+        say("held", cur.fetchmany(2), cur.fetchall())
+
+
+@part
 def streams(conn):
     with conn.cursor() as cur:
         say("stream", sum(r[0] for r in cur.stream("select g from generate_series(1, 1000) g")))
