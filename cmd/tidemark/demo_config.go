@@ -56,6 +56,8 @@ region: %s
 database: {name: %s, user: %s, password: %s}
 users:
   - {name: %s, password: %s}
+admin:
+  users: [%s]
 
 shards:
 %s
@@ -84,7 +86,7 @@ elasticsearch:
 
 redis:
   address: %s
-`, a.proxy, a.proxyHTTP, demoShards[0].region, demoLogin, localstack.User, localstack.Password, demoLogin, demoLogin, shards.String(),
+`, a.proxy, a.proxyHTTP, demoShards[0].region, demoLogin, localstack.User, localstack.Password, demoLogin, demoLogin, demoLogin, shards.String(),
 		strings.Join(stack.Kafka.Brokers, ", "), stack.Elastic.URL, stack.Redis.Addr)
 	path = filepath.Join(stack.Dir, "tidemark.yaml")
 	return path, os.WriteFile(path, []byte(text), 0o600)
