@@ -148,9 +148,6 @@ func (s *session) acquire(shard string, access backend.Access) (*engine.Link, er
 
 // connect takes a connection out of a pool, with the session's settings on their way to it.
 func (s *session) connect(shard string, access backend.Access) (*engine.Link, error) {
-	if len(s.parts) > 0 {
-		s.cutParts()
-	}
 	if l := s.pins[shard]; l != nil {
 		if l.Conn.Settings != s.settings.print {
 			s.synchronize(l)

@@ -46,18 +46,16 @@ func (s *session) execute() error {
 		return nil
 	}
 	s.Consume(n)
-	limited := m.MaxRows > 0 && (pt.plan.Kind == router.ViewScan || pt.plan.Kind == router.Scatter && wide(pt.plan))
-	limit := uint64(max(0, m.MaxRows))
-	if limited && pt.part == nil {
-		pt.part = &part{}
-		s.parts = append(s.parts, pt.part)
+	if m.MaxRows > 0 && (pt.plan.Kind == router.Scatter || pt.plan.Kind == router.ViewScan) {
+		return s.failBatch(wire.Errorf(wire.FeatureNotSupported, "a row limit cannot be used with a query of %s", s.p.whereOf(pt.plan)).
+			WithHint("Fetch all rows (fetch size 0), or add a LIMIT."))
 	}
 	own := *pt // the portal is gone as soon as its transaction ends
-	return s.executeOwn(&own, limit)
+	return s.executeOwn(&own)
 }
 
-// executeOwn runs a portal of the proxy's own. What the link still owes comes first. limit is that of rows, 0 for none.
-func (s *session) executeOwn(pt *portal, limit uint64) error {
+// executeOwn runs a portal of the proxy's own. What the link still owes comes first.
+func (s *session) executeOwn(pt *portal) error {
 	if pt.plan.Kind == router.Tx {
 		if err := s.checkMode(pt.plan); err != nil {
 			return s.failBatch(err)
@@ -98,17 +96,7 @@ func (s *session) executeOwn(pt *portal, limit uint64) error {
 		if err := s.alone(pt.plan); err != nil {
 			return s.failBatch(err)
 		}
-		run := func() error { return s.wideBound(pt) }
-		if pt.part != nil {
-			run = func() error { return s.partly(pt, limit, s.fetchScatter) }
-		}
-		if err := run(); err != nil {
-			return s.failBatch(err)
-		}
-		return nil
-	}
-	if pt.part != nil {
-		if err := s.partly(pt, limit, s.fetchView); err != nil {
+		if err := s.wideBound(pt); err != nil {
 			return s.failBatch(err)
 		}
 		return nil

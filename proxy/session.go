@@ -38,7 +38,6 @@ type session struct {
 	stmts    map[string]*statement
 	shown    map[string]bool // names of statements that some connection has been given as they are, see showPrepared
 	portals  portals
-	parts    []*part // of portals executed with a row limit that may have more rows
 	settings settings
 	own      ownSettings
 	token    lsn.Token
@@ -327,7 +326,7 @@ func (s *session) endTransaction(l *engine.Link) {
 		}
 		return
 	}
-	s.clearPortals()
+	s.portals.clear()
 	if s.tx.state == txBegun { // it left this server for another, see leave
 		return
 	}
@@ -488,7 +487,7 @@ func (s *session) lost(l *engine.Link) error {
 	if s.batch.sent {
 		s.batch.sent, s.batch.skip = false, true
 	}
-	s.clearPortals()
+	s.portals.clear()
 	return nil
 }
 
@@ -536,7 +535,6 @@ func (s *session) drop() {
 
 // end gives back all that the session holds when its client has left.
 func (s *session) end() {
-	s.endParts()
 	if s.link != nil {
 		s.drop()
 	}

@@ -94,7 +94,6 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 			tag = "ROLLBACK"
 		}
 		again := c.Chain && s.tx.state == txBegun
-		s.clearPortals()
 		if !again {
 			s.settings.end(false)
 			s.tx.reset()
