@@ -100,7 +100,19 @@ func (l *Link) Expect(e Expect) {
 	if l.Since == 0 {
 		l.Since = Clock()
 	}
+	if len(l.queue) == cap(l.queue) && l.head > len(l.queue)/2 {
+		l.compact() // the queue of a client that always has something under way never runs empty
+	}
 	l.queue = append(l.queue, e)
+}
+
+// compact moves what is owed to the front of the queue.
+func (l *Link) compact() {
+	n := copy(l.queue, l.queue[l.head:])
+	clear(l.queue[n:])
+	l.queue = l.queue[:n]
+	l.ended = max(0, l.ended-l.head)
+	l.head = 0
 }
 
 // Forget is for the Undo of a request that prepares a statement by other means than a Parse.
