@@ -51,3 +51,25 @@ func TestPinnedUntilFreed(t *testing.T) {
 		}
 	})
 }
+
+// A statement on every shard that fails leaves no transaction open on a connection that stays with its session: what follows
+// would be lost with it.
+func TestPinnedAfterAFailedBroadcast(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 2})
+	direct := connect(t, f.direct(0))
+	exec(t, direct, `create table only_here (a int)`)
+	engines(t, func(t *testing.T, engineName string) {
+		a := connect(t, f.start(t, engineName))
+		exec(t, a, `create temp table tt (a int)`)
+		if got := outcome(t, a, `drop table only_here`); got != "42P01" { // there on the first shard, and not on the second
+			t.Errorf("DROP TABLE: %s, want 42P01", got)
+		}
+		if got := outcome(t, a, `select pg_current_xact_id_if_assigned() is null, count(*) from tt`); got != "t|0" {
+			t.Errorf("the session's connection after it: %s, want no transaction and an empty table", got)
+		}
+		if got := outcome(t, direct, `select count(*) from only_here`); got != "0" {
+			t.Errorf("the table after the refused DROP: %s", got)
+		}
+		exec(t, a, `drop table pg_temp.tt`)
+	})
+}

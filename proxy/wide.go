@@ -149,6 +149,11 @@ func (s *session) change(p *router.Plan, links []*engine.Link, text string) erro
 		tag, err = s.Everywhere(links, text)
 	}
 	if err != nil {
+		for _, l := range links {
+			if s.pins[l.Shard] == l && l.Err == nil && l.Idle() && l.Conn.TxStatus != wire.TxIdle {
+				_, _ = s.Ask(l, "ROLLBACK", engine.MuteAll) // if that fails too, the connection is lost, and the session hears of it
+			}
+		}
 		return err
 	}
 	if p.Has(router.Writes) && s.marksMatter() {

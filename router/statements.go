@@ -330,6 +330,9 @@ func (s *statement) ddl() *compiled {
 		}
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})
 	}
+	if s.onlyTemporary() {
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})
+	}
 	if f.Flags&sql.NoTxBlock != 0 {
 		flags |= NoTx
 	}
@@ -339,6 +342,16 @@ func (s *statement) ddl() *compiled {
 		}
 	}
 	return s.fixedPlan(&Plan{Kind: Broadcast, Flags: flags, Shards: s.all(), Reason: "DDL goes to every shard"})
+}
+
+// onlyTemporary says whether all that the statement names is in the session's temporary schema.
+func (s *statement) onlyTemporary() bool {
+	for i := range s.f.Relations {
+		if s.f.Relations[i].Schema != "pg_temp" {
+			return false
+		}
+	}
+	return len(s.f.Relations) > 0
 }
 
 // maintenance is VACUUM, ANALYZE, CLUSTER, REINDEX, CHECKPOINT.
