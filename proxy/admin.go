@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -112,6 +113,11 @@ func (c *Config) rightsOf(user string) rights {
 // enter serves a client of the admin database that has logged in, until it leaves. It closes the connection.
 func (a *admin) enter(conn net.Conn, user string, version uint32) {
 	defer func() { _ = conn.Close() }() // whatever it reports, this client is gone
+	defer func() {
+		if e := recover(); e != nil { // it must not take the clients of the served database with it
+			a.p.log.Error("console panicked", "panic", fmt.Sprint(e), "stack", string(debug.Stack()))
+		}
+	}()
 	key, err := cancelKey(version)
 	if err != nil {
 		a.p.log.Error("no key for a console", "error", err)

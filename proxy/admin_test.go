@@ -81,7 +81,22 @@ func TestAdminDatabase(t *testing.T) {
 	app := connectTo(t, dsn)
 	execute(t, app, "BEGIN")
 	execute(t, app, "SELECT 1")
+	if _, err := app.Prepare(t.Context(), "one", "SELECT $1::int + 7"); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, app, "PREPARE two (int, text) AS SELECT $1, $2")
 
+	t.Run("prepared statements", func(t *testing.T) {
+		for text, want := range map[string]string{"SELECT $1::int + 7": "18 0 1", "SELECT $1, $2": "13 2 1"} {
+			var bytes, types, uses int
+			if err := c.QueryRow(t.Context(), "SELECT bytes, parameter_types, uses FROM prepared_statements WHERE statement = $1", text).Scan(&bytes, &types, &uses); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			if got := fmt.Sprint(bytes, types, uses); got != want {
+				t.Errorf("%s: bytes, types and uses are %s, want %s", text, got, want)
+			}
+		}
+	})
 	t.Run("every table, in both protocols", func(t *testing.T) {
 		for _, name := range []string{"clients", "servers", "databases", "shards", "users", "prepared_statements", "consoles", "version"} {
 			n := cell(t, c, "SELECT count(*) FROM "+name)

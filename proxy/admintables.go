@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"maps"
 	"os"
 	"slices"
@@ -203,10 +202,9 @@ func (p *Proxy) preparedTable() Table {
 			p.statements.mu.Lock()
 			defer p.statements.mu.Unlock()
 			for key, x := range p.statements.byKey {
-				oids := int(binary.BigEndian.Uint32([]byte(key)))
-				text := key[4+4*oids:]
+				text := key[x.text:]
 				rows = append(rows, [][]byte{
-					IntValue(x.id), TextValue(strings.ToValidUTF8(text[:min(len(text), shownStatement)], "")), IntValue(len(text)), IntValue(oids), IntValue(x.uses),
+					IntValue(x.id), TextValue(strings.ToValidUTF8(text[:min(len(text), shownStatement)], "")), IntValue(len(text)), IntValue(x.types), IntValue(x.uses),
 				})
 			}
 			slices.SortFunc(rows, func(a, b [][]byte) int { return cmp.Or(cmp.Compare(len(a[0]), len(b[0])), bytes.Compare(a[0], b[0])) })

@@ -18,9 +18,11 @@ type registry struct {
 }
 
 type shared struct {
-	key  string
-	id   uint64
-	uses int
+	key   string
+	text  int // where the statement's text begins in key
+	types int // of parameters that clients gave
+	id    uint64
+	uses  int
 }
 
 // fresh is an id for an unnamed statement, which is never shared.
@@ -37,6 +39,7 @@ func (r *registry) take(view string, sql []byte, oids []uint32, types string) *s
 	for _, o := range oids {
 		b = binary.BigEndian.AppendUint32(b, o)
 	}
+	at := len(b)
 	key := string(append(b, sql...))
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -45,7 +48,7 @@ func (r *registry) take(view string, sql []byte, oids []uint32, types string) *s
 	}
 	x := r.byKey[key]
 	if x == nil {
-		x = &shared{key: key, id: r.fresh()}
+		x = &shared{key: key, text: at, types: len(oids), id: r.fresh()}
 		r.byKey[key] = x
 	}
 	x.uses++
