@@ -225,7 +225,7 @@ func (c *console) parse(body []byte) error {
 	}
 	name := string(m.Name)
 	if _, dup := c.stmts[name]; dup && name != "" {
-		return wire.Errorf(wire.DuplicatePreparedStatement, "prepared statement %q already exists", name)
+		return wire.Errorf(wire.DuplicatePreparedStatement, "prepared statement \"%s\" already exists", name)
 	}
 	if len(c.stmts) >= consoleStatements {
 		return wire.Errorf(wire.ProgramLimitExceeded, "too many prepared statements: %d", len(c.stmts)).WithHint("Close those that are not used any more.")
@@ -251,7 +251,7 @@ func (c *console) bind(body []byte) error {
 	}
 	st := c.stmts[string(m.Statement)]
 	if st == nil {
-		return wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", m.Statement)
+		return wire.Errorf(wire.InvalidSQLStatementName, "prepared statement \"%s\" does not exist", m.Statement)
 	}
 	if len(c.portals) >= consoleStatements {
 		return wire.Errorf(wire.ProgramLimitExceeded, "too many portals: %d", len(c.portals))
@@ -283,12 +283,12 @@ func (c *console) describe(body []byte) error {
 	if target.Kind == wire.KindPortal {
 		p := c.portals[string(target.Name)]
 		if p == nil {
-			return wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", target.Name)
+			return wire.Errorf(wire.InvalidCursorName, "portal \"%s\" does not exist", target.Name)
 		}
 		st, formats = p.st, p.formats
 	} else {
 		if st = c.stmts[string(target.Name)]; st == nil {
-			return wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", target.Name)
+			return wire.Errorf(wire.InvalidSQLStatementName, "prepared statement \"%s\" does not exist", target.Name)
 		}
 		var params []uint32
 		if st.template != nil {
@@ -311,7 +311,7 @@ func (c *console) execute(ctx context.Context, body []byte) error {
 	}
 	p := c.portals[string(m.Portal)]
 	if p == nil {
-		return wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", m.Portal)
+		return wire.Errorf(wire.InvalidCursorName, "portal \"%s\" does not exist", m.Portal)
 	}
 	return c.fetch(ctx, p, int(max(0, m.MaxRows)))
 }

@@ -127,7 +127,7 @@ func (l *login) exists(known bool) error {
 	if known {
 		return nil
 	}
-	return wire.Errorf(wire.InvalidAuthorizationSpecification, "role %q does not exist", l.user)
+	return wire.Errorf(wire.InvalidAuthorizationSpecification, "role \"%s\" does not exist", l.user)
 }
 
 func errNeedsTLS() *wire.Error {
@@ -139,7 +139,7 @@ var errNotProven = errors.New("authentication failed")
 
 // errPassword is what every wrong password is told. The reason, if there is one, is for the log.
 func (l *login) errPassword(reason string) error {
-	e := wire.Errorf(wire.InvalidPassword, "password authentication failed for user %q", l.user)
+	e := wire.Errorf(wire.InvalidPassword, "password authentication failed for user \"%s\"", l.user)
 	if reason == "" {
 		return errors.Join(e, errNotProven)
 	}

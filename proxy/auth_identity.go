@@ -33,7 +33,7 @@ func (l *login) serverIdentity() (*backend.Identity, error) {
 	case l.keys != nil:
 		id.Keys = l.keys
 	default:
-		return nil, wire.Errorf(wire.InvalidAuthorizationSpecification, "cannot log in to the server as user %q", l.user).
+		return nil, wire.Errorf(wire.InvalidAuthorizationSpecification, "cannot log in to the server as user \"%s\"", l.user).
 			WithDetail("Method %s leaves the proxy nothing to log in with, and the user's stored secret is %v.", l.method, l.secret).
 			WithHint("Store the user's password in the clear, or let it come in by scram-sha-256 with the server's own verifier, or by password.")
 	}

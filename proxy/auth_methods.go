@@ -120,7 +120,7 @@ func (l *login) byCertificate(by CertName) error {
 			WithHint("Connect with sslcert and sslkey.")
 	}
 	if !by.named(l.tls.VerifiedChains[0][0], l.user) {
-		return wire.Errorf(wire.InvalidAuthorizationSpecification, "certificate authentication failed for user %q", l.user).
+		return wire.Errorf(wire.InvalidAuthorizationSpecification, "certificate authentication failed for user \"%s\"", l.user).
 			WithHint("The certificate names another user.")
 	}
 	return nil

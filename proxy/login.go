@@ -234,8 +234,8 @@ func (l *login) open() (err error) {
 		return nil
 	}
 	if l.database != l.live.Database {
-		return wire.Errorf(wire.InvalidCatalogName, "database %q does not exist", l.database).
-			WithHint("This proxy serves the database %q.", l.live.Database)
+		return wire.Errorf(wire.InvalidCatalogName, "database \"%s\" does not exist", l.database).
+			WithHint("This proxy serves the database \"%s\".", l.live.Database)
 	}
 	l.identity, err = l.serverIdentity()
 	return err

@@ -85,14 +85,14 @@ func (o *ownSettings) set(s *session, name, value string) error {
 		}
 		for shard := range t {
 			if s.p.backend.Shard(shard) == nil {
-				return wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.token\": there is no shard %q", shard)
+				return wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.token\": there is no shard \"%s\"", shard)
 			}
 		}
 		s.know()
 		s.token.Merge(t)
 		return nil
 	case "tidemark.route", "tidemark.version":
-		return wire.Errorf(wire.CantChangeRuntimeParam, "parameter %q cannot be changed", name)
+		return wire.Errorf(wire.CantChangeRuntimeParam, "parameter \"%s\" cannot be changed", name)
 	}
 	return errUnknownSetting(name)
 }
@@ -122,7 +122,7 @@ func (o *ownSettings) reset(s *session, name string) error {
 }
 
 func errUnknownSetting(name string) *wire.Error {
-	return wire.Errorf(wire.UndefinedObject, "unrecognized configuration parameter %q", name).
+	return wire.Errorf(wire.UndefinedObject, "unrecognized configuration parameter \"%s\"", name).
 		WithHint("Tidemark's own are %s.", strings.Join(ownNames, ", "))
 }
 
@@ -142,7 +142,7 @@ func parseDuration(v string) (time.Duration, error) {
 	if err != nil {
 		n, nerr := strconv.Atoi(strings.TrimSpace(v))
 		if nerr != nil {
-			return 0, wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.wait_timeout\": %q", v).
+			return 0, wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.wait_timeout\": \"%s\"", v).
 				WithHint(`Valid units are "us", "ms", "s", "m" and "h"; a bare number is milliseconds.`)
 		}
 		d = time.Duration(n) * time.Millisecond

@@ -34,12 +34,12 @@ func (c *Copy) Place(line []byte) (int, error) {
 	field, ok := c.field(line)
 	if !ok {
 		return 0, &Refusal{
-			Code: "22P04", Message: fmt.Sprintf("missing data for column %q", c.Columns[c.Key]),
+			Code: "22P04", Message: fmt.Sprintf("missing data for column \"%s\"", c.Columns[c.Key]),
 			Detail: fmt.Sprintf("COPY %s: the line has fewer fields than its columns.", c.Table),
 		}
 	}
 	if string(field) == c.Null {
-		return 0, &Refusal{Code: "23502", Message: fmt.Sprintf("null value in shard key %q of COPY %s", c.Columns[c.Key], c.Table), Detail: "A row without a key belongs to no shard."}
+		return 0, &Refusal{Code: "23502", Message: fmt.Sprintf("null value in shard key \"%s\" of COPY %s", c.Columns[c.Key], c.Table), Detail: "A row without a key belongs to no shard."}
 	}
 	var buf [128]byte
 	value := field
@@ -60,7 +60,7 @@ func (c *Copy) Place(line []byte) (int, error) {
 		if ve, ok := err.(*sharding.ValueError); ok { //nolint:errorlint // Place returns it unwrapped
 			code = ve.Code
 		}
-		return 0, &Refusal{Code: code, Message: err.Error(), Detail: fmt.Sprintf("It is the shard key %q of COPY %s.", c.Columns[c.Key], c.Table)}
+		return 0, &Refusal{Code: code, Message: err.Error(), Detail: fmt.Sprintf("It is the shard key \"%s\" of COPY %s.", c.Columns[c.Key], c.Table)}
 	}
 	return shard, nil
 }
@@ -264,7 +264,7 @@ func (s *statement) copyOptions(rel *relation, c *sql.Copy, out *Copy) *Refusal 
 			}
 		case "delimiter":
 			if len(o.Value) != 1 || strings.ContainsAny(o.Value, "\\\r\n.abcdefghijklmnopqrstuvwxyz0123456789") {
-				return &Refusal{Code: "22023", Message: fmt.Sprintf("COPY delimiter %q is not allowed", o.Value)}
+				return &Refusal{Code: "22023", Message: fmt.Sprintf("COPY delimiter \"%s\" is not allowed", o.Value)}
 			}
 			out.Delimiter = o.Value[0]
 		case "null":

@@ -158,7 +158,7 @@ func (t *Template) Execute(x *Prepared) *Plan {
 		}
 		if want := len(t.c.scan.params); len(x.Args) != want {
 			return &Plan{Kind: Refuse, Refusal: &Refusal{
-				Code: "42601", Message: fmt.Sprintf("wrong number of parameters for prepared statement %q", x.Name),
+				Code: "42601", Message: fmt.Sprintf("wrong number of parameters for prepared statement \"%s\"", x.Name),
 				Detail: fmt.Sprintf("Expected %d parameters but got %d.", want, len(x.Args)),
 			}, shards: t.c.generic.shards}
 		}

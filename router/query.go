@@ -217,7 +217,7 @@ func (s *statement) insertProblem(w sql.Write) *Refusal {
 func (s *statement) nullKey(rel *relation) *Refusal {
 	return &Refusal{
 		Code:    "23502",
-		Message: fmt.Sprintf("null value in column %q of relation %q violates the rule that a shard key is not null", rel.table.Column, rel.name.Name),
+		Message: fmt.Sprintf("null value in column \"%s\" of relation \"%s\" violates the rule that a shard key is not null", rel.table.Column, rel.name.Name),
 		Detail:  "A row without a key belongs to no shard.",
 	}
 }

@@ -52,7 +52,7 @@ func (s *statement) viewScan() *compiled {
 		return nil
 	}
 	missing := func(name string) *compiled {
-		return s.fixed(&Refusal{Code: "42703", Message: fmt.Sprintf("column %q does not exist", name), Detail: fmt.Sprintf("Read model %s has the columns %s.", m.Name, modelColumns(m))})
+		return s.fixed(&Refusal{Code: "42703", Message: fmt.Sprintf("column \"%s\" does not exist", name), Detail: fmt.Sprintf("Read model %s has the columns %s.", m.Name, modelColumns(m))})
 	}
 	scan := &Scan{View: m.path(), Limit: -1, Count: simple.Count}
 	for _, o := range simple.Columns {
@@ -177,7 +177,7 @@ func (t *scanTemplate) bind(src *source) *Plan {
 		}
 		num, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return t.refuse(&Refusal{Code: "22P02", Message: fmt.Sprintf("invalid input syntax for type bigint: %q", text)})
+			return t.refuse(&Refusal{Code: "22P02", Message: fmt.Sprintf("invalid input syntax for type bigint: \"%s\"", text)})
 		}
 		if num < 0 {
 			return t.refuse(&Refusal{Code: n.code, Message: n.what + " must not be negative"})
@@ -242,7 +242,7 @@ func canonical(text string, oid uint32) (string, bool, *Refusal) {
 	case oidInt2, oidInt4, oidInt8:
 		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 		if err != nil {
-			return "", false, &Refusal{Code: "22P02", Message: fmt.Sprintf("invalid input syntax for type bigint: %q", text)}
+			return "", false, &Refusal{Code: "22P02", Message: fmt.Sprintf("invalid input syntax for type bigint: \"%s\"", text)}
 		}
 		return strconv.FormatInt(n, 10), false, nil
 	case oidBool:
@@ -252,7 +252,7 @@ func canonical(text string, oid uint32) (string, bool, *Refusal) {
 		case "f", "false", "no", "n", "off", "0":
 			return "f", false, nil
 		}
-		return "", false, &Refusal{Code: "22P02", Message: fmt.Sprintf("invalid input syntax for type boolean: %q", text)}
+		return "", false, &Refusal{Code: "22P02", Message: fmt.Sprintf("invalid input syntax for type boolean: \"%s\"", text)}
 	}
 	return text, false, nil
 }
