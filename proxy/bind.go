@@ -14,16 +14,13 @@ func (s *session) bind(size int) error {
 	if err != nil {
 		return s.malformed(err)
 	}
-	st := s.stmts[string(m.Statement)]
+	st := s.statement(m.Statement)
 	if st == nil {
 		name := string(m.Statement)
 		if err := s.Skip(size); err != nil {
 			return err
 		}
-		if name == "" {
-			return s.failBatch(wire.Errorf(wire.InvalidSQLStatementName, "unnamed prepared statement does not exist"))
-		}
-		return s.failBatch(wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", name))
+		return s.failBatch(errNoStatement(name))
 	}
 	repeatable := repeatable(st, &m)
 	s.template(st)
@@ -70,14 +67,21 @@ func (s *session) bind(size int) error {
 		}
 		return s.failBatch(refusal(plan.Refusal))
 	}
-	if s.tx.state == txFailed && !endsTransaction(plan) {
+	if s.tx.state == txFailed && (plan.Kind == router.Nothing || !endsTransaction(plan) || m.NumParams() > 0) {
 		if err := s.Skip(size); err != nil {
 			return err
 		}
 		return s.failBatch(s.errAborted())
 	}
 	if s.proxyOwn(plan) || wide(plan) {
-		pt.bind = append([]byte(nil), s.Input()[:size]...)
+		if want := len(st.template.Params()); !wide(plan) && m.NumParams() != want {
+			err := wire.Errorf(wire.ProtocolViolation, "bind message supplies %d parameters, but prepared statement \"%s\" requires %d", m.NumParams(), st.name, want)
+			if serr := s.Skip(size); serr != nil {
+				return serr
+			}
+			return s.failBatch(err)
+		}
+		pt.bind, pt.name = append([]byte(nil), s.Input()[:size]...), string(s.name)
 		s.Consume(size)
 		if err := s.heldFor(st); err != nil {
 			return s.failBatch(err)

@@ -19,12 +19,13 @@ func (s *session) describe() error {
 	if target.Kind == wire.KindPortal {
 		return s.describePortal(target.Name, len(frame))
 	}
-	name := string(target.Name)
-	s.Consume(len(frame))
-	st := s.stmts[name]
+	st := s.statement(target.Name)
 	if st == nil {
-		return s.failBatch(wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", name))
+		err := errNoStatement(string(target.Name))
+		s.Consume(len(frame))
+		return s.failBatch(err)
 	}
+	s.Consume(len(frame))
 	s.template(st)
 	g := st.template.Generic()
 	if executes(g) {
@@ -61,13 +62,13 @@ func (s *session) describePortal(name []byte, n int) error {
 	frame := s.Input()[:n]
 	switch {
 	case pt == nil && s.link == nil:
-		err := wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name)
+		err := errNoPortal(string(name))
 		s.Consume(n)
 		return s.failBatch(err)
 	case pt == nil || pt.link != nil: // a cursor made by DECLARE is a portal too
 		l := s.link
 		if l == nil {
-			err := wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name)
+			err := errNoPortal(string(name))
 			s.Consume(n)
 			return s.failBatch(err)
 		}

@@ -25,9 +25,9 @@ func (s *session) execute() error {
 		}
 	}
 	if pt == nil && s.link == nil || pt != nil && pt.link != nil && pt.link != s.link {
-		name := string(m.Portal)
+		err := errNoPortal(string(m.Portal))
 		s.Consume(n)
-		return s.failBatch(wire.Errorf(wire.InvalidCursorName, "portal %q does not exist", name))
+		return s.failBatch(err)
 	}
 	if pt == nil || pt.link != nil {
 		l := s.link
@@ -50,6 +50,10 @@ func (s *session) execute() error {
 		return s.failBatch(wire.Errorf(wire.FeatureNotSupported, "a row limit cannot be used with a query of %s", s.p.whereOf(pt.plan)).
 			WithHint("Fetch all rows (fetch size 0), or add a LIMIT."))
 	}
+	if pt.ran {
+		return s.executeAgain(pt)
+	}
+	pt.ran = true
 	own := *pt // the portal is gone as soon as its transaction ends
 	return s.executeOwn(&own)
 }
@@ -107,6 +111,21 @@ func (s *session) executeOwn(pt *portal) error {
 	}
 	if err := s.local(pt.plan, &m); err != nil {
 		return s.failBatch(err)
+	}
+	return nil
+}
+
+// executeAgain executes a portal of the proxy's own that has run to its end: it has no more rows, and most commands run once.
+func (s *session) executeAgain(pt *portal) error {
+	switch p := pt.plan; {
+	case p.Kind == router.Nothing:
+		s.reply(wire.AppendEmptyQueryResponse(nil))
+	case p.Kind == router.Scatter, p.Kind == router.ViewScan:
+		s.reply(wire.AppendCommandComplete(nil, "SELECT 0"))
+	case p.Kind == router.Setting && p.Setting.Op == router.ShowOp:
+		s.reply(wire.AppendCommandComplete(nil, "SHOW"))
+	default:
+		return s.failBatch(wire.Errorf(wire.ObjectNotInPrerequisiteState, "portal \"%s\" cannot be run", pt.name))
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ import (
 // stateSQL asks whether nothing is left in the connection that would miss its session.
 const stateSQL = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)" +
 	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())" +
-	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema())" +
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid = pg_catalog.pg_my_temp_schema())" +
 	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_listening_channels())"
 
 // pinned says why a plan pins its session, as the admin tables tell it.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
 
@@ -12,6 +13,8 @@ type portal struct {
 	link *engine.Link // where it was bound; nil: the proxy runs it
 	bind []byte       // the Bind message, for those the proxy runs
 	told bool         // Describe was asked and is to be answered when it runs
+	name string       // of one that the proxy runs
+	ran  bool         // ... and has run
 }
 
 // portals are those of a session, by name. The unnamed one, which drivers bind for each execution, lives here: it costs
@@ -23,10 +26,19 @@ type portals struct {
 	bytes   int // of the names, and of the messages kept
 }
 
+// maxName is how much of the name of a statement or portal counts, in bytes (NAMEDATALEN, less its end).
+const maxName = 63
+
+func shortened(name []byte) []byte { return name[:min(len(name), maxName)] }
+
+func errNoPortal(name string) *wire.Error {
+	return wire.Errorf(wire.InvalidCursorName, "portal \"%s\" does not exist", name)
+}
+
 // get is the portal of that name, or nil. It is valid until the name is bound again or closed.
 func (p *portals) get(name []byte) *portal {
 	if len(name) > 0 {
-		return p.named[string(name)]
+		return p.named[string(shortened(name))]
 	}
 	if p.bound {
 		return &p.unnamed
@@ -43,6 +55,7 @@ func (p *portals) put(name []byte, x portal) {
 	if p.named == nil {
 		p.named = map[string]*portal{}
 	}
+	name = shortened(name)
 	p.remove(name)
 	p.bytes += len(name) + len(x.bind)
 	kept := x // so that x itself stays off the heap
@@ -51,6 +64,7 @@ func (p *portals) put(name []byte, x portal) {
 
 func (p *portals) remove(name []byte) {
 	if len(name) > 0 {
+		name = shortened(name)
 		if x := p.named[string(name)]; x != nil {
 			p.bytes -= len(name) + len(x.bind)
 			delete(p.named, string(name))

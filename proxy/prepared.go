@@ -32,12 +32,16 @@ func (s *session) parse() error {
 	if err != nil {
 		return s.malformed(err)
 	}
-	st := &statement{name: string(m.Name), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil)}
+	st := &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil)}
+	if st.name == "" {
+		delete(s.stmts, "") // whatever becomes of this one
+	} else if _, dup := s.stmts[st.name]; dup {
+		err := errDuplicate(string(m.Name))
+		s.Consume(len(frame))
+		return s.failBatch(err)
+	}
 	s.Consume(len(frame))
 	if st.name != "" {
-		if _, dup := s.stmts[st.name]; dup {
-			return s.failBatch(errDuplicate(st.name))
-		}
 		if err := s.crowdedStatements(st); err != nil {
 			return s.failBatch(err)
 		}
@@ -62,6 +66,22 @@ func (s *session) parse() error {
 	return nil
 }
 
+// statement is the prepared statement of that name, or nil. A Parse of the unnamed one may have failed meanwhile.
+func (s *session) statement(name []byte) *statement {
+	if l := s.link; len(name) == 0 && l != nil && l.Unparsed != 0 {
+		s.unparsed(l)
+	}
+	return s.stmts[string(shortened(name))]
+}
+
+// unparsed drops the unnamed statement if its Parse has failed on the link. Those with names are dropped by undo.
+func (s *session) unparsed(l *engine.Link) {
+	if st := s.stmts[""]; st != nil && st.id == l.Unparsed {
+		delete(s.stmts, "")
+	}
+	l.Unparsed = 0
+}
+
 // template plans a statement, anew when the schema has changed since.
 func (s *session) template(st *statement) {
 	rt := s.p.router.Load()
@@ -84,11 +104,11 @@ func (s *session) template(st *statement) {
 // proxyOwn says whether the proxy answers the statement without any server, Describe included.
 func (s *session) proxyOwn(p *router.Plan) bool {
 	switch p.Kind {
-	case router.Nothing, router.ViewScan, router.OfPrepared:
+	case router.ViewScan, router.OfPrepared:
 		return true
 	case router.Setting:
 		return p.Setting.Own
-	case router.Tx:
+	case router.Tx, router.Nothing:
 		return s.tx.state != txOpen
 	}
 	return discardsHere(s, p)
@@ -195,7 +215,7 @@ func (s *session) close() error {
 		return s.malformed(err)
 	}
 	n := len(frame)
-	name := string(target.Name)
+	name := string(shortened(target.Name))
 	if target.Kind == wire.KindPortal {
 		var of *engine.Link
 		pt := s.portals.get(target.Name)
@@ -221,8 +241,25 @@ func (s *session) close() error {
 				break
 			}
 		}
+		s.Consume(n)
+		if l := s.link; l != nil && l.Owed() > 0 {
+			l.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: wire.AppendCloseComplete(nil), Undo: func() { s.reopen(st) }})
+		} else {
+			s.Reply(wire.AppendCloseComplete(nil))
+		}
+		return nil
 	}
 	s.Consume(n)
 	s.reply(wire.AppendCloseComplete(nil))
 	return nil
+}
+
+// reopen takes back a Close that was skipped, and with it what came behind that.
+func (s *session) reopen(st *statement) {
+	s.forget(st.name)
+	if st.shared != nil {
+		s.keep(st)
+	} else {
+		s.stmts[st.name] = st
+	}
 }

@@ -44,7 +44,7 @@ type session struct {
 	unsure   map[string]bool // shards where something was written and no mark could be taken
 
 	view    *router.Session         // what of the settings changes the meaning of SQL
-	replays []*router.Plan          // of the query string in hand: settings and transaction commands, if it has any of these
+	replays []step                  // of the query string in hand: settings and transaction commands, if it has any of these
 	several []*router.SettingChange // of the query string of several statements in hand; nil: it has one
 	values  [][]byte                // reused by Bind
 	formats []int16
@@ -62,12 +62,12 @@ type after struct {
 	schema  bool              // read the catalog again
 	tx      *router.TxControl // the transaction command whose outcome changes the session's state
 	changes []*router.SettingChange
-	replay  []*router.Plan // in place of changes: settings and transaction commands of one query string, in order
-	outcome engine.Reply   // of these statements
-	told    []told         // what they do to prepared statements
-	discard bool           // it is DISCARD ALL
-	state   bool           // stateSQL was sent
-	mark    bool           // the probe was sent
+	replay  []step       // in place of changes: settings and transaction commands of one query string, in order
+	outcome engine.Reply // of these statements
+	told    []told       // what they do to prepared statements
+	discard bool         // it is DISCARD ALL
+	state   bool         // stateSQL was sent
+	mark    bool         // the probe was sent
 	probe   engine.Reply
 }
 
@@ -151,15 +151,15 @@ func (s *session) next() (typ byte, size int, err error) {
 //	message                  goes to
 //	Query                    simple.go
 //	Parse … Sync             extended.go
-//	CopyData, Done, Fail     the link, while it takes a COPY; dropped otherwise, as PostgreSQL does
-//	FunctionCall             the default shard
+//	CopyData, Done, Fail     copy.go: the link, while it takes a COPY; dropped otherwise, as PostgreSQL does
+//	FunctionCall             function.go: the default shard
 func (s *session) handle(typ byte, size int) error {
 	if s.skipping() && typ != wire.MsgSync {
 		return s.Skip(size)
 	}
-	if s.batch.copying && (typ == wire.MsgSync || typ == wire.MsgFlush) {
-		if ignored, err := s.ignoredByCopy(); ignored || err != nil {
-			return errors.Join(err, s.Skip(size))
+	if s.batch.copying || s.link != nil && s.link.Copying {
+		if handled, err := s.amidCopy(typ, size); handled || err != nil {
+			return err
 		}
 	}
 	switch typ {
@@ -180,51 +180,11 @@ func (s *session) handle(typ byte, size int) error {
 	case wire.MsgSync:
 		return s.sync()
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
-		if l := s.link; l != nil && l.Owed() > 0 {
-			if typ == wire.MsgCopyData {
-				size = s.copyData(size)
-			} else {
-				l.EndCopy() // the server reads Sync again
-			}
-			return s.Pass(l, size)
-		}
-		return s.Skip(size)
+		return s.copying(typ, size)
 	case wire.MsgFunctionCall:
 		return s.function()
 	}
-	return wire.Errorf(wire.ProtocolViolation, "unexpected message type %q", typ).Fatal()
-}
-
-// copyData is the size of all CopyData messages at the start of Input, of which the first has that size: many clients send a
-// message for each row, and these leave in one write.
-func (s *session) copyData(size int) int {
-	for in := s.Input(); len(in) >= size+wire.HeaderLen; {
-		typ, next, err := wire.Header(in[size:], wire.Frontend)
-		if err != nil || next == 0 || typ != wire.MsgCopyData {
-			break
-		}
-		size += next
-	}
-	return size
-}
-
-// ignoredByCopy says whether the server will drop a Sync or Flush that comes now: it does while it takes the data of a COPY,
-// which libpq relies on when it sends Sync right behind Execute. Whether the COPY has begun is for the server to say.
-func (s *session) ignoredByCopy() (bool, error) {
-	l := s.link
-	if l != nil {
-		l.SetOut(wire.AppendFlush(l.Out()))
-	}
-	for l != nil && l.Err == nil && l.Owed() > 0 && !l.Copying && !l.Skipping {
-		if err := s.Serve(); err != nil {
-			return false, err
-		}
-	}
-	if l != nil && l.Err == nil && l.Copying {
-		return true, nil
-	}
-	s.batch.copying = false
-	return false, nil
+	return wire.Errorf(wire.ProtocolViolation, "invalid frontend message type %d", typ).Fatal()
 }
 
 // settle looks at a link that has nothing more to say: it closes the transaction's books, gives the connection back, and
@@ -246,6 +206,9 @@ func (s *session) settle() error {
 	}
 	if l.Since != 0 {
 		s.measure(l)
+	}
+	if l.Unparsed != 0 {
+		s.unparsed(l)
 	}
 	if l.Stale != 0 {
 		s.p.statements.retire(l.Stale)
@@ -281,7 +244,7 @@ func (s *session) endTransaction(l *engine.Link) {
 	ok := a.active && a.outcome.Done && a.outcome.Err == nil
 	if ok {
 		if a.replay != nil {
-			s.replay(a.replay, l)
+			s.replay(a, l)
 		} else {
 			for _, c := range a.changes {
 				s.remember(c, l)
@@ -306,8 +269,9 @@ func (s *session) endTransaction(l *engine.Link) {
 	}
 	committed := ok && a.outcome.Tag == "COMMIT"
 	tx := a.tx
-	if a.replay != nil && a.outcome.Err != nil && len(a.changes) > 0 {
-		l.Conn.Dirty = true // which of them were committed before the error is not known
+	if a.replay != nil && a.outcome.Err != nil && len(a.changes) > 0 { // some may have been committed before the error
+		s.replay(a, l)
+		l.Conn.Dirty = l.Conn.Dirty || len(s.settings.start) > 0 // what a RESET among them means is not for the server to say
 	}
 	a.tx, a.changes, a.replay = nil, nil, nil
 	if l.Conn.TxStatus != wire.TxIdle {
@@ -368,28 +332,31 @@ func (s *session) remember(c *router.SettingChange, l *engine.Link) {
 	s.refreshView()
 }
 
-// replay follows settings through the transactions of a query string that has succeeded.
-func (s *session) replay(plans []*router.Plan, l *engine.Link) {
-	inTx := s.tx.state == txOpen
-	same := inTx || l.Conn.Settings == s.settings.print
-	for _, p := range plans {
-		if p.Kind != router.Tx {
-			for c := p.Setting; c != nil; c = c.Next {
-				s.settings.apply(c, inTx)
+// replay follows settings through the transactions of a query string, as far as it came. Statements outside of a transaction
+// block are a transaction, too.
+func (s *session) replay(a *after, l *engine.Link) {
+	same := l.Conn.Settings == s.settings.print
+	for _, x := range a.replay {
+		if x.n >= a.outcome.Tags {
+			break
+		}
+		if x.plan.Kind != router.Tx {
+			for c := x.plan.Setting; c != nil; c = c.Next {
+				s.settings.apply(c, true)
 			}
 			continue
 		}
-		switch p.Tx.Op {
-		case router.Begin:
-			inTx = true
+		switch x.plan.Tx.Op {
 		case router.Commit, router.Rollback:
-			s.settings.end(p.Tx.Op == router.Commit)
-			inTx = p.Tx.Chain
+			s.settings.end(x.plan.Tx.Op == router.Commit)
 		case router.Savepoint:
-			s.settings.savepoint(p.Tx.Name)
+			s.settings.savepoint(x.plan.Tx.Name)
 		case router.RollbackTo:
-			s.settings.rollbackTo(p.Tx.Name)
+			s.settings.rollbackTo(x.plan.Tx.Name)
 		}
+	}
+	if l.Conn.TxStatus == wire.TxIdle {
+		s.settings.end(a.outcome.Err == nil)
 	}
 	if same {
 		l.Conn.Settings = s.settings.print

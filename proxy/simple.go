@@ -143,6 +143,7 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 			e.Mute = engine.MuteReady
 		}
 	}
+	s.batch.copying = p.Command == sql.CopyFrom
 	if s.batch.sent {
 		// A Query amid an extended batch can leave PostgreSQL in a state in which the next query fails (seen with 18.6):
 		// have the connection proven before anybody else gets it.
@@ -329,34 +330,4 @@ func refusal(r *router.Refusal) *wire.Error {
 // endsTransaction says whether the plan may run in a failed transaction.
 func endsTransaction(p *router.Plan) bool {
 	return p.Kind == router.Nothing || p.Kind == router.Tx && (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback)
-}
-
-// function handles FunctionCall, by which large objects are used: they live on the default shard.
-func (s *session) function() error {
-	frame, err := s.Frame(s.p.cfg().MaxMessage)
-	if err != nil {
-		return s.tooLarge(err)
-	}
-	n := len(frame)
-	p := &router.Plan{Kind: router.Route, Access: router.Write, Flags: router.Writes | router.Dirty, Shards: s.p.defaultShard}
-	if s.tx.state == txFailed {
-		s.Consume(n)
-		return s.failed(s.errAborted())
-	}
-	l, err := s.linkFor(p)
-	if err != nil {
-		s.Consume(n)
-		return s.failed(err)
-	}
-	e := engine.Expect{Kind: engine.Function}
-	if s.effects(l, p) {
-		e.Reply, e.Mute, s.after.hold = &s.after.outcome, engine.MuteReady, true
-	}
-	l.Expect(e)
-	l.Send(s.Input()[:n])
-	s.Consume(n)
-	if s.after.mark {
-		s.sendProbe(l)
-	}
-	return nil
 }

@@ -193,11 +193,14 @@ func (s *session) prepareText(text []byte, nameEnd int, x *router.Prepared) (*st
 }
 
 func errDuplicate(name string) *wire.Error {
-	return wire.Errorf(wire.DuplicatePreparedStatement, "prepared statement %q already exists", name)
+	return wire.Errorf(wire.DuplicatePreparedStatement, "prepared statement \"%s\" already exists", name)
 }
 
 func errNoStatement(name string) *wire.Error {
-	return wire.Errorf(wire.InvalidSQLStatementName, "prepared statement %q does not exist", name)
+	if name == "" {
+		return wire.Errorf(wire.InvalidSQLStatementName, "unnamed prepared statement does not exist")
+	}
+	return wire.Errorf(wire.InvalidSQLStatementName, "prepared statement \"%s\" does not exist", name)
 }
 
 // prepareAlone runs a Query that is one PREPARE. It begins at start of the text.

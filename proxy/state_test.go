@@ -321,7 +321,7 @@ func TestPreparedStatementAfterDDL(t *testing.T) {
 		c := dialWire(t, dsn)
 		play := func(messages, want string) {
 			t.Helper()
-			got := c.play(t, &datadriven.TestData{Cmd: "send", Input: messages}, "")
+			got := c.play(t, &datadriven.TestData{Cmd: "send", Input: messages})
 			if diff := cmp.Diff(strings.TrimSpace(want), strings.TrimSpace(got)); diff != "" {
 				t.Errorf("%s (-want +got)\n%s", messages, diff)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -14,10 +15,11 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 	var whole *router.Plan
 	s.several, s.replays = []*router.SettingChange{}, nil
 	defer func() {
-		if !slices.ContainsFunc(s.replays, func(p *router.Plan) bool { return p.Kind == router.Tx }) {
+		if !slices.ContainsFunc(s.replays, func(x step) bool { return x.plan.Kind == router.Tx }) {
 			s.replays = nil
 		}
 	}()
+	n := 0
 	for _, st := range statements {
 		p := st.Plan
 		switch {
@@ -31,10 +33,14 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 		case whole == nil:
 			copied := *s.p.onDefault(p)
 			whole = &copied
-			s.collect(p)
+			s.collect(n, p)
+			n++
 			continue
+		case p.Command == sql.CopyFrom:
+			whole.Command = p.Command // of all, that is what the client has to do something about
 		}
-		s.collect(p)
+		s.collect(n, p)
+		n++
 		if !s.join(whole, s.p.onDefault(p)) {
 			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{
 				Code:    wire.FeatureNotSupported,
@@ -56,15 +62,21 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 	return whole
 }
 
+// step is what statement number n of a query string, counted from 0, does to settings or transactions.
+type step struct {
+	n    int
+	plan *router.Plan
+}
+
 // collect keeps what a statement does to the session's settings.
-func (s *session) collect(p *router.Plan) {
+func (s *session) collect(n int, p *router.Plan) {
 	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
 		for ; c != nil; c = c.Next {
 			s.several = append(s.several, c)
 		}
-		s.replays = append(s.replays, p)
+		s.replays = append(s.replays, step{n, p})
 	} else if p.Kind == router.Tx {
-		s.replays = append(s.replays, p)
+		s.replays = append(s.replays, step{n, p})
 	}
 }
 

@@ -28,6 +28,8 @@ type Link struct {
 	Copying bool
 	// Errors counts the errors that the server has reported.
 	Errors int
+	// Unparsed is the id of the last statement whose Parse failed or was skipped; 0 for none since the owner has looked.
+	Unparsed uint64
 	// Stale is the id of a statement that the server refuses since a table changed under it; 0 for none.
 	Stale uint64
 	// MayRepeat lets a batch be sent again when the server refuses its statement. Again are then the replies that it owes: the
@@ -50,7 +52,8 @@ type Link struct {
 	rest  int  // bytes of a row or copy message still to come
 	mute  bool // ... and they are not forwarded
 	head  int
-	ended int // what is queued before this index stands before the CopyDone of a COPY that has not begun; 0: no such
+	early int // how often the client has ended a COPY that has not begun; what is queued before ended stands before that
+	ended int
 }
 
 // lane is the memory that a link has only while it is in use.
@@ -120,6 +123,7 @@ func (l *Link) Forget(statement uint64) { l.forget(statement) }
 
 // forget takes back that a statement is prepared: its Parse failed, or was not looked at.
 func (l *Link) forget(statement uint64) {
+	l.Unparsed = statement
 	if l.Conn.Unnamed == statement {
 		l.Conn.Unnamed = 0
 	}
@@ -281,7 +285,7 @@ func (l *Link) done() {
 	l.queue[l.head] = Expect{}
 	l.head++
 	if l.head >= l.ended {
-		l.ended = 0
+		l.early, l.ended = 0, 0
 	}
 	if l.head == len(l.queue) {
 		l.queue, l.head = l.queue[:0], 0
@@ -351,7 +355,11 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 		}
 		return !mute
 	case 'G', 'W':
-		l.Copying = l.ended == 0
+		if l.early > 0 {
+			l.early--
+		} else {
+			l.Copying = true
+		}
 		if e.Reply != nil {
 			e.Reply.CopyIn, e.Reply.Desc = true, append([]byte{}, body...)
 		}
@@ -379,8 +387,8 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 // EndCopy notes that the client's CopyDone or CopyFail goes to the server. It may have come before the server said that it
 // takes copy data at all.
 func (l *Link) EndCopy() {
-	if !l.Copying && l.ended == 0 {
-		l.ended = len(l.queue)
+	if !l.Copying {
+		l.early, l.ended = l.early+1, len(l.queue)
 	}
 	l.Copying = false
 }
