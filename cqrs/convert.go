@@ -29,7 +29,7 @@ func changeEvents(tx *replication.Tx, c *replication.Change, version lsn.Version
 		Op: c.Op, Schema: c.Relation.Schema, Table: c.Relation.Name, Version: version, Last: c.Last,
 		Source: Source{Shard: tx.Shard, Epoch: tx.Epoch, Commit: tx.Commit, Ordinal: c.Ordinal, XID: tx.XID, CommitTime: tx.CommitTime},
 	}
-	if c.Op == replication.Truncate {
+	if c.Op.WholeTable() {
 		return emit(&e)
 	}
 	var err error

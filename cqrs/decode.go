@@ -63,9 +63,9 @@ func decodeEvent(b []byte) (Event, error) {
 		return e, err
 	case !seen.op || !seen.schema || !seen.table || !seen.key || !seen.source || !seen.version:
 		return e, errors.New("a field is missing: op, schema, table, key, source and version are required")
-	case e.Op != replication.Truncate && len(e.Key) == 0:
-		return e, errors.New("the key is empty: only a truncate has none")
-	case e.Op != replication.Truncate && e.Op != replication.Delete && e.After == nil:
+	case !e.Op.WholeTable() && len(e.Key) == 0:
+		return e, errors.New("the key is empty: only a truncate or a sweep has none")
+	case !e.Op.WholeTable() && e.Op != replication.Delete && e.After == nil:
 		return e, fmt.Errorf("op %q needs a row in after", e.Op)
 	}
 	return e, nil
@@ -78,11 +78,11 @@ func decodeOp(v []byte) (replication.Op, error) {
 	}
 	if len(s) == 1 {
 		switch op := replication.Op(s[0]); op {
-		case replication.Create, replication.Update, replication.Delete, replication.Snapshot, replication.Truncate:
+		case replication.Create, replication.Update, replication.Delete, replication.Snapshot, replication.Truncate, replication.Sweep:
 			return op, nil
 		}
 	}
-	return 0, fmt.Errorf("op %q: want one of c, u, d, r, t", s)
+	return 0, fmt.Errorf("op %q: want one of c, u, d, r, t, s", s)
 }
 
 func decodeSource(v []byte) (Source, error) {

@@ -141,6 +141,7 @@ func (q *DLQ) Replay(ctx context.Context, id string, p Projector) error {
 	if err != nil {
 		return fmt.Errorf("replay %s: %w", id, err)
 	}
+	e.Partition = d.Partition
 	if errs := p.Apply(ctx, []Event{e}); len(errs) > 0 && errs[0] != nil {
 		return fmt.Errorf("replay %s: %w", id, errs[0])
 	}

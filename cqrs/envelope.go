@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/lsn"
-	"github.com/tidemarkdb/tidemark/replication"
 )
 
 // The JSON envelope of an event, documented in docs/events.md. It is written by hand: it is written once for every
@@ -92,10 +91,10 @@ func AppendRow(dst []byte, r Row) []byte {
 // such as {"customer_id":7,"id":42}. It is the record's key, and the key that Levels.Wait takes.
 func KeyJSON(key Row) string { return string(AppendRow(nil, key)) }
 
-// NewRecord makes the event's record. Its key is nil for a TRUNCATE, which has no row.
+// NewRecord makes the event's record. Its key is nil for an event of a whole table, which has no row.
 func NewRecord(e *Event) Record {
 	r := Record{Value: AppendEvent(make([]byte, 0, sizeHint(e)), e)}
-	if e.Op != replication.Truncate {
+	if !e.Op.WholeTable() {
 		r.Key = AppendRow(nil, e.Key)
 	}
 	// One allocation serves all header values.

@@ -71,6 +71,7 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 		"snapshot": edit(func(e *Event) {
 			e.Op, e.Before, e.Source.XID, e.Source.CommitTime = replication.Snapshot, nil, 0, time.Time{}
 		}),
+		"sweep":      edit(func(e *Event) { e.Op, e.Key, e.Before, e.After = replication.Sweep, nil, nil, nil }),
 		"truncate":   edit(func(e *Event) { e.Op, e.Key, e.Before, e.After = replication.Truncate, nil, nil, nil }),
 		"odd names":  edit(func(e *Event) { e.Schema, e.Table = "sch\"ema\\", "täble\n\u2028<&>" }),
 		"odd column": edit(func(e *Event) { e.After = Row{{"\"\t", raw(`{"a":"}]\\\""}`)}, {"", raw("-1.5e3")}} }),
@@ -91,7 +92,7 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}
-			if (r.Key == nil) != (want.Op == replication.Truncate) {
+			if (r.Key == nil) != want.Op.WholeTable() {
 				t.Errorf("key %s", r.Key)
 			}
 		})

@@ -15,12 +15,14 @@ type Event struct {
 	Op      replication.Op
 	Schema  string
 	Table   string
-	Key     Row // the primary key's columns
+	Key     Row // the primary key's columns; nil for an event of a whole table
 	Before  Row // nil when unknown or none
 	After   Row // nil for deletes and truncates
 	Source  Source
 	Version lsn.Version // (epoch, commit LSN): orders the states of one row
 	Last    bool        // false: superseded by a later change of the same key in the same transaction; projections skip it
+
+	Partition int // of the topic that the event was read from; not part of the record
 }
 
 // Source says where an event comes from. (Epoch, Commit, Ordinal) identifies it within a shard.

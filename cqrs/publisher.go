@@ -208,7 +208,7 @@ func (p *Publisher) Publish(ctx context.Context, tx *replication.Tx) error {
 			return fmt.Errorf("the event of key %s takes %d bytes, more than the %d of max_record_bytes: raise it, and max.message.bytes of topic %s: %w: %w",
 				r.Key, n, p.cfg.MaxRecordBytes, t.name, ErrTooLarge, ErrPermanent)
 		}
-		if e.Op == replication.Truncate {
+		if e.Op.WholeTable() {
 			for _, q := range t.queues {
 				add(q, r)
 			}
@@ -260,8 +260,13 @@ func (p *Publisher) Progress(ctx context.Context, at replication.Progress) error
 	return nil
 }
 
+// isSnapshot says whether tx is of a snapshot, its end included.
 func isSnapshot(tx *replication.Tx) bool {
-	return len(tx.Changes) > 0 && tx.Changes[0].Op == replication.Snapshot
+	if len(tx.Changes) == 0 {
+		return false
+	}
+	op := tx.Changes[0].Op
+	return op == replication.Snapshot || op == replication.Sweep
 }
 
 // wait returns when done is closed; an error if the publisher or ctx ends before.

@@ -308,7 +308,13 @@ func TestRecreatedTopicStopsThePublisher(t *testing.T) {
 	}
 }
 
-func TestTruncateGoesToEveryPartition(t *testing.T) {
+func TestWholeTablesGoToEveryPartition(t *testing.T) {
+	for _, op := range []replication.Op{replication.Truncate, replication.Sweep} {
+		t.Run(string(op), func(t *testing.T) { testWholeTable(t, op) })
+	}
+}
+
+func testWholeTable(t *testing.T, op replication.Op) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := cqrs.NewMemory(cqrs.MemoryLimits{})
 		names := cqrs.Names{Database: "shop"}
@@ -322,7 +328,7 @@ func TestTruncateGoesToEveryPartition(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		tx := &replication.Tx{Shard: "s1", Epoch: 1, Commit: 8, End: 16, Changes: []replication.Change{{Op: replication.Truncate, Relation: bustest.Accounts, Last: true}}}
+		tx := &replication.Tx{Shard: "s1", Epoch: 1, Commit: 8, End: 16, Changes: []replication.Change{{Op: op, Relation: bustest.Accounts, Last: true}}}
 		if err := p.Publish(ctx, tx); err != nil { // its table was not known before
 			t.Fatal(err)
 		}
@@ -333,7 +339,7 @@ func TestTruncateGoesToEveryPartition(t *testing.T) {
 				t.Fatalf("partition %d: %+v, %v", n, b, err)
 			}
 			e, err := cqrs.DecodeEvent(b.Records[0].Value)
-			if err != nil || e.Op != replication.Truncate || e.Key != nil {
+			if err != nil || e.Op != op || e.Key != nil {
 				t.Errorf("partition %d: %+v, %v", n, e, err)
 			}
 		}

@@ -193,6 +193,47 @@ func TestRunnerRetriesWhatFailed(t *testing.T) {
 	})
 }
 
+// An event knows the partition that it was read from, also when it is replayed: the rows that a whole table's event reaches are those of
+// its own.
+func TestRunnerSaysWhichPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 3, cqrs.MemoryLimits{})
+		for n := range 3 {
+			s.put(n, bustest.Tx("s1", 8, "a", n))
+		}
+		var origins map[string]string
+		note := func(e *cqrs.Event) error { // called with the store's lock held
+			origins[cqrs.KeyJSON(e.Key)] = e.Origin()
+			return fmt.Errorf("bad: %w", cqrs.ErrPermanent)
+		}
+		check := func(when string) {
+			t.Helper()
+			want := map[string]string{bustest.Key(0): "public.accounts/s1/0", bustest.Key(1): "public.accounts/s1/1", bustest.Key(2): "public.accounts/s1/2"}
+			if diff := cmp.Diff(want, origins); diff != "" {
+				t.Errorf("%s: %s", when, diff)
+			}
+		}
+		origins = map[string]string{}
+		s.store.set(note)
+		s.work(cqrs.RunnerConfig{})
+		synctest.Wait()
+		check("applied")
+
+		origins = map[string]string{}
+		q := cqrs.NewDLQ(s.bus, s.names)
+		letters, _, err := q.List(s.ctx, "v", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range letters {
+			if err := q.Replay(s.ctx, d.ID(), s.store); !errors.Is(err, cqrs.ErrPermanent) {
+				t.Errorf("replay: %v", err)
+			}
+		}
+		check("replayed")
+	})
+}
+
 // A clean stop commits what was applied: the successor repeats nothing.
 func TestRunnerCommitsWhenItStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package cqrs
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/tidemarkdb/tidemark/internal/lsn"
 	"github.com/tidemarkdb/tidemark/replication"
@@ -12,16 +13,21 @@ import (
 
 // StoredVersion is the version under which a store keeps an event's effect. A snapshot's row carries the slot's
 // consistent point, at which a streamed commit can begin; the snapshot's row is kept one below it, so that the change
-// wins in whatever order the two arrive. (Commits lie at least one record apart, so nothing else has that version.)
+// wins in whatever order the two arrive. (Commits lie at least one record apart, so nothing else has that version.) A
+// sweep reaches what is older than those rows.
 func (e *Event) StoredVersion() lsn.Version {
-	if e.Op == replication.Snapshot && e.Version > 0 {
+	if (e.Op == replication.Snapshot || e.Op == replication.Sweep) && e.Version > 0 {
 		return e.Version - 1
 	}
 	return e.Version
 }
 
-// Origin names where an event's row lives: "public.orders/s1". A TRUNCATE reaches the rows of its origin only.
-func (e *Event) Origin() string { return e.Schema + "." + e.Table + "/" + e.Source.Shard }
+// Origin names where an event's row comes from: "public.orders/s1/3", the table, the shard and the topic's partition. An event of a
+// whole table is in every partition and reaches the rows of its own origin only. So it comes behind everything that concerns them,
+// however far the other partitions are; a sweep would otherwise hide rows that are still to come there.
+func (e *Event) Origin() string {
+	return e.Schema + "." + e.Table + "/" + e.Source.Shard + "/" + strconv.Itoa(e.Partition)
+}
 
 // RowID is the name of the event's row in every store. Its errors are permanent.
 func (e *Event) RowID(cols []Column) (string, error) {
@@ -76,6 +82,8 @@ func opName(op replication.Op) string {
 		return "snapshot"
 	case replication.Truncate:
 		return "truncate"
+	case replication.Sweep:
+		return "sweep"
 	}
 	return fmt.Sprintf("op %q", byte(op))
 }

@@ -232,6 +232,7 @@ func (w *worker) applyRecords(ctx context.Context, records []Record) (cleared []
 			}
 			continue
 		}
+		e.Partition = w.claim.Partition
 		if e.Last && w.wants(&e) {
 			events, from = append(events, e), append(from, r)
 		}

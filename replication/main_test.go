@@ -181,7 +181,7 @@ type ledger struct {
 	mu       sync.Mutex // guards what follows
 	moved    *sync.Cond
 	tables   map[string]map[string]entry
-	floors   map[string]lsn.Version // of TRUNCATE
+	floors   map[string]lsn.Version // of TRUNCATE and sweeps
 	txs      []*Tx
 	progress []Progress
 	hold     bool // acknowledge nothing
@@ -244,7 +244,7 @@ func (l *ledger) apply(tx *Tx) error {
 			t = map[string]entry{}
 			l.tables[name] = t
 		}
-		if c.Op == Truncate {
+		if c.Op.WholeTable() {
 			for k, e := range t {
 				if e.version < v {
 					t[k] = entry{version: v, gone: true}

@@ -131,7 +131,7 @@ type chunk struct {
 }
 
 func (c *Capture) readTables(ctx context.Context, ctl *control, tables []*table, epoch lsn.Epoch, at lsn.LSN, snapshot string, sink Sink) error {
-	chunks, err := c.planChunks(ctx, ctl, tables)
+	relations, chunks, err := c.planChunks(ctx, ctl, tables)
 	if err != nil {
 		return err
 	}
@@ -169,8 +169,8 @@ func (c *Capture) readTables(ctx context.Context, ctl *control, tables []*table,
 		defer close(out)
 		return readers.Wait()
 	})
+	ordinal := 0
 	g.Go(func() error {
-		ordinal := 0
 		for tx := range out {
 			tx.Epoch, tx.Commit = epoch, at-8
 			for i := range tx.Changes {
@@ -186,18 +186,38 @@ func (c *Capture) readTables(ctx context.Context, ctl *control, tables []*table,
 		}
 		return nil
 	})
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return c.sweep(ctx, relations, ordinal, epoch, at, sink)
+}
+
+// sweep ends a snapshot that is not the shard's first. What was published before, by an earlier capture or by a snapshot that was not
+// completed, may have been deleted before this one began, and nothing will ever tell: the rows that the snapshot did not bring.
+func (c *Capture) sweep(ctx context.Context, relations []*Relation, ordinal int, epoch lsn.Epoch, at lsn.LSN, sink Sink) error {
+	if epoch <= 1 {
+		return nil
+	}
+	tx := &Tx{Shard: c.cfg.Shard, Epoch: epoch, Commit: at - 8}
+	for i, rel := range relations {
+		tx.Changes = append(tx.Changes, Change{Op: Sweep, Relation: rel, Ordinal: ordinal + i, Last: true})
+	}
+	if err := sink.Publish(ctx, tx); err != nil {
+		return fmt.Errorf("%w: publish: %w", errSink, err)
+	}
+	return nil
 }
 
 // planChunks describes the tables as the stream will, and cuts them into ranges. Every row that the snapshot sees was in its
 // table before the snapshot was made, so the sizes of now suffice.
-func (c *Capture) planChunks(ctx context.Context, ctl *control, tables []*table) (out []chunk, err error) {
+func (c *Capture) planChunks(ctx context.Context, ctl *control, tables []*table) (relations []*Relation, out []chunk, err error) {
 	err = ctl.do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		for _, t := range tables {
 			rel, err := tableRelation(ctx, conn, t, ctl.version)
 			if err != nil {
 				return fmt.Errorf("describe %s: %w", t.tableName, err)
 			}
+			relations = append(relations, rel)
 			for _, l := range t.leaves {
 				var pages int64
 				err := conn.QueryRow(ctx, `SELECT pg_relation_size($1::oid::regclass) / current_setting('block_size')::int`, l.oid).Scan(&pages)
@@ -216,7 +236,7 @@ func (c *Capture) planChunks(ctx context.Context, ctl *control, tables []*table)
 		}
 		return nil
 	})
-	return out, err
+	return relations, out, err
 }
 
 // tableRelation reads a relation from the catalog with the columns that pgoutput sends.

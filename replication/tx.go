@@ -19,9 +19,14 @@ const (
 	Delete   Op = 'd'
 	Snapshot Op = 'r' // read by the initial snapshot
 	Truncate Op = 't'
+	Sweep    Op = 's' // a repeated snapshot is complete: rows of the table that are older than it were deleted meanwhile
 )
 
-// Tx is one committed transaction, or one chunk of a snapshot (all of whose changes have Op Snapshot), in commit order.
+// WholeTable says whether a change of this kind concerns a table, and has no row and no key.
+func (o Op) WholeTable() bool { return o == Truncate || o == Sweep }
+
+// Tx is one committed transaction, or one chunk of a snapshot (all of whose changes have Op Snapshot), or the end of a snapshot
+// that is not the shard's first (a Sweep for each table), in commit order.
 //
 // A transaction of more changes than Config.PartChanges arrives in parts, one behind the other with nothing between,
 // all with the same Commit. A part before the last has More set and End equal to Commit: acknowledging it confirms
@@ -41,7 +46,7 @@ type Tx struct {
 	Changes    []Change
 }
 
-// Change is the effect on one row, or a TRUNCATE of one table (Old and New nil).
+// Change is the effect on one row, or a TRUNCATE or sweep of one table (Old and New nil).
 type Change struct {
 	Op       Op
 	Relation *Relation

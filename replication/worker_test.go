@@ -205,7 +205,10 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 			g.Go(func() error {
 				for ctx.Err() == nil {
 					sql := fmt.Sprintf(`BEGIN; INSERT INTO audit (v) VALUES ('x'); UPDATE item SET n = n + 1 WHERE id %% 500 = %d; COMMIT`, rnd.IntN(500))
-					if rnd.IntN(50) == 0 { // larger than TxMemory
+					switch rnd.IntN(50) {
+					case 0, 1:
+						sql = fmt.Sprintf(`DELETE FROM item WHERE id = %d`, 1+rnd.IntN(3000))
+					case 2: // larger than TxMemory
 						sql = `INSERT INTO audit (v) SELECT repeat('y', 300) FROM generate_series(1, 600)`
 					}
 					if err := conn.PgConn().Exec(context.Background(), sql).Close(); err != nil {

@@ -100,6 +100,28 @@ func testSnapshot(t *testing.T, s Suite) {
 	b.wantAll("1|streamed", "2|streamed")
 }
 
+// A repeated snapshot brings what is there, and its end takes away what it did not bring: rows of before, of its own shard and
+// partition. What other partitions still hold is left to their own end.
+func testSweep(t *testing.T, s Suite) {
+	const next = base + 4<<40
+	b := s.bench(t, idAndNote()...)
+	elsewhere := b.put(base+2, "4", "other partition")
+	elsewhere.Partition = 1
+	b.apply(b.put(base+1, "1", "kept"), b.put(base+2, "2", "deleted unseen"), b.event(replication.Create, base+3, "s2", "3", "other shard"), elsewhere)
+
+	snap := b.event(replication.Snapshot, next, "s1", "1", "read again")
+	sweep := b.event(replication.Sweep, next, "s1")
+	b.apply(snap, b.put(next, "5", "streamed at its point"), sweep)
+	want := []string{"1|read again", "3|other shard", "4|other partition", "5|streamed at its point"}
+	b.wantAll(want...)
+	b.apply(b.put(base+2, "2", "late"), b.del(base+5, "1"), snap, sweep) // repetitions
+	b.wantAll(want...)
+
+	sweep.Partition = 1
+	b.apply(sweep)
+	b.wantAll("1|read again", "3|other shard", "5|streamed at its point")
+}
+
 func testTruncate(t *testing.T, s Suite) {
 	b := s.bench(t, idAndNote()...)
 	truncate := b.event(replication.Truncate, base+10, "s1")

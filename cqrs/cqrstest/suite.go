@@ -48,6 +48,7 @@ func (s Suite) Run(t *testing.T) {
 		{"versions", testVersions},
 		{"shuffled", testShuffled},
 		{"snapshot", testSnapshot},
+		{"sweep", testSweep},
 		{"truncate", testTruncate},
 		{"types", testTypes},
 		{"keys", testKeys},
@@ -98,7 +99,7 @@ func (b *bench) event(op replication.Op, version lsn.Version, shard string, text
 		Op: op, Schema: "public", Table: b.table, Version: version, Last: true,
 		Source: cqrs.Source{Shard: shard, Epoch: version.Epoch(), Commit: version.LSN()},
 	}
-	if op == replication.Truncate {
+	if op.WholeTable() {
 		return e
 	}
 	var row cqrs.Row

@@ -50,7 +50,7 @@ func (m *Model) apply(ctx context.Context, events []cqrs.Event, errs []error) er
 		e := &events[i]
 		origin := e.Origin()
 		switch {
-		case e.Op == replication.Truncate:
+		case e.Op.WholeTable():
 			flush() // the rows before it, in order
 			if errs[i] = m.truncate(ctx, origin, e.StoredVersion()); errs[i] == nil {
 				floors[origin] = max(floors[origin], e.StoredVersion())

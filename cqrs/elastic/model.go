@@ -7,7 +7,7 @@
 //
 //	"_tidemark": {
 //	  "id":      "42",               the primary key; also the document's _id
-//	  "origin":  "public.orders/s1", schema.table/shard: what a TRUNCATE reaches
+//	  "origin":  "public.orders/s1/3", schema.table/shard/partition: what a TRUNCATE reaches
 //	  "version": 2251799813685249,   also the document's _version
 //	  "null":    ["note"],           columns that are NULL
 //	  "exact":   {"total": "..."},   what decides comparisons where Elasticsearch's own type would round or refuse

@@ -47,7 +47,7 @@ func (m *Model) Apply(ctx context.Context, events []cqrs.Event) []error {
 	for i := range events {
 		e := &events[i]
 		switch {
-		case e.Op == replication.Truncate:
+		case e.Op.WholeTable():
 			flush() // the rows before it, in order
 			errs[i] = m.truncate(ctx, e)
 			continue

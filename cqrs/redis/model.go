@@ -6,7 +6,7 @@
 //	shop:{orders}:42         the row with primary key 42: a hash of column → PostgreSQL text (NULLs absent), or a
 //	                         string with the row's JSON; deleted rows have no such key
 //	shop:{orders}#index      sorted set of the ids of live rows, in order of their bytes
-//	shop:{orders}#versions   hash of id → version (19 digits), "+" live or "-" tombstone, origin (schema.table/shard)
+//	shop:{orders}#versions   hash of id → version (19 digits), "+" live or "-" tombstone, origin (schema.table/shard/partition)
 //	shop:{orders}#floors     hash of origin → version (19 digits) of its last TRUNCATE
 //
 // All keys of a slice have one hash tag, so that the script is legal in Redis Cluster; with Slices = n the tags are

@@ -97,7 +97,7 @@ func TestKeysAreAsDocumented(t *testing.T) {
 	if n := c.Exists(ctx, "doc:{orders}:2").Val(); n != 0 {
 		t.Error("a deleted row has a key")
 	}
-	if d := cmp.Diff(map[string]string{"1": "0000000000000000007+public.t/s1", "2": "0000000000000000008-public.t/s1"}, c.HGetAll(ctx, "doc:{orders}#versions").Val()); d != "" {
+	if d := cmp.Diff(map[string]string{"1": "0000000000000000007+public.t/s1/0", "2": "0000000000000000008-public.t/s1/0"}, c.HGetAll(ctx, "doc:{orders}#versions").Val()); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]string{"1"}, c.ZRange(ctx, "doc:{orders}#index", 0, -1).Val()); d != "" {
