@@ -127,7 +127,7 @@ func (d *decoder) scalar(n *yaml.Node, path string, v value) {
 	if err := v.text(text); err != nil {
 		shown := strconv.Quote(n.Value)
 		switch {
-		case v.secret:
+		case v.secret, strings.Contains(n.Value, "@"): // a password may stand before the @ of an address
 			shown = "the value"
 		case used:
 			shown = "the value of " + n.Value // what the variable holds may be secret

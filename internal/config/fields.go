@@ -98,6 +98,14 @@ func size(into *int64) value {
 	}}
 }
 
+// host is where a server is, without its port.
+func host(into *string) value {
+	return value{kind: "host", want: "a host such as db1, 10.0.0.1 or /run/postgresql", text: func(s string) error {
+		*into = s
+		return parseHost(s)
+	}}
+}
+
 func address(into *string) value {
 	return value{kind: "host:port", want: "an address such as 127.0.0.1:6432", text: func(s string) error {
 		*into = s

@@ -179,7 +179,7 @@ func (s *Shard) Servers() []Endpoint {
 
 func (e *Endpoint) fields() []field {
 	return []field{
-		{key: "host", into: text(&e.Host), required: true, doc: "Name, address, or directory of the Unix socket."},
+		{key: "host", into: host(&e.Host), required: true, doc: "Name, address, or directory of the Unix socket."},
 		{key: "port", into: integer(&e.Port, 1, 65535), def: "5432", doc: "The server's port."},
 		{key: "region", into: text(&e.Region), doc: "The server's region; the shard's when left out."},
 		{key: "weight", into: integer(&e.Weight, 1, 100), def: "1", doc: "Its share of reads among the shard's replicas."},

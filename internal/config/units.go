@@ -50,6 +50,21 @@ func parseSize(text string) (int64, error) {
 	return 0, fmt.Errorf("it has no unit")
 }
 
+// parseHost checks a host alone: what belongs into other keys is an error here, and not a name that is never found.
+func parseHost(text string) error {
+	switch {
+	case text == "":
+		return errEmpty
+	case strings.HasPrefix(text, "/"), net.ParseIP(text) != nil:
+		return nil
+	case strings.ContainsAny(text, "@/ ,"):
+		return fmt.Errorf("it is more than a host")
+	case strings.Contains(text, ":"):
+		return fmt.Errorf("the port has a key of its own")
+	}
+	return nil
+}
+
 // parseAddress checks host:port. The host may be empty (every interface), the port 0 (any free one).
 func parseAddress(text string) error {
 	_, port, err := net.SplitHostPort(text)
