@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -95,7 +96,7 @@ func inspect(ctx context.Context, conn *pgx.Conn, cfg *Config) ([]Finding, []*ta
 		if err != nil {
 			return nil, nil, err
 		}
-		t, found, err := inspectTable(ctx, conn, tn, version)
+		t, found, err := inspectTable(ctx, conn, tn, cfg.ShardKeys[name], version)
 		if err != nil {
 			return nil, nil, fmt.Errorf("inspect table %s: %w", tn, err)
 		}
@@ -141,7 +142,7 @@ func inspectServer(ctx context.Context, conn *pgx.Conn, cfg *Config) (out []Find
 	return out, version, nil
 }
 
-func inspectTable(ctx context.Context, conn *pgx.Conn, tn tableName, version int) (*table, []Finding, error) {
+func inspectTable(ctx context.Context, conn *pgx.Conn, tn tableName, shardKey string, version int) (*table, []Finding, error) {
 	t := &table{tableName: tn}
 	var kind, persistence string
 	err := conn.QueryRow(ctx, `SELECT c.oid, c.relkind::text, c.relpersistence::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -161,7 +162,7 @@ func inspectTable(ctx context.Context, conn *pgx.Conn, tn tableName, version int
 	if persistence != "p" {
 		refuse("unlogged and temporary tables are not in WAL", "ALTER TABLE "+tn.quoted()+" SET LOGGED")
 	}
-	if out, err = inspectKey(ctx, conn, t, out); err != nil {
+	if out, err = inspectKey(ctx, conn, t, shardKey, out); err != nil {
 		return nil, nil, err
 	}
 	if out, err = inspectGenerated(ctx, conn, t, version, out); err != nil {
@@ -171,7 +172,8 @@ func inspectTable(ctx context.Context, conn *pgx.Conn, tn tableName, version int
 	return t, out, err
 }
 
-func inspectKey(ctx context.Context, conn *pgx.Conn, t *table, out []Finding) ([]Finding, error) {
+// inspectKey checks the primary key. The shard key is empty for a table that one shard alone holds.
+func inspectKey(ctx context.Context, conn *pgx.Conn, t *table, shardKey string, out []Finding) ([]Finding, error) {
 	var err error
 	if t.key, err = primaryKey(ctx, conn, t.oid); err != nil {
 		return nil, err
@@ -180,14 +182,30 @@ func inspectKey(ctx context.Context, conn *pgx.Conn, t *table, out []Finding) ([
 		return append(out, Finding{Table: t.String(), Problem: "it has no primary key", Fix: "ALTER TABLE " + t.quoted() + " ADD PRIMARY KEY (…)"}), nil
 	}
 	var immediate bool
-	if err := conn.QueryRow(ctx, `SELECT indimmediate FROM pg_index WHERE indrelid = $1 AND indisprimary`, t.oid).Scan(&immediate); err != nil {
+	var name string
+	if err := conn.QueryRow(ctx, `SELECT i.indimmediate, c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		WHERE i.indrelid = $1 AND i.indisprimary`, t.oid).Scan(&immediate, &name); err != nil {
 		return nil, err
+	}
+	if shardKey != "" && !slices.Contains(t.key, shardKey) {
+		out = append(out, Finding{
+			Table: t.String(), Problem: "its primary key does not contain the shard key " + shardKey + ": two shards could hold, or have held, a row of the same key",
+			Fix: "ALTER TABLE " + t.quoted() + " DROP CONSTRAINT " + pgx.Identifier{name}.Sanitize() + ", ADD PRIMARY KEY (" + columnList(append([]string{shardKey}, t.key...)) + ")",
+		})
 	}
 	if !immediate {
 		// Two rows may then hold one key inside a transaction, and the key's last change need not be its last state.
 		out = append(out, Finding{Table: t.String(), Problem: "its primary key is deferrable", Fix: "make the constraint NOT DEFERRABLE"})
 	}
 	return out, nil
+}
+
+func columnList(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = pgx.Identifier{n}.Sanitize()
+	}
+	return strings.Join(quoted, ", ")
 }
 
 func inspectGenerated(ctx context.Context, conn *pgx.Conn, t *table, version int, out []Finding) ([]Finding, error) {

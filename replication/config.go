@@ -19,6 +19,10 @@ type Config struct {
 	ConnString string   // URL or keywords of the shard's primary; several hosts need target_session_attrs=read-write
 	Tables     []string // "schema.table", or "table" in schema public; quotes as in SQL where needed
 
+	// ShardKeys are the columns by which tables of several shards are split, by their names in Tables. Such a table's primary key must contain
+	// its column: the positions of two shards are not comparable, so no two of them may ever hold a row of one key.
+	ShardKeys map[string]string
+
 	Slot        string // logical slot; default "tidemark"
 	Publication string // default: the slot's name
 	Failover    bool   // create a slot that standbys keep too (PostgreSQL 17 and later)

@@ -24,8 +24,10 @@ func TestCheck(t *testing.T) {
 			`CREATE UNLOGGED TABLE loose (id int PRIMARY KEY)`, `ALTER TABLE loose REPLICA IDENTITY FULL`,
 			`CREATE TABLE gen (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED)`, `ALTER TABLE gen REPLICA IDENTITY FULL`,
 			`CREATE VIEW v AS SELECT 1`,
-			`CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id)`, `CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (1) TO (9)`)
-		cfg := db.config("good", `"Plain"`, "nokey", "later", "loose", "gen", "v", "part", "absent")
+			`CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id)`, `CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (1) TO (9)`,
+			`CREATE TABLE split (id int PRIMARY KEY, "By" int)`, `ALTER TABLE split REPLICA IDENTITY FULL`)
+		cfg := db.config("good", `"Plain"`, "nokey", "later", "loose", "gen", "v", "part", "absent", "split")
+		cfg.ShardKeys = map[string]string{"good": "id", "split": "By", "nokey": "id", "absent": "id"}
 		c, err := New(cfg, discard)
 		if err != nil {
 			t.Fatal(err)
@@ -53,6 +55,7 @@ func TestCheck(t *testing.T) {
 			"public.part_1: " + identity + `"public"."part_1" REPLICA IDENTITY FULL`,
 			"warning: public.part: TRUNCATE, DETACH or DROP of a single partition is not in the stream; DELETE its rows first, or truncate the whole table; new partitions need REPLICA IDENTITY FULL too",
 			"public.absent: the table does not exist; create it, or remove it from the configuration",
+			`public.split: its primary key does not contain the shard key By: two shards could hold, or have held, a row of the same key; ALTER TABLE "public"."split" DROP CONSTRAINT "split_pkey", ADD PRIMARY KEY ("By", "id")`,
 		}
 		if pg18 {
 			want = slices.DeleteFunc(want, func(s string) bool { return strings.HasPrefix(s, "public.gen") })

@@ -13,6 +13,9 @@ func (c *Config) CaptureOf(s Shard) (cfg replication.Config, some bool) {
 		SnapshotWorkers: capture.SnapshotWorkers, TxMemory: int(capture.TxMemory), TempDir: c.path(capture.SpillDir),
 	}
 	cfg.Tables = c.capturedFrom(s)
+	if len(c.Shards) > 1 {
+		cfg.ShardKeys = c.shardKeys(cfg.Tables)
+	}
 	return cfg, len(cfg.Tables) > 0
 }
 
@@ -25,6 +28,19 @@ func (c *Config) capturedFrom(s Shard) []string {
 		}
 	}
 	return tables
+}
+
+// shardKeys are the key columns of those tables that are split.
+func (c *Config) shardKeys(tables []string) map[string]string {
+	keys := map[string]string{}
+	for _, t := range c.Sharding.Tables {
+		for _, name := range tables {
+			if t.Key != "" && qualified(t.Name) == qualified(name) {
+				keys[name] = t.Key
+			}
+		}
+	}
+	return keys
 }
 
 // home is the one shard that a table is captured from; empty when every shard has a part.

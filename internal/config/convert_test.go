@@ -48,6 +48,10 @@ sharding:
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tables (-want +got)\n%s", diff)
 	}
+	cfg, _ := c.CaptureOf(c.Shards[1])
+	if diff := cmp.Diff(map[string]string{"orders": "id"}, cfg.ShardKeys); diff != "" {
+		t.Errorf("shard keys (-want +got)\n%s", diff)
+	}
 	for view, want := range map[string][]string{"orders": nil, "products": {"s2"}, "audit.log": {"s1"}} {
 		if diff := cmp.Diff(want, c.ViewShards(View{From: view})); diff != "" {
 			t.Errorf("shards of a view from %s (-want +got)\n%s", view, diff)

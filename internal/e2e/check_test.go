@@ -39,6 +39,7 @@ func TestCheck(t *testing.T) {
 		{"a wrong password", `"${E2E_OWNER_PASSWORD}"`, `"${E2E_OWNER_PASSWORD}x"`, true, 1, []string{"the server refused it", "→ check database.user and database.password", "✓ Kafka"}},
 		{"a database that is not there", "database: {name: " + s.database, "database: {server_name: nowhere_at_all, name: " + s.database, true, 1, []string{"nowhere_at_all does not exist", "CREATE DATABASE"}},
 		{"roles the wrong way round", primary + "\n    replicas:\n      " + replica, "primary:" + strings.TrimPrefix(replica, "-") + "\n    replicas:\n      - " + strings.TrimPrefix(primary, "primary: "), true, 1, []string{"it is a replica, while the file calls it a primary"}},
+		{"a primary key without the shard key", "lines: {key: customer_id}", "lines: {key: title}", true, 1, []string{"does not contain the shard key title", `ADD PRIMARY KEY ("title", "customer_id", "id")`}},
 		{"Kafka is not there", "brokers: [" + s.cluster.Kafka.Brokers[0], "brokers: [" + nobody, true, 1, []string{"✗ Kafka " + nobody}},
 		{"Elasticsearch is something else", elastic, "addresses: [http://" + s.proxy.http + "], password: \"${E2E_OWNER_PASSWORD}\", user: x", true, 1, []string{"does not say that it is Elasticsearch"}},
 		{"Redis wants another password", "redis: {address:", `redis: {user: nobody, password: "${E2E_APP_PASSWORD}", address:`, true, 1, []string{"redis.password"}},
