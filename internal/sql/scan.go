@@ -11,6 +11,8 @@ type Scanner struct {
 	Shape      []byte
 	Literals   []Literal
 	Statements []Span
+
+	hide bool // replace literals in all statements, see Redact
 }
 
 // Span is one statement of a query string.
@@ -93,7 +95,7 @@ func (s *Scanner) Scan(text []byte) bool {
 	shape, lits := s.Shape[:0], s.Literals[:0]
 	s.Statements = s.Statements[:0]
 	start, end, first := -1, 0, 0 // the statement that is being read
-	keep, known := true, false    // whether its literals stay; decided by its first word
+	keep, known := !s.hide, false // whether its literals stay; decided by its first word
 	depth := 0
 	blank := false
 	n := len(text)
@@ -125,7 +127,7 @@ func (s *Scanner) Scan(text []byte) bool {
 				shape = append(shape, ';')
 			}
 			start, first = -1, len(lits)
-			keep, known, blank = true, false, false
+			keep, known, blank = !s.hide, false, false
 			i++
 			continue
 		}
@@ -153,7 +155,10 @@ func (s *Scanner) Scan(text []byte) bool {
 					if i, _ = quoted(text, i+1, false); i < 0 {
 						return false
 					}
-					keep = true // rare; a bit string goes on after a newline as strings do
+					keep = !s.hide // rare; a bit string goes on after a newline as strings do
+					if s.hide {
+						mark = stringMark
+					}
 				}
 			} else if c|0x20 == 'u' && i+2 < n && text[i+1] == '&' && (text[i+2] == '\'' || text[i+2] == '"') {
 				if text[i+2] == '"' {
@@ -164,7 +169,10 @@ func (s *Scanner) Scan(text []byte) bool {
 				if i < 0 {
 					return false
 				}
-				keep, known = true, true // UESCAPE may follow, which decides what the rest means
+				if text[from+2] == '\'' && s.hide {
+					mark = stringMark
+				}
+				keep, known = !s.hide, true // UESCAPE may follow, which decides what the rest means
 			}
 			if i == from {
 				i++
@@ -172,7 +180,7 @@ func (s *Scanner) Scan(text []byte) bool {
 					i++
 				}
 				if !known {
-					keep, known = !replaces(text[from:i]), true
+					keep, known = !s.hide && !replaces(text[from:i]), true
 				}
 			}
 		case cSingle:
