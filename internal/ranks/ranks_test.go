@@ -21,7 +21,7 @@ const module = "github.com/tidemarkdb/tidemark"
 
 // rank is a package's place, for itself and the folders below it that have no place of their own. Equal ranks do not import each other.
 var rank = map[string]int{
-	"internal/wire": 0, "internal/loop": 0, "internal/sql": 0, "internal/lsn": 0, "sharding": 0,
+	"internal/wire": 0, "internal/loop": 0, "internal/sql": 0, "internal/lsn": 0, "internal/otlp": 0, "sharding": 0,
 	"router": 1, "internal/backend": 1,
 	"internal/twophase": 2, "replication": 2,
 	"cqrs":       3,
@@ -36,6 +36,7 @@ var side = map[string][]string{
 	"migrations":          {"sharding", "internal/backend", "internal/lsn", "internal/loop", "internal/wire"},
 	"internal/localstack": {},
 	"testcontainers":      {"internal/localstack"},
+	"internal/collector":  {},
 	"internal/ranks":      {},
 	"docs":                {},
 }
@@ -44,7 +45,7 @@ var side = map[string][]string{
 var free = []string{"internal/e2e"}
 
 // forTests may be imported by every package's tests.
-var forTests = []string{"testcontainers", "internal/localstack"}
+var forTests = []string{"testcontainers", "internal/localstack", "internal/collector"}
 
 // goPackage is what go list says of a package.
 type goPackage struct {
