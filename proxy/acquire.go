@@ -148,6 +148,16 @@ func (s *session) acquire(shard string, access backend.Access) (*engine.Link, er
 
 // connect takes a connection out of a pool, with the session's settings on their way to it.
 func (s *session) connect(shard string, access backend.Access) (*engine.Link, error) {
+	if s.traced == nil {
+		return s.take(shard, access)
+	}
+	from := engine.Clock()
+	l, err := s.take(shard, access)
+	s.traced.acquired(shard, l, from, err)
+	return l, err
+}
+
+func (s *session) take(shard string, access backend.Access) (*engine.Link, error) {
 	if l := s.pins[shard]; l != nil {
 		if l.Conn.Settings != s.settings.print {
 			s.synchronize(l)
@@ -164,7 +174,7 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 	}
 	sh := s.p.backend.Shard(shard)
 	var least lsn.LSN
-	if access == backend.Read && s.own.consistency == Session {
+	if access == backend.Read && !s.own.eventual {
 		least = s.token[shard].LSN
 	}
 	e, err := sh.Pick(access, least)

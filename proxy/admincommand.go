@@ -37,6 +37,8 @@ var AdminCommands = []AdminCommand{
 	{"RECONNECT [shard | database]", "Replaces server connections: idle ones at once, others when their transaction has ended."},
 	{"KILL id [, ...]", "Ends clients by the id that SHOW CLIENTS tells: their statement is cancelled, their transaction rolled back."},
 	{"KILL USER name", "Ends all clients of a user."},
+	{"TRACE id [, ...] [FOR '60s']", "Sends traces of what these clients do to tracing.endpoint for that time, a minute when left out; FOR '0s' ends it."},
+	{"TRACE USER name [FOR '60s']", "The same for all clients of a user, those who come meanwhile included."},
 	{"DRAIN", "Ends the process as SIGTERM does: no new clients, idle ones leave at once, others when their transaction has ended, all after drain_timeout."},
 	{"SHUTDOWN", "Ends the process at once; transactions are rolled back."},
 }
@@ -86,6 +88,8 @@ func (a *admin) parseCommand(text string) (*adminCommand, error) {
 		}}, nil
 	case "KILL":
 		return a.parseKill(args)
+	case "TRACE":
+		return a.parseTrace(args)
 	}
 	return nil, nil
 }
@@ -211,8 +215,17 @@ func (a *admin) help(row func([][]byte) error) error {
 
 // parseKill: client ids, or USER and a name.
 func (a *admin) parseKill(args []string) (*adminCommand, error) {
+	meant, whom, err := clientsMeant("KILL", args)
+	if err != nil {
+		return nil, err
+	}
+	return a.killing(meant, whom), nil
+}
+
+// clientsMeant are those that a command names, and how: by id, or all of a user.
+func clientsMeant(command string, args []string) (meant func(*client) bool, whom string, err error) {
 	if len(args) == 2 && strings.EqualFold(args[0], "user") {
-		return a.killing(func(x *client) bool { return x.user == args[1] }, "user "+args[1]), nil
+		return func(x *client) bool { return x.user == args[1] }, "user " + args[1], nil
 	}
 	if len(args) > 1 && strings.EqualFold(args[0], "client") {
 		args = args[1:]
@@ -221,14 +234,18 @@ func (a *admin) parseKill(args []string) (*adminCommand, error) {
 	for _, arg := range args {
 		id, err := strconv.ParseUint(arg, 10, 32)
 		if err != nil {
-			return nil, errArguments("KILL", fmt.Sprintf("takes client ids, and %q is none", arg))
+			return nil, "", errArguments(command, fmt.Sprintf("takes client ids, and %q is none", arg))
 		}
 		ids[uint32(id)] = true
 	}
 	if len(ids) == 0 {
-		return nil, errArguments("KILL", "needs client ids, or USER and a name")
+		return nil, "", errArguments(command, "needs client ids, or USER and a name")
 	}
-	return a.killing(func(x *client) bool { return ids[x.pid] }, "client "+strings.Join(args, ", ")), nil
+	return func(x *client) bool { return ids[x.pid] }, "client " + strings.Join(args, ", "), nil
+}
+
+func errNoClient(whom string) *wire.Error {
+	return wire.Errorf(wire.UndefinedObject, "there is no %s", whom).WithHint("SHOW CLIENTS lists them.")
 }
 
 // killing ends the clients that are meant, and waits a moment for them to go, so that SHOW CLIENTS tells the outcome.
@@ -243,7 +260,7 @@ func (a *admin) killing(meant func(*client) bool, whom string) *adminCommand {
 			}
 		}
 		if n == 0 {
-			return "", wire.Errorf(wire.UndefinedObject, "there is no %s", whom).WithHint("SHOW CLIENTS lists them.")
+			return "", errNoClient(whom)
 		}
 		for range killPolls {
 			if ctx.Err() != nil || !slices.ContainsFunc(a.p.clients.all(), meant) {

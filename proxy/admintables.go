@@ -28,6 +28,7 @@ func (p *Proxy) clientsTable() Table {
 			Text("state", "idle: holds no server connection; active: holds one; waiting: wants one"), Time("connected_at", "when its session began"),
 			Int("servers", "server connections that it holds, pinned ones included"), Text("server_pids", "the server processes behind them"),
 			Text("pinned", "why server connections stay with it between transactions; NULL: none do"),
+			Time("traced_until", "until when TRACE has it traced; NULL: it is not"),
 		},
 		Rows: func() (rows [][][]byte) {
 			database := p.cfg().Database
@@ -45,6 +46,7 @@ func (p *Proxy) clientsTable() Table {
 				rows = append(rows, [][]byte{
 					IntValue(x.pid), TextValue(x.user), TextValue(database), TextValue(x.addr.String()), TextOrNull(x.app), TextValue(state), TimeValue(x.since),
 					IntValue(len(h.pids)), TextOrNull(strings.Join(h.pids, ",")), TextOrNull(strings.Join(h.reasons, "; ")),
+					TimeValue(x.traceEnds()),
 				})
 			}
 			return rows

@@ -10,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/collector"
 	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/proxy"
 	"github.com/tidemarkdb/tidemark/sharding"
 )
 
@@ -18,7 +20,17 @@ import (
 // the whole process allocates while a client that does not allocate itself repeats one request: what runs in the
 // background comes on top, hence the small allowance.
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 2, backend: func(c *backend.Config) { c.HealthInterval = time.Minute }, tables: []sharding.Table{{Name: "kept", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8}}})
+	t.Run("without traces", func(t *testing.T) { testAllocations(t, nil) })
+	t.Run("nobody asks for traces", func(t *testing.T) {
+		testAllocations(t, tracedTo(t, collector.New(t), func(x *proxy.Tracing) { x.Sample = 1e-12 }))
+	})
+}
+
+func testAllocations(t *testing.T, config func(*proxy.Config)) {
+	f := newFixture(t, fixtureSpec{
+		shards: 2, config: config, backend: func(c *backend.Config) { c.HealthInterval = time.Minute },
+		tables: []sharding.Table{{Name: "kept", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8}},
+	})
 	dsn := f.start(t, "epoll")
 	conn, err := pgconn.Connect(t.Context(), dsn)
 	if err != nil {

@@ -22,6 +22,7 @@ func (s *session) bind(size int) error {
 		}
 		return s.failBatch(errNoStatement(name))
 	}
+	s.trace(st.sql, true)
 	repeatable := repeatable(st, &m)
 	s.template(st)
 	plan := st.template.Generic()

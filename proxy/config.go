@@ -50,6 +50,8 @@ type Config struct {
 	WaitTimeout time.Duration
 	// OnTimeout is the default of tidemark.on_timeout. Default OnTimeoutError.
 	OnTimeout OnTimeout
+	// Tracing is where traces go; nil: there are none.
+	Tracing *Tracing
 }
 
 // Consistency says how old an answer may be, relative to what the session wrote and saw.

@@ -31,6 +31,11 @@ func (s *session) execute() error {
 	}
 	if pt == nil || pt.link != nil {
 		l := s.link
+		if pt != nil {
+			if s.trace(pt.st.sql, true); s.traced != nil && s.traced.plans == 0 { // of a portal that was bound in an earlier batch
+				s.traced.describe(pt.plan)
+			}
+		}
 		e := engine.Expect{Kind: engine.Execute}
 		if pt != nil {
 			e.Names = pt.st.names

@@ -68,6 +68,9 @@ func (s *session) sync() error {
 		}
 	}
 	s.Consume(wire.HeaderLen)
+	if s.traced != nil {
+		s.traced.batch = false
+	}
 	defer func() { s.batch = batch{held: s.batch.held[:0]} }()
 	l := s.link
 	if l == nil || l.Err == nil && !s.batch.sent && l.Owed() == 0 {

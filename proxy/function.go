@@ -13,6 +13,9 @@ func (s *session) function() error {
 	}
 	n := len(frame)
 	p := &router.Plan{Kind: router.Route, Access: router.Write, Flags: router.Writes | router.Dirty, Shards: s.p.defaultShard}
+	if s.trace(nil, false); s.traced != nil {
+		s.traced.describe(p)
+	}
 	if s.tx.state == txFailed {
 		s.Consume(n)
 		return s.failed(s.errAborted())

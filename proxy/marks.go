@@ -12,7 +12,7 @@ import (
 const probeSQL = "SELECT pg_catalog.pg_current_wal_insert_lsn()"
 
 // marksMatter says whether anybody could use a mark: with neither replicas nor read models nothing is ever behind.
-func (s *session) marksMatter() bool { return s.p.copies && s.own.consistency == Session }
+func (s *session) marksMatter() bool { return s.p.copies && !s.own.eventual }
 
 // sendProbe asks for the mark behind what was sent before, in the same round trip.
 func (s *session) sendProbe(l *engine.Link) {

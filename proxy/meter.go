@@ -105,11 +105,13 @@ func (s *session) meter(shard string) *Meter {
 	return m
 }
 
-// measure records a request that the link has answered, and the transaction if that has ended: one reading of the clock.
-func (s *session) measure(l *engine.Link) {
-	now := engine.Clock()
+// measure records a request that the link had answered by now, and the transaction if that has ended.
+func (s *session) measure(l *engine.Link, now time.Duration) {
 	m := s.meter(l.Shard)
 	m.Query.record(now - l.Since)
+	if s.traced != nil {
+		s.traced.served(l, now)
+	}
 	if s.began == 0 {
 		s.began = l.Since
 	}

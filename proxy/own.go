@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,20 +14,26 @@ import (
 
 // ownSettings are the settings named tidemark.*, which no server knows. They belong to the session, not to transactions.
 type ownSettings struct {
-	consistency Consistency
 	waitTimeout time.Duration
-	onTimeout   OnTimeout
+	traceparent string // of what the session does from now on; empty: none
+	onTimeout   uint8  // which of onTimeouts
+	eventual    bool   // tidemark.consistency; else it is session
 	notice      bool
 }
 
 func (o *ownSettings) defaults(c *Config) {
-	*o = ownSettings{consistency: c.Consistency, waitTimeout: c.WaitTimeout, onTimeout: c.OnTimeout}
+	*o = ownSettings{eventual: c.Consistency == Eventual, waitTimeout: c.WaitTimeout, onTimeout: numberOf(c.OnTimeout)}
 }
+
+// onTimeouts are the values of tidemark.on_timeout; a session keeps a number.
+var onTimeouts = []OnTimeout{OnTimeoutPrimary, OnTimeoutStale, OnTimeoutError}
+
+func numberOf(t OnTimeout) uint8 { return uint8(slices.Index(onTimeouts, t)) }
 
 // ownNames are the settings, in the order of SHOW ALL.
 var ownNames = []string{
-	"tidemark.consistency", "tidemark.on_timeout", "tidemark.route", "tidemark.route_notice", "tidemark.token", "tidemark.version",
-	"tidemark.wait_timeout",
+	"tidemark.consistency", "tidemark.on_timeout", "tidemark.route", "tidemark.route_notice", "tidemark.token", "tidemark.traceparent",
+	"tidemark.version", "tidemark.wait_timeout",
 }
 
 func isOwn(name string) bool { return strings.HasPrefix(strings.ToLower(name), "tidemark.") }
@@ -37,15 +44,20 @@ func equalFold(a, b string) bool { return strings.EqualFold(a, b) }
 func (o *ownSettings) show(s *session, name string) (string, error) {
 	switch name {
 	case "tidemark.consistency":
-		return string(o.consistency), nil
+		if o.eventual {
+			return string(Eventual), nil
+		}
+		return string(Session), nil
 	case "tidemark.wait_timeout":
 		return o.waitTimeout.String(), nil
 	case "tidemark.on_timeout":
-		return string(o.onTimeout), nil
+		return string(onTimeouts[o.onTimeout]), nil
 	case "tidemark.route_notice":
 		return onOff(o.notice), nil
 	case "tidemark.token":
 		return s.token.String(), nil
+	case "tidemark.traceparent":
+		return o.traceparent, nil
 	case "tidemark.route":
 		return s.last.String(), nil
 	case "tidemark.version":
@@ -60,13 +72,13 @@ func (o *ownSettings) set(s *session, name, value string) error {
 	case "tidemark.consistency":
 		c, err := parseConsistency(strings.ToLower(value))
 		if err == nil {
-			o.consistency = c
+			o.eventual = c == Eventual
 		}
 		return err
 	case "tidemark.on_timeout":
 		t, err := parseOnTimeout(strings.ToLower(value))
 		if err == nil {
-			o.onTimeout = t
+			o.onTimeout = numberOf(t)
 		}
 		return err
 	case "tidemark.wait_timeout":
@@ -77,6 +89,13 @@ func (o *ownSettings) set(s *session, name, value string) error {
 		return err
 	case "tidemark.route_notice":
 		o.notice = boolean(strings.ToLower(value))
+		return nil
+	case "tidemark.traceparent":
+		if value != "" && !validParent(value) {
+			return wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.traceparent\": %q", value).
+				WithHint("It is version, trace id, span id and flags as in the traceparent header of W3C Trace Context: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.")
+		}
+		o.traceparent = value
 		return nil
 	case "tidemark.token":
 		t, err := lsn.ParseToken(value)
@@ -106,13 +125,15 @@ func (o *ownSettings) reset(s *session, name string) error {
 	case "":
 		*o = d
 	case "tidemark.consistency":
-		o.consistency = d.consistency
+		o.eventual = d.eventual
 	case "tidemark.wait_timeout":
 		o.waitTimeout = d.waitTimeout
 	case "tidemark.on_timeout":
 		o.onTimeout = d.onTimeout
 	case "tidemark.route_notice":
 		o.notice = d.notice
+	case "tidemark.traceparent":
+		o.traceparent = ""
 	case "tidemark.token":
 		clear(s.token)
 	default:

@@ -41,6 +41,7 @@ func (s *session) parse() error {
 		return s.failBatch(err)
 	}
 	s.Consume(len(frame))
+	s.trace(st.sql, true)
 	if st.name != "" {
 		if err := s.crowdedStatements(st); err != nil {
 			return s.failBatch(err)

@@ -71,6 +71,7 @@ type Proxy struct {
 	copies       bool // something lags behind the primaries: replicas or read models
 	draining     atomic.Bool
 	gate         gate
+	traces       traceOrders
 	meters       meters
 	admin        *admin
 	started      time.Time
@@ -300,6 +301,7 @@ func (s *session) start(params []wire.Parameter, greeting []byte) error {
 	if s.identity == nil {
 		s.identity = s.p.backend.SharedAs(s.user)
 	}
+	s.client.tracedUntil.Store(s.p.traces.of(s.user))
 	s.p.backend.Admit(s.identity)
 	s.mode = s.p.backend.ModeOf(s.user)
 	if err := s.begin(params); err != nil {
@@ -318,6 +320,7 @@ func (s *session) depart() {
 	defer func() { _ = s.Client.Close() }() // whatever it reports, this client is gone
 	defer s.p.clients.remove(s.client)
 	s.end()
+	s.traced.abandon()
 }
 
 // log is made anew for each line: few sessions ever write one, and an idle one is to take little memory.

@@ -20,6 +20,9 @@ type route struct {
 // note begins the route of a new statement; asking for the route does not count.
 func (s *session) note(p *router.Plan) {
 	s.p.stats.plans[p.Kind].Add(1)
+	if s.traced != nil {
+		s.traced.planned(p)
+	}
 	if p.Kind == router.Setting && p.Setting.Own {
 		return
 	}

@@ -51,6 +51,7 @@ type session struct {
 	name    []byte // of the portal that is being bound
 	again   []byte // the batch that was sent last, if it may be sent again
 	last    route
+	traced  *traced       // the trace under way; nil: none, see tracing.go
 	metered []*Meter      // of the shards that it has used
 	began   time.Duration // when the transaction under way did, by engine.Clock; 0: none is
 }
@@ -60,14 +61,14 @@ type after struct {
 	active  bool
 	hold    bool              // ReadyForQuery was muted, the session gives it
 	schema  bool              // read the catalog again
+	discard bool              // it is DISCARD ALL
+	state   bool              // stateSQL was sent
+	mark    bool              // the probe was sent
 	tx      *router.TxControl // the transaction command whose outcome changes the session's state
 	changes []*router.SettingChange
 	replay  []step       // in place of changes: settings and transaction commands of one query string, in order
 	outcome engine.Reply // of these statements
 	told    []told       // what they do to prepared statements
-	discard bool         // it is DISCARD ALL
-	state   bool         // stateSQL was sent
-	mark    bool         // the probe was sent
 	probe   engine.Reply
 }
 
@@ -111,6 +112,9 @@ func (s *session) next() (typ byte, size int, err error) {
 	for {
 		if err := s.settle(); err != nil {
 			return 0, 0, err
+		}
+		if s.traced != nil {
+			s.traced.answered()
 		}
 		for _, l := range s.pins {
 			if l.Err != nil && l != s.link { // what the client keeps there is lost, as if its own server process had ended
@@ -205,7 +209,7 @@ func (s *session) settle() error {
 		return nil
 	}
 	if l.Since != 0 {
-		s.measure(l)
+		s.measure(l, engine.Clock())
 	}
 	if l.Unparsed != 0 {
 		s.unparsed(l)
@@ -229,6 +233,7 @@ func (s *session) settle() error {
 			s.askState, s.state = false, engine.Reply{}
 			s.after.active, s.after.state = true, true
 			s.ask(l, stateSQL, &s.state)
+			l.Since = 0 // which is no request of the client's
 			return nil
 		}
 		s.release()
@@ -490,6 +495,9 @@ func (s *session) release() {
 // drop ends the link's connection, and the statement on it if there is one: it runs for nobody.
 func (s *session) drop() {
 	l := s.link
+	if s.traced != nil {
+		s.traced.served(l, engine.Clock())
+	}
 	s.Relay.Drop(l)
 	s.link, s.began = nil, 0
 	s.client.letGo()

@@ -22,6 +22,7 @@ func (s *session) query() error {
 	if err != nil {
 		return s.malformed(err)
 	}
+	s.trace(text, false)
 	delete(s.stmts, "")                          // a simple query drops the unnamed statement, whatever becomes of it
 	scratch := scratches.Get().(*router.Scratch) // the statements live in it
 	defer scratches.Put(scratch)
@@ -253,6 +254,9 @@ func (s *session) failed(err error) error {
 // error comes by way of the link.
 func (s *session) refuse(e *wire.Error) (byLink bool) {
 	s.p.stats.errors.Add(1)
+	if s.traced != nil {
+		s.traced.fail(e.Code)
+	}
 	if s.tx.state == txBegun && s.link == nil && !unreachable(e) {
 		// If that fails as well the transaction just fails.
 		_, _ = s.linkFor(&router.Plan{Kind: router.AnyShard, Flags: router.Neutral, Shards: s.p.defaultShard})

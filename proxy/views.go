@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
 	"github.com/tidemarkdb/tidemark/cqrs"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -38,6 +40,7 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 	if err := s.catchUp(ctx, v, q); err != nil {
 		return err
 	}
+	from := engine.Clock()
 	rows, err := s.Feed(ctx, func(ctx context.Context, row func([]byte) error) error {
 		var buf []byte
 		return v.Scan(ctx, q, func(values [][]byte) error {
@@ -48,6 +51,7 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 			return row(buf)
 		})
 	})
+	s.traced.span("scan", from, engine.Clock(), err, semconv.DBCollectionName(p.Scan.View))
 	if err != nil {
 		return viewError(ctx, p.Scan.View, err)
 	}
@@ -81,7 +85,7 @@ func putLen(b []byte, n int) {
 
 // catchUp waits until the view has what the session's token asks for.
 func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error {
-	if s.own.consistency != Session || s.p.levels == nil || isOwn(v.Name()) {
+	if s.own.eventual || s.p.levels == nil || isOwn(v.Name()) {
 		return nil // what Tidemark knows of itself is never behind
 	}
 	if s.link == nil { // within a transaction nothing new is committed
@@ -99,7 +103,7 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 	if err == nil && covered && lookup {
 		return nil
 	}
-	token := s.token
+	token, from := s.token, engine.Clock()
 	s.Task.Await(func() {
 		if !covered && err == nil {
 			wait, stop := context.WithTimeout(ctx, s.own.waitTimeout)
@@ -110,10 +114,11 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 			err = v.Refresh(ctx)
 		}
 	})
+	s.traced.span("level", from, engine.Clock(), err, semconv.DBCollectionName(name))
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, cqrs.ErrStale) && s.own.onTimeout == OnTimeoutStale:
+	case errors.Is(err, cqrs.ErrStale) && onTimeouts[s.own.onTimeout] == OnTimeoutStale:
 		s.SetOut(wire.AppendNoticeResponse(s.Out(), wire.Noticef(wire.SeverityWarning, wire.Warning, "the answer may be older than this session's writes: %v", err)))
 		return nil
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
@@ -53,6 +54,7 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 			s.giveBack(links)
 			return nil, err
 		}
+		l.Since, l.Until = 0, 0 // the shards are asked when all are there, or one after the other
 		s.use(l)
 		s.client.hold(l.Conn)
 		s.last.conn(l)
@@ -70,7 +72,9 @@ func (s *session) giveBack(links []*engine.Link) {
 	for _, l := range links {
 		l.Paused = false
 		if l.Since != 0 && l.Err == nil && l.Idle() {
-			s.measure(l)
+			s.measure(l, cmp.Or(l.Until, engine.Clock()))
+		} else if s.traced != nil {
+			s.traced.served(l, engine.Clock())
 		}
 		if s.pins[l.Shard] != l || l.Err != nil || !l.Idle() {
 			s.Relay.Drop(l)

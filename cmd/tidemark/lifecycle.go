@@ -77,6 +77,15 @@ func (p *proxyProcess) reload() (err error) {
 	if err != nil {
 		return err
 	}
+	var trace, cancel func()
+	if pc.Tracing, trace, cancel, err = p.tracing.prepare(next); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			cancel()
+		}
+	}()
 	apply, err := p.proxy.Prepare(pc)
 	if err != nil {
 		return fmt.Errorf("%s: %w", next.File, err)
@@ -87,6 +96,7 @@ func (p *proxyProcess) reload() (err error) {
 	}
 	applyPools() // from here on nothing can fail; pools come first, for sessions that begin meanwhile
 	apply()
+	trace()
 	setLogLevel(next.Log)
 	p.current.Store(next)
 	keys := make([]string, len(changes))

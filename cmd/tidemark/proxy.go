@@ -68,6 +68,7 @@ type proxyProcess struct {
 	levels  *cqrs.Levels
 	views   []*lateView
 	proxy   *proxy.Proxy
+	tracing *tracing
 
 	current   atomic.Pointer[config.Config] // c, or what a reload has put in its place
 	reloading sync.Mutex
@@ -80,7 +81,7 @@ type proxyProcess struct {
 
 // newProxyProcess makes what the process consists of. It connects to nothing.
 func newProxyProcess(c *config.Config, log *slog.Logger) (p *proxyProcess, err error) {
-	p = &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log)}
+	p = &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log), tracing: &tracing{log: log}}
 	p.current.Store(c)
 	if p.engine, err = loop.New(c.Loop()); err != nil {
 		return nil, fmt.Errorf("start the loops: %w", err)
@@ -120,7 +121,7 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	}
 	s.task("serve clients", func(ctx context.Context) error { return p.serve(ctx, listener, s.endpoints.ready) })
 	s.endpoints.probes = append(s.endpoints.probes, p.probes()...)
-	s.endpoints.metrics.MustRegister(p.metrics(), meterMetrics(p.proxy.Meters))
+	s.endpoints.metrics.MustRegister(p.metrics(), meterMetrics(p.proxy.Meters), p.tracing.metrics())
 	drained := make(chan struct{})
 	var controlled sync.WaitGroup
 	controlled.Go(func() { p.control(ctx, drained) })
@@ -140,6 +141,11 @@ func (p *proxyProcess) open() error {
 	if err != nil {
 		return err
 	}
+	var trace func()
+	if pc.Tracing, trace, _, err = p.tracing.prepare(p.c); err != nil {
+		return err
+	}
+	trace()
 	views := map[string]cqrs.View{}
 	for _, t := range p.served() {
 		v := t.View("tidemark." + t.Name)
@@ -226,6 +232,7 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 	last, cancelLast := context.WithTimeout(running, stopMargin/2)
 	defer cancelLast()
 	err = errors.Join(err, p.backend.Close(last), p.engine.Close(last))
+	p.tracing.close(running)
 	stop()
 	return errors.Join(err, <-checked)
 }

@@ -80,6 +80,15 @@ func (e *Endpoint) Shard() *Shard { return e.shard }
 // Name is host:port.
 func (e *Endpoint) Name() string { return e.name }
 
+// Host and Port are where the endpoint is, Database what its connections are to.
+func (e *Endpoint) Host() string { return e.cfg.Host }
+
+// Port is the server's port.
+func (e *Endpoint) Port() int { return e.cfg.Port }
+
+// Database is as the server names it.
+func (e *Endpoint) Database() string { return e.login().database }
+
 // Region and Zone say where the endpoint is, as configured.
 func (e *Endpoint) Region() string { return e.cfg.Region }
 

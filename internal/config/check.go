@@ -35,6 +35,7 @@ func (d *decoder) check(c *Config) {
 	d.checkTables(c)
 	d.checkCapture(c)
 	d.checkViews(c)
+	d.checkTracing(c)
 	if len(d.problems) == 0 { // the packages' own rules, should they know more than this one
 		if _, err := c.ShardMap(); err != nil {
 			d.addAt("sharding", "%v", err)

@@ -47,6 +47,7 @@ type Config struct {
 	Redis         Redis
 	Log           Log
 	Admin         Admin
+	Tracing       *Tracing // nil: no traces
 
 	values map[string]*recorded // every scalar, by its path
 }
@@ -85,6 +86,7 @@ func (c *Config) fields() []field {
 		{key: "redis", into: section(c.Redis.fields), doc: "The Redis server that holds the views declared with `redis`."},
 		{key: "log", into: section(c.Log.fields), doc: "What is written to standard error."},
 		{key: "admin", into: section(c.Admin.fields), doc: "The admin database, `tidemark`: its users log in as all others do, with `dbname=tidemark`."},
+		{key: "tracing", into: optional(&c.Tracing, (*Tracing).fields), doc: "Where OpenTelemetry traces go, see [tracing.md](tracing.md). Without this section there are none."},
 	}
 }
 

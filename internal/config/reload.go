@@ -27,7 +27,7 @@ type recorded struct {
 
 // liveKeys are the keys that a running proxy takes by RELOAD; one that ends in a dot or a bracket stands for all beneath.
 var liveKeys = []string{
-	"admin.", "auth.", "clients.", "consistency.", "drain_timeout", "log.level", "pool.", "tls", "tls.", "users[",
+	"admin.", "auth.", "clients.", "consistency.", "drain_timeout", "log.level", "pool.", "tls", "tls.", "tracing", "tracing.", "users[",
 	"database.password", "database.tls", "database.ca", "database.cert", "database.key", "database.max_connections",
 }
 

@@ -36,6 +36,9 @@ func TestReload(t *testing.T) {
 		{name: "another shard, and a user", from: "host: a}}", to: "host: a}}\n  - {name: s2, primary: {host: b}}\nadmin: {users: [app]}", says: []string{"because of shards[1].name, shards[1].primary.host, shards[1].primary.port"}},
 		{name: "a secret of the servers", from: "secret-one", to: "secret-four", changes: []string{"database.password [secret]"}},
 		{name: "pools", from: "listen:", to: "pool: {size: 7, mode: session}\nlisten:", changes: []string{"pool.mode session", "pool.size 7"}},
+		{name: "traces", from: "listen:", to: "tracing: {endpoint: 'http://c:4318', headers: {key: secret-five}}\nlisten:", changes: []string{
+			"tracing.endpoint [secret]", "tracing.headers.key [secret]", "tracing.query_text false", "tracing.sample 0", "tracing.service tidemark", "tracing.timeout 10s",
+		}},
 		{name: "the role that logs in", from: "user: tidemark", to: "user: other", says: []string{"because of database.user"}},
 		{name: "a mistake", from: "listen:", to: "lisen:", says: []string{"shop.yaml:2:1: lisen: unknown key"}},
 	} {

@@ -16,6 +16,7 @@ func (r *Relay) Ask(l *Link, sql string, mute Mute) (Reply, error) {
 	if err := r.Await(l); err != nil {
 		return reply, err
 	}
+	l.Until = Clock()
 	if l.Err != nil {
 		return reply, l.Err
 	}

@@ -40,6 +40,10 @@ type Link struct {
 	Flushes   int
 	// Since is when the request under way began, by Clock; 0: it was measured, and the next Expect sets it again.
 	Since time.Duration
+	// Until is when a link that is used beside others had answered its last request; 0: nobody has noted it.
+	Until time.Duration
+	// Code is the SQLSTATE of the last error that the client was told, until somebody clears it.
+	Code string
 	// Err is set when the connection broke. Torn says that a message had been forwarded in part, so that the client's
 	// own stream cannot be continued.
 	Err  *wire.Error
@@ -411,6 +415,10 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 		return false
 	}
 	l.Errors++
+	l.Code = err.Code
+	if e.Instead != nil {
+		l.Code = e.Instead.Code
+	}
 	if err.Code == wire.FeatureNotSupported && err.Routine == "RevalidateCachedQuery" {
 		l.Stale = e.Statement
 	}

@@ -19,6 +19,7 @@ func (r *Relay) Concatenate(links []*Link, replies []Reply) (rows uint64, err er
 				return rows, err
 			}
 		}
+		l.Until = Clock()
 		switch {
 		case l.Err != nil:
 			return rows, l.Err
