@@ -116,7 +116,8 @@ func (l *Levels) Level(view, shard string) (lsn.Mark, bool) {
 }
 
 // Progress takes what capture said. Marks that are not beyond the last one are passed over: after a restart capture
-// publishes again from the position that was confirmed, and what is already known still holds.
+// publishes again from the position that was confirmed, and an owner that lost the shard may speak once more; what is
+// already known still holds.
 func (l *Levels) Progress(p Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,13 +126,12 @@ func (l *Levels) Progress(p Progress) {
 		s = &shardProgress{}
 		l.shards[p.Shard] = s
 	}
-	if n := len(s.records); n > 0 {
-		last := &s.records[n-1]
+	if last := s.last(); last != nil {
+		if !last.Mark.Less(p.Mark) {
+			return
+		}
 		if topic, back := wentBack(last.Ends, p.Ends); back {
 			l.recreated(topic, p.Ends[topic])
-		}
-		if last = s.last(); last != nil && !last.Mark.Less(p.Mark) {
-			return
 		}
 	}
 	s.records = append(s.records, p)

@@ -52,6 +52,7 @@ func TestLevel(t *testing.T) {
 		},
 		"an offset that goes back": {{progress("s", 100, 5), 0}, {applied(0, 5), 100}, {applied(0, 2), 100}, {progress("s", 110, 5), 110}},
 		"capture repeats itself":   {{progress("s", 100, 5), 0}, {progress("s", 90, 7), 0}, {applied(0, 5), 100}, {progress("s", 100, 9), 100}},
+		"a former owner speaks":    {{progress("s", 100, 5), 0}, {applied(0, 5), 100}, {progress("s", 90, 3), 100}, {progress("s", 110, 6), 100}, {applied(0, 6), 110}},
 		"a new epoch":              {{progress("s", 100, 5), 0}, {applied(0, 5), 100}, {Progress{Shard: "s", Mark: lsn.Mark{Epoch: 2, LSN: 90}, Ends: map[string][]int64{"t": {6}}}, 100}, {applied(0, 6), 90}},
 		"another generation":       {{progress("s", 100, 5), 0}, {Applied{View: ViewID{"v", 2}, Topic: "t", Offset: 9}, 0}, {Tracked{ViewID: ViewID{"v", 2}, Topics: []string{"t"}}, 100}},
 		"back to a generation":     {{progress("s", 100, 5), 0}, {applied(0, 5), 100}, {Tracked{ViewID: ViewID{"v", 2}, Topics: []string{"t"}}, 0}, {Tracked{ViewID: testView, Topics: []string{"t"}}, 100}},

@@ -182,6 +182,32 @@ func (p *Publisher) open(ctx context.Context) error {
 	return nil
 }
 
+// Begin implements replication.Sink. It looks where partitions end now: what another publisher of the shard wrote since they were
+// opened here lies below, and progress must not leave it out.
+func (p *Publisher) Begin(ctx context.Context) error {
+	if err := p.wait(ctx, p.opened); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	topics := make([]*topicQueues, 0, len(p.topics))
+	for _, t := range p.topics {
+		topics = append(topics, t)
+	}
+	p.mu.Unlock()
+	for _, t := range topics {
+		bounds, err := p.bounds(ctx, t.name)
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		for i, q := range t.queues[:min(len(t.queues), len(bounds))] {
+			q.end = max(q.end, bounds[i].End)
+		}
+		p.mu.Unlock()
+	}
+	return nil
+}
+
 // Publish implements replication.Sink: it hands the transaction's events to the writers. It blocks while more than
 // BufferBytes wait; one larger transaction is taken when nothing else waits.
 func (p *Publisher) Publish(ctx context.Context, tx *replication.Tx) error {

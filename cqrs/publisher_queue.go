@@ -36,16 +36,9 @@ func (p *Publisher) topic(ctx context.Context, schema, table string) (*topicQueu
 	if t != nil {
 		return t, nil
 	}
-	var bounds []Bounds
-	err := retry(ctx, p.log, "opening topic "+name, func() (err error) {
-		err = p.bus.Ensure(ctx, Topic{Name: name, Partitions: p.cfg.Partitions, Retention: p.cfg.Retention})
-		if err == nil {
-			bounds, err = p.bus.Bounds(ctx, name)
-		}
-		return err
-	})
+	bounds, err := p.bounds(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("open topic %s: %w", name, err)
+		return nil, err
 	}
 	if p.cfg.Partitions > 0 && len(bounds) != p.cfg.Partitions {
 		p.log.Warn("the topic exists with another number of partitions, which is kept, since keys would move",
@@ -53,7 +46,7 @@ func (p *Publisher) topic(ctx context.Context, schema, table string) (*topicQueu
 	}
 	t = &topicQueues{name: name}
 	for n, b := range bounds {
-		// Whatever an earlier run of this publisher had acknowledged lies below the present end.
+		// Whatever an earlier owner of the shard had acknowledged lies below the present end.
 		t.queues = append(t.queues, &queue{topic: name, n: n, wake: make(chan struct{}, 1), end: b.End})
 	}
 	p.mu.Lock()
@@ -69,6 +62,21 @@ func (p *Publisher) topic(ctx context.Context, schema, table string) (*topicQueu
 		}
 	}
 	return t, nil
+}
+
+// bounds creates a topic where it is missing, and says where its partitions begin and end.
+func (p *Publisher) bounds(ctx context.Context, topic string) (bounds []Bounds, err error) {
+	err = retry(ctx, p.log, "opening topic "+topic, func() (err error) {
+		err = p.bus.Ensure(ctx, Topic{Name: topic, Partitions: p.cfg.Partitions, Retention: p.cfg.Retention})
+		if err == nil {
+			bounds, err = p.bus.Bounds(ctx, topic)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open topic %s: %w", topic, err)
+	}
+	return bounds, nil
 }
 
 // write sends one partition's records, one batch at a time.

@@ -110,6 +110,69 @@ func (p *publishing) acknowledged() []lsn.LSN {
 	return append([]lsn.LSN(nil), p.acked...)
 }
 
+// A publisher that waited while another one wrote does not take the partitions to end where they did when it started: a progress record
+// that said so would let views pass over what the other one wrote.
+func TestTakeoverKnowsWhatOthersWrote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waiting := publisher(t, cqrs.PublisherConfig{Partitions: 8}, nil)
+		synctest.Wait() // it has opened its topics
+		owner, err := cqrs.NewPublisher(waiting.bus, cqrs.PublisherConfig{Shard: "s1", Names: waiting.names, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(waiting.ctx)
+		go func() {
+			if err := owner.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
+		if err := owner.Publish(ctx, bustest.Tx("s1", 8, "a", 1, 2, 3, 4, 5, 6, 7, 8)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		stop()
+		synctest.Wait()
+
+		if err := waiting.Begin(waiting.ctx); err != nil {
+			t.Fatal(err)
+		}
+		waiting.publish(t, bustest.Tx("s1", 24, "b", 1))
+		synctest.Wait()
+
+		levels := cqrs.NewLevels(cqrs.LevelLimits{})
+		topic := waiting.names.Table("public", "accounts")
+		levels.Track(cqrs.Tracked{ViewID: cqrs.ViewID{Name: "v"}, Topics: []string{topic}})
+		go func() {
+			if err := cqrs.NewFollower(waiting.bus, waiting.names, levels, slog.New(slog.DiscardHandler)).Run(waiting.ctx); err != nil {
+				t.Error(err)
+			}
+		}()
+		bounds, err := waiting.bus.Bounds(waiting.ctx, topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A view has all of account 1, and nothing else that the first one wrote.
+		behind := 0
+		for n, b := range bounds {
+			if n != cqrs.Partition([]byte(bustest.Key(1)), len(bounds)) {
+				behind += int(b.End)
+				b.End = 0
+			}
+			levels.Applied(cqrs.Applied{View: cqrs.ViewID{Name: "v"}, Topic: topic, Partition: n, Offset: b.End})
+		}
+		synctest.Wait()
+		if level, ok := levels.Level("v", "s1"); ok || behind == 0 {
+			t.Errorf("the view is at %v, and lacks %d events of before", level, behind)
+		}
+		for n, b := range bounds {
+			levels.Applied(cqrs.Applied{View: cqrs.ViewID{Name: "v"}, Topic: topic, Partition: n, Offset: b.End})
+		}
+		if level, _ := levels.Level("v", "s1"); level.LSN != 32 {
+			t.Errorf("with everything applied the view is at %v, want 0/20", level)
+		}
+	})
+}
+
 // A batch that fails is tried again, the same and before anything else of its partition; what came meanwhile is one
 // batch behind it.
 func TestNothingOvertakesAFailedBatch(t *testing.T) {

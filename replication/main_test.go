@@ -184,6 +184,7 @@ type ledger struct {
 	floors   map[string]lsn.Version // of TRUNCATE and sweeps
 	txs      []*Tx
 	progress []Progress
+	begun    int
 	hold     bool // acknowledge nothing
 	behind   []lsn.LSN
 }
@@ -200,9 +201,19 @@ func newLedger() *ledger {
 	return l
 }
 
+func (l *ledger) Begin(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begun++
+	return nil
+}
+
 func (l *ledger) Publish(_ context.Context, tx *Tx) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.begun == 0 {
+		return errors.New("the sink was given a transaction before it was told to begin")
+	}
 	if err := l.apply(tx); err != nil {
 		return err
 	}

@@ -314,6 +314,11 @@ func TestReconnects(t *testing.T) {
 		if n := len(r.changes("public.item")); n != 51 {
 			t.Errorf("%d changes, want 51: each once", n)
 		}
+		r.ledger.mu.Lock()
+		defer r.ledger.mu.Unlock()
+		if r.begun < 4 { // the snapshot, the stream, and streams after it; a connection that ends is noticed a little later
+			t.Errorf("the sink was told %d times to begin, want at least 4", r.begun)
+		}
 	})
 }
 

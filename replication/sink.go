@@ -8,9 +8,12 @@ import (
 
 // Sink takes a shard's changes in commit order, makes them durable elsewhere, and says so by Capture.Acked.
 //
-// Publish and Progress are called by one goroutine at a time, in stream order. They hand over and return; they may block
+// Its methods are called by one goroutine at a time, Publish and Progress in stream order. They hand over and return; they may block
 // for back-pressure, but must return soon when ctx ends. An error stops Capture.Run, which returns it.
 type Sink interface {
+	// Begin is called whenever this worker has come to own the shard's stream, before anything else. Until then another worker may
+	// have owned it, and have made durable what this one is not given: positions that the slot's start lies behind.
+	Begin(ctx context.Context) error
 	// Publish takes ownership of tx and everything it points to. The same transaction may come again after a restart.
 	Publish(ctx context.Context, tx *Tx) error
 	// Progress says that every transaction that committed up to p.LSN has been handed over. A sink may drop a Progress

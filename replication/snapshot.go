@@ -52,6 +52,9 @@ func (c *Capture) snapshot(ctx context.Context, ctl *control, ws *walsender, p c
 	c.histories = []history{{epoch: epoch, from: at, seen: true}}
 	c.mu.Unlock()
 
+	if err := sink.Begin(ctx); err != nil {
+		return 0, fmt.Errorf("%w: begin: %w", errSink, err)
+	}
 	if err := c.readTables(ctx, ctl, p.tables, epoch, at, name, sink); err != nil {
 		return 0, err
 	}

@@ -87,6 +87,9 @@ type stream struct {
 
 // read takes messages as they come and hands over what is complete.
 func (s *stream) read(ctx context.Context) error {
+	if err := s.sink.Begin(ctx); err != nil { // now that the slot is ours, and nobody else's any more
+		return fmt.Errorf("%w: begin: %w", errSink, err)
+	}
 	for {
 		m, err := s.ws.next()
 		if err != nil {
