@@ -6,23 +6,28 @@ import (
 )
 
 // function handles FunctionCall, by which large objects are used: they live on the default shard.
-func (s *session) function() error {
-	frame, err := s.Frame(s.p.cfg().MaxMessage)
-	if err != nil {
-		return s.tooLarge(err)
+// Nothing of it is read here, so that it may have any size.
+func (s *session) function(size int) error {
+	if size <= streamFrom {
+		if _, err := s.Frame(size); err != nil {
+			return err
+		}
 	}
-	n := len(frame)
 	p := &router.Plan{Kind: router.Route, Access: router.Write, Flags: router.Writes | router.Dirty, Shards: s.p.defaultShard}
 	if s.trace(nil, false); s.traced != nil {
 		s.traced.describe(p)
 	}
 	if s.tx.state == txFailed {
-		s.Consume(n)
+		if err := s.Skip(size); err != nil {
+			return err
+		}
 		return s.failed(s.errAborted())
 	}
 	l, err := s.linkFor(p)
 	if err != nil {
-		s.Consume(n)
+		if err := s.Skip(size); err != nil {
+			return err
+		}
 		return s.failed(err)
 	}
 	e := engine.Expect{Kind: engine.Function}
@@ -30,8 +35,9 @@ func (s *session) function() error {
 		e.Reply, e.Mute, s.after.hold = &s.after.outcome, engine.MuteReady, true
 	}
 	l.Expect(e)
-	l.Send(s.Input()[:n])
-	s.Consume(n)
+	if err := s.Pass(l, size); err != nil {
+		return err
+	}
 	if s.after.mark {
 		s.sendProbe(l)
 	}

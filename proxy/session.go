@@ -186,7 +186,7 @@ func (s *session) handle(typ byte, size int) error {
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
 		return s.copying(typ, size)
 	case wire.MsgFunctionCall:
-		return s.function()
+		return s.function(size)
 	}
 	return wire.Errorf(wire.ProtocolViolation, "invalid frontend message type %d", typ).Fatal()
 }

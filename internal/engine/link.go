@@ -240,7 +240,7 @@ func (l *Link) consume(r *Relay) {
 		if typ == 'D' || typ == 'd' {
 			l.mute = l.head == len(l.queue) || l.queue[l.head].Mute&MuteRows != 0
 			if l.mute {
-				if e := l.first(); e != nil && e.Reply != nil && typ == 'D' && e.Reply.Row == nil {
+				if e := l.first(); e != nil && e.Reply != nil && typ == 'D' && e.Reply.Row == nil && size < maxSteering {
 					if len(b)-pos < 1+size {
 						break // the proxy's own rows are small: wait for all of it
 					}
@@ -251,7 +251,10 @@ func (l *Link) consume(r *Relay) {
 			continue
 		}
 		if len(b)-pos < 1+size {
-			break
+			if size <= maxSteering || !l.large(r, typ, size, b[pos:], func() { drop(0) }) {
+				break
+			}
+			continue
 		}
 		if l.message(r, typ, b[pos+5:pos+1+size], func() { drop(0) }) {
 			pos += 1 + size
@@ -269,7 +272,7 @@ func (l *Link) consume(r *Relay) {
 	}
 	l.in.consume(pos)
 	if l.in.full() { // a message that steers and is larger than a chunk: an error with a long text, a wide table's row description
-		l.in.grow(1 + int(binary.BigEndian.Uint32(l.in.bytes()[1:])))
+		l.in.grow(min(1+int(binary.BigEndian.Uint32(l.in.bytes()[1:])), maxSteering))
 	}
 	r.flush()
 }

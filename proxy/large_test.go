@@ -1,0 +1,150 @@
+package proxy_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Values of any size pass in both directions, in every message that can have one, and in bounded memory.
+func TestLargeValues(t *testing.T) {
+	const large = 96 << 20 // gathered anywhere, it would take twice as much
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	engines(t, func(t *testing.T, engineName string) {
+		p := f.run(t, engineName)
+		b := standBy(t, p.dsn)
+		exec(t, connect(t, f.direct(0)), "drop table if exists large; create table large (a text)")
+		sync, execute := frame('S', ""), frame('E', "\x00\x00\x00\x00\x00")
+		for _, tc := range []struct {
+			name   string
+			before []byte // what is sent ahead
+			typ    byte   // of the large message: its body is head, so many bytes, and tail
+			head   string
+			body   int
+			tail   string
+			after  []byte
+			want   string // see shapeOfAnswer
+		}{
+			{"a row", frame('Q', fmt.Sprintf("select repeat('x', %d)\x00", large)), 0, "", 0, "", nil, "T D96M C Z"},
+			{
+				"a parameter", frame('P', "\x00select length($1::text)\x00\x00\x00"), 'B', "\x00\x00\x00\x00\x00\x01" + length(large), large, "\x00\x00",
+				frames(execute, sync), "1 2 D C Z",
+			},
+			{
+				"a parameter and a row", frame('P', "\x00select $1::text\x00\x00\x00"), 'B', "\x00\x00\x00\x00\x00\x01" + length(large), large, "\x00\x00",
+				frames(execute, sync), "1 2 D96M C Z",
+			},
+			{"a line of COPY", frame('Q', "copy large from stdin\x00"), 'd', "", large, "\n", frame('c', ""), "G C Z"},
+			{"COPY out", frame('Q', "copy large to stdout\x00"), 0, "", 0, "", nil, "H d96M c C Z"},
+			{"a function's argument and result", nil, 'F', "\x00\x00\x06\x56\x00\x00\x00\x02" + length(large), large, length(1) + "1\x00\x00", nil, "V96M Z"},
+			{"a notice", frame('Q', fmt.Sprintf("do $$ begin raise notice '%%', repeat('x', %d); end $$\x00", 20<<20)), 0, "", 0, "", nil, "N20M C Z"},
+			{"an error", frame('Q', fmt.Sprintf("do $$ begin raise exception '%%', repeat('x', %d); end $$\x00", 20<<20)), 0, "", 0, "", nil, "E Z"},
+			{"and goes on", frame('Q', "truncate large\x00"), 0, "", 0, "", nil, "C Z"},
+		} {
+			c := dialWire(t, p.dsn).conn
+			if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			peak := watchHeap()
+			write(t, c, tc.before)
+			sent := make(chan error, 1)
+			go func() { sent <- sendLarge(c, tc.typ, tc.head, tc.body, tc.tail, tc.after) }()
+			got, err := shapeOfAnswer(c)
+			if err != nil {
+				t.Errorf("%s: %s, %v", tc.name, got, err)
+			}
+			if err := <-sent; err != nil {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+			if grown := peak(); grown > 64<<20 {
+				t.Errorf("%s took %d MB", tc.name, grown>>20)
+			}
+			if got != tc.want {
+				t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+			}
+			_ = c.Close()
+			b.goesOn(t)
+		}
+		b.leave(t)
+		whole(t, p, 1)
+	})
+}
+
+func length(n int) string { return string(binary.BigEndian.AppendUint32(nil, uint32(n))) }
+
+// sendLarge sends one message in pieces, and what follows it. typ 0: there is no such.
+func sendLarge(c net.Conn, typ byte, head string, n int, tail string, after []byte) error {
+	if typ == 0 {
+		return nil
+	}
+	b := binary.BigEndian.AppendUint32([]byte{typ}, uint32(4+len(head)+n+len(tail)))
+	if _, err := c.Write(append(b, head...)); err != nil {
+		return err
+	}
+	for piece := bytes.Repeat([]byte("x"), 64<<10); n > 0; {
+		k := min(n, len(piece))
+		if _, err := c.Write(piece[:k]); err != nil {
+			return err
+		}
+		n -= k
+	}
+	_, err := c.Write(append([]byte(tail), after...))
+	return err
+}
+
+// shapeOfAnswer reads up to ReadyForQuery and keeps nothing: types, and lengths in MB of what is that long.
+func shapeOfAnswer(c net.Conn) (string, error) {
+	var shape []string
+	for {
+		var head [5]byte
+		if _, err := io.ReadFull(c, head[:]); err != nil {
+			return strings.Join(shape, " "), err
+		}
+		n := int64(binary.BigEndian.Uint32(head[1:])) - 4
+		switch s := string(head[:1]); {
+		case s == "S":
+		case n>>20 > 0:
+			shape = append(shape, fmt.Sprintf("%s%dM", s, n>>20))
+		default:
+			shape = append(shape, s)
+		}
+		if _, err := io.CopyN(io.Discard, c, n); err != nil {
+			return strings.Join(shape, " "), err
+		}
+		if head[0] == 'Z' {
+			return strings.Join(shape, " "), nil
+		}
+	}
+}
+
+// watchHeap begins to look at the heap, garbage included; peak ends that and says how many bytes it was larger at most.
+func watchHeap() (peak func() int) {
+	before := heapNow()
+	var most atomic.Int64
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			most.Store(max(most.Load(), int64(m.HeapAlloc)))
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return func() int {
+		close(stop)
+		<-done
+		return int(most.Load()) - before
+	}
+}
