@@ -139,15 +139,6 @@ func TestEncodeColumnRefuses(t *testing.T) {
 	}
 }
 
-func FuzzEncodeArray(f *testing.F) {
-	for _, s := range []string{"{}", "{1,NULL}", `{"a\"b",c}`, "[0:1]={1,2}", "{{1},{2}}"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(_ *testing.T, text []byte) {
-		_, _ = EncodeColumn(pgtype.TextArrayOID, 1, text, nil) // must not panic
-	})
-}
-
 func BenchmarkEncodeColumn(b *testing.B) {
 	for _, bc := range []struct {
 		name string
