@@ -14,8 +14,12 @@ func FuzzDocument(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	m, err := New(Config{Name: "m", URL: "redis://127.0.0.1:1", Mode: JSON, Columns: []cqrs.Column{
-		{Name: "id", OID: pgtype.Int8OID, Key: true}, {Name: "note", OID: pgtype.TextOID}, {Name: "paid", OID: pgtype.BoolOID},
-		{Name: "at", OID: pgtype.TimestamptzOID}, {Name: "n", OID: pgtype.NumericOID}, {Name: "tags", OID: pgtype.TextArrayOID},
+		{Name: "id", OID: pgtype.Int8OID, Key: true},
+		{Name: "note", OID: pgtype.TextOID},
+		{Name: "paid", OID: pgtype.BoolOID},
+		{Name: "at", OID: pgtype.TimestamptzOID},
+		{Name: "n", OID: pgtype.NumericOID},
+		{Name: "tags", OID: pgtype.TextArrayOID},
 	}})
 	if err != nil {
 		f.Fatal(err)
