@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tidemarkdb/tidemark/internal/collector"
 )
 
 // TestSessionsReadTheirOwnWritesFromReadModels writes and reads a read model right behind, a thousand times, in several sessions at once: by key,
@@ -21,7 +23,10 @@ func TestSessionsReadTheirOwnWritesFromReadModels(t *testing.T) {
 		sessions = 4
 		rounds   = 250 // each
 	)
-	s := start(t, linesSpec)
+	traces := collector.New(t)
+	sp := linesSpec
+	sp.tracing = traces.URL
+	s := start(t, sp)
 	var done atomic.Int64
 	halfway := make(chan struct{}, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
@@ -61,6 +66,28 @@ func TestSessionsReadTheirOwnWritesFromReadModels(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d write-then-read rounds in %v, none stale", done.Load(), time.Since(begun).Round(time.Millisecond))
+	traceOfRead(t, s, traces)
+}
+
+// traceOfRead asks for the trace of a read right behind a write: it tells the wait for the read model apart from its reading.
+func traceOfRead(t *testing.T, s *system, traces *collector.Collector) {
+	t.Helper()
+	const id = "0af7651916cd43dd8448eb211c80319c"
+	conn := s.connect()
+	must(t, conn, waits)
+	must(t, conn, upsertLine, 100, 1, 1_000_000)
+	must(t, conn, "SELECT rev FROM line_search WHERE customer_id = 100 /*traceparent='00-"+id+"-b7ad6b7169203331-01'*/", pgx.QueryExecModeSimpleProtocol)
+	spans := traces.Await(t, id, func(spans []collector.Span) bool { return len(spans) >= 4 })
+	parts := ""
+	for _, x := range spans {
+		if x.Failed {
+			t.Errorf("span %+v", x)
+		}
+		parts += x.Name + ":" + x.Attrs["db.collection.name"] + " "
+	}
+	if want := "SELECT " + s.database + ": plan: level:line_search scan:line_search "; parts != want {
+		t.Errorf("spans %q, want %q", parts, want)
+	}
 }
 
 // reader is a session that writes and reads, and one that only reads, with the first one's token.

@@ -31,6 +31,7 @@ type spec struct {
 	tables     string // of sharding.tables: in YAML, in braces
 	captured   string // of capture.tables: in YAML, in brackets; empty: those of the views
 	views      string // in YAML, indented by two; INDEX and PREFIX become this test's own
+	tracing    string // of tracing.endpoint; empty: no traces
 	projectors int
 	sql        []string
 }
@@ -101,6 +102,9 @@ func (s *system) writeConfig(sp spec, http string) {
 	}
 	fmt.Fprintf(&b, "}\nelasticsearch: {addresses: [%s]}\nredis: {address: %s, timeout: 2s}\nviews:\n", s.cluster.Elasticsearch.URL, s.cluster.Redis.Addr)
 	b.WriteString(strings.NewReplacer("INDEX", s.database, "PREFIX", s.database+":").Replace(sp.views))
+	if sp.tracing != "" {
+		fmt.Fprintf(&b, "tracing: {endpoint: %q}\n", sp.tracing)
+	}
 	s.config = filepath.Join(s.t.TempDir(), "tidemark.yaml")
 	if err := os.WriteFile(s.config, []byte(b.String()), 0o600); err != nil {
 		s.t.Fatal(err)
