@@ -241,7 +241,17 @@ func TestDrain(t *testing.T) {
 		}
 		exec(t, busy, "begin")
 		exec(t, busy, "insert into drained values (1)")
+		begun := time.Now()
+		newcomer := connect(t, p.dsn)
 		p.drain()
+		_, err := newcomer.Exec(t.Context(), "begin; insert into drained values (3); commit", pgx.QueryExecModeSimpleProtocol)
+		asked := err == nil
+		if !asked && time.Since(begun) < time.Second {
+			t.Errorf("a client that has just logged in: %v", err)
+		}
+		if _, err := newcomer.Exec(t.Context(), "select 1"); err == nil {
+			t.Error("a newcomer's session went on behind its first request")
+		}
 		for name, c := range map[string]*wireClient{"idle": idle, "pinned": pinned} {
 			e, err := receive[*pgproto3.ErrorResponse](c)
 			if err != nil || e.Code != "57P01" || e.Severity != "FATAL" {
@@ -253,7 +263,11 @@ func TestDrain(t *testing.T) {
 		if _, err := busy.Exec(t.Context(), "select 1"); err == nil {
 			t.Error("the session went on behind its transaction")
 		}
-		if got := text(t, connect(t, f.direct(0)), "select count(*) from drained"); got != "2" {
+		want := "2"
+		if asked {
+			want = "3"
+		}
+		if got := text(t, connect(t, f.direct(0)), "select count(*) from drained"); got != want {
 			t.Errorf("%s rows are committed", got)
 		}
 	})

@@ -170,7 +170,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 		p.logins.Add(1)
 		go func() {
 			defer p.logins.Done()
-			p.welcome(ctx, nc)
+			p.welcome(context.WithoutCancel(ctx), nc) // who has been accepted is let in or told why not, whatever comes
 		}()
 	}
 }

@@ -136,7 +136,10 @@ func (s *session) next() (typ byte, size int, err error) {
 		case s.Gone():
 			return 0, 0, engine.ErrClientGone
 		case s.p.draining.Load() && s.link == nil && s.tx.state == txNone && !s.batch.sent:
-			return 0, 0, errDrained
+			if err := s.leaves(); err != nil {
+				return 0, 0, err
+			}
+			continue
 		}
 		if l := s.link; l != nil { // only here nothing is half done that a batch could get in the way of
 			l.MayRepeat = true
@@ -149,6 +152,28 @@ func (s *session) next() (typ byte, size int, err error) {
 		}
 	}
 }
+
+// leaves ends an idle session while the process drains: errDrained. Not when something has just come from the client, nor
+// when it has logged in a moment ago and not asked anything yet: clients that connect for each transaction would notice.
+func (s *session) leaves() error {
+	until := time.Time{}
+	if s.Client.Readable() {
+		until = time.Now().Add(drainPoll)
+	}
+	if s.last.plan == nil && time.Since(s.client.since) < firstRequest {
+		until = s.client.since.Add(firstRequest)
+	}
+	if until.IsZero() {
+		return errDrained
+	}
+	if err := s.Step(until); err != nil && !errors.Is(err, engine.ErrDeadline) {
+		return err
+	}
+	return nil
+}
+
+// firstRequest is how long after its login a client may take to ask something before it counts as idle.
+const firstRequest = 2 * time.Second
 
 // handle takes one message from the client.
 //

@@ -196,6 +196,13 @@ func TestRolesAndTurns(t *testing.T) {
 	if err != nil || params["server_version"] == "" || params["in_hot_standby"] != "off" {
 		t.Errorf("parameters %v, %v", params, err)
 	}
+	over, stop := context.WithCancel(t.Context())
+	stop()
+	for range 20 { // what is known is told also to those whose time is up
+		if _, err := s.ServerParams(over); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, e := range s.Endpoints() {
 		if st := e.Status(); st.Err != nil || st.Level == 0 || st.SystemID == 0 || st.Timeline != 1 || st.ServerVersion < 150000 {
 			t.Errorf("%s: %+v", e, st)

@@ -85,6 +85,9 @@ func (s *Shard) Primary() (*Endpoint, error) { return s.Pick(Write, 0) }
 // ServerParams are the settings that a server of this shard reports to a client that logs in, the primary's rather than
 // a replica's. It waits for the first health check or connection; the error is a *wire.Error. The map must not be changed.
 func (s *Shard) ServerParams(ctx context.Context) (map[string]string, error) {
+	if known := s.params.Load(); known != nil { // also when ctx has ended
+		return known.values, nil
+	}
 	select {
 	case <-s.paramsKnown:
 		return s.params.Load().values, nil
