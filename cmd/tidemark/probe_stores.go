@@ -105,17 +105,34 @@ func init() { redis.SetLogger(quietRedis{}) }
 func probeRedis(ctx context.Context, r config.Redis) (string, error) {
 	client := redis.NewClient(&redis.Options{Addr: r.Address, Username: r.User, Password: r.Password.Reveal(), DB: r.Database, PoolSize: 1, MaxRetries: -1})
 	defer func() { _ = client.Close() }()
-	info, err := client.Info(ctx, "server").Result()
+	text, err := client.Info(ctx).Result()
 	switch {
 	case err != nil && (strings.HasPrefix(err.Error(), "NOAUTH") || strings.HasPrefix(err.Error(), "WRONGPASS")):
 		return "", advice{fmt.Errorf("it refused the login: %w", err), "check redis.user and redis.password"}
 	case err != nil:
 		return "", fmt.Errorf("ask the server: %w", err)
 	}
-	for line := range strings.Lines(info) {
-		if v, ok := strings.CutPrefix(line, "redis_version:"); ok {
-			return "version " + strings.TrimSpace(v), nil
+	return redisFindings(text)
+}
+
+// redisFindings reads INFO. A read model has no other copy of what is applied to it: what the server drops is missing from then on, and nothing
+// brings it back until the row changes.
+func redisFindings(text string) (string, error) {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
 		}
 	}
-	return "it answers", nil
+	if policy := info["maxmemory_policy"]; strings.HasPrefix(policy, "allkeys-") && info["maxmemory"] != "0" {
+		return "", advice{fmt.Errorf("its maxmemory_policy is %s: it would silently remove rows of read models", policy), "CONFIG SET maxmemory-policy noeviction"}
+	}
+	detail := "it answers"
+	if v := info["redis_version"]; v != "" {
+		detail = "version " + v
+	}
+	if info["aof_enabled"] == "0" {
+		detail += "; it appends to no file, so that a crash takes rows out of read models: CONFIG SET appendonly yes"
+	}
+	return detail, nil
 }
