@@ -181,7 +181,6 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 	if err != nil {
 		return nil, err
 	}
-	asked := engine.Clock()
 	conn, err := e.Acquire(s.Task, s.identity, s.Client, time.Time{})
 	if err != nil && access == backend.Read && !errors.Is(err, backend.ErrClientGone) {
 		// A replica that cannot be reached: the primary has everything it has.
@@ -192,10 +191,9 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 	if err != nil {
 		return nil, err
 	}
-	used, _ := spareLinks.Get().(*engine.Link)
-	l := engine.NewLink(used, conn, shard)
+	l := engine.NewLink(conn, shard)
 	l.Since = engine.Clock()
-	s.meter(shard).Wait.record(l.Since - asked)
+	s.meter(shard).Wait.record(conn.Waited)
 	if s.mode == backend.Session {
 		s.stay(l)
 	}

@@ -77,6 +77,17 @@ func (s *session) useHolder() error {
 	return err
 }
 
+// lostPin is why a connection that the session is pinned to, and does not use now, has broken: what the client keeps there is
+// lost, as if its own server process had ended.
+func (s *session) lostPin() error {
+	for _, l := range s.pins {
+		if l.Err != nil && l != s.link {
+			return l.Err
+		}
+	}
+	return nil
+}
+
 // unpin lets the connection go when the link is released.
 func (s *session) unpin(l *engine.Link) {
 	delete(s.pins, l.Shard)

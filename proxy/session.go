@@ -116,9 +116,9 @@ func (s *session) next() (typ byte, size int, err error) {
 		if s.traced != nil {
 			s.traced.answered()
 		}
-		for _, l := range s.pins {
-			if l.Err != nil && l != s.link { // what the client keeps there is lost, as if its own server process had ended
-				return 0, 0, l.Err
+		if len(s.pins) > 0 {
+			if err := s.lostPin(); err != nil {
+				return 0, 0, err
 			}
 		}
 		if s.Crowded() && !s.Gone() {
@@ -513,7 +513,6 @@ func (s *session) release() {
 	s.Relay.Drop(l)
 	conn := l.Conn
 	l.Free()
-	spareLinks.Put(l)
 	conn.Release()
 }
 

@@ -16,6 +16,9 @@ import (
 type Conn struct {
 	IO *loop.Conn
 
+	// Waited is how long its holder waited for it; 0: it was there.
+	Waited time.Duration
+
 	// TxStatus is that of the last ReadyForQuery. Outstanding counts Query, Sync and FunctionCall messages sent whose
 	// ReadyForQuery has not been read: only a connection with none, in status I, goes back to the pool.
 	TxStatus    byte

@@ -91,7 +91,9 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 		return nil, p.errDown(since, cause)
 	}
 	p.mu.Lock()
-	w := &waiter{task: t, since: time.Now()}
+	w := waiters.Get().(*waiter)
+	w.task, w.since = t, time.Now()
+	defer w.free()
 	if deadline.IsZero() {
 		deadline = w.since.Add(p.b.cfg().AcquireTimeout)
 	}
@@ -145,7 +147,8 @@ func (p *pool) wait(w *waiter, client *loop.Conn, deadline time.Time) error {
 		var err *wire.Error
 		switch {
 		case w.conn != nil:
-			p.waited(now.Sub(w.since))
+			w.conn.Waited = now.Sub(w.since)
+			p.waited(w.conn.Waited)
 			p.mu.Unlock()
 			return nil
 		case w.err != nil:
@@ -211,8 +214,12 @@ func (p *pool) takeIdle(t *loop.Task) *Conn {
 // lease takes idle connection i out of the list. Callers hold mu.
 func (p *pool) lease(i int) *Conn {
 	c := p.idle[i]
-	p.idle = slices.Delete(p.idle, i, i+1)
+	last := len(p.idle) - 1
+	copy(p.idle[i:], p.idle[i+1:])
+	p.idle[last] = nil
+	p.idle = p.idle[:last]
 	c.idleSince = time.Time{}
+	c.Waited = 0
 	c.lease++
 	return c
 }
@@ -226,10 +233,10 @@ func (p *pool) put(c *Conn) {
 		p.mu.Unlock()
 		return
 	}
-	w, kept := p.place(c)
+	next, kept := p.place(c)
 	p.mu.Unlock()
-	if w != nil {
-		w.task.Wake()
+	if next != nil {
+		next.Wake()
 	}
 	if !kept {
 		c.Close()
@@ -238,7 +245,7 @@ func (p *pool) put(c *Conn) {
 
 // place gives a connection to the first who waits, to be woken by the caller, or puts it into the idle list. kept is false
 // when it must be closed instead. Callers hold mu.
-func (p *pool) place(c *Conn) (w *waiter, kept bool) {
+func (p *pool) place(c *Conn) (next *loop.Task, kept bool) {
 	if p.closed || c.retire || p.endpoint.paused.Load() || int(p.total.Load()) > p.size+p.reserve { // the latter after a reload
 		return nil, false
 	}
@@ -246,9 +253,9 @@ func (p *pool) place(c *Conn) (w *waiter, kept bool) {
 		p.stats.Evicted++
 		return nil, false
 	}
-	if w = p.waiters.pop(); w != nil {
+	if w := p.waiters.pop(); w != nil {
 		w.conn = c
-		return w, true
+		return w.task, true
 	}
 	p.idle = append(p.idle, c)
 	return nil, true
@@ -387,11 +394,11 @@ func (p *pool) open(id *Identity) {
 	p.failures, p.lastErr, p.retryAt = 0, nil, time.Time{}
 	p.conns = append(p.conns, c)
 	p.stats.Opened++
-	w, kept := p.place(c) // in the same step, or a second connection would be opened for the same waiter
-	next := p.fill()      // the ramp has room for the next one
+	waiting, kept := p.place(c) // in the same step, or a second connection would be opened for the same waiter
+	next := p.fill()            // the ramp has room for the next one
 	p.mu.Unlock()
-	if w != nil {
-		w.task.Wake()
+	if waiting != nil {
+		waiting.Wake()
 	}
 	if !kept {
 		p.end([]*Conn{c})
@@ -412,7 +419,7 @@ func (p *pool) openFailed(id *Identity, err error) {
 	p.opening--
 	p.total.Add(-1)
 	p.stats.Failures++
-	var failed waitList
+	var failed []*loop.Task
 	if id == p.identity { // or newer credentials have come meanwhile, and nothing is known of these
 		p.lastErr = e
 		p.retryAt = time.Now().Add(backoff(p.failures))
@@ -422,7 +429,7 @@ func (p *pool) openFailed(id *Identity, err error) {
 		}
 	}
 	p.mu.Unlock()
-	failed.wake()
+	wake(failed)
 	p.freed(nil)
 }
 
@@ -442,27 +449,23 @@ func backoff(failures int) time.Duration {
 }
 
 // failWaiters answers all who wait. Callers hold mu and wake them afterwards.
-func (p *pool) failWaiters(err *wire.Error) (failed waitList) {
-	failed = p.waiters
-	p.waiters = waitList{}
-	for w := failed.first; w != nil; w = w.next {
+func (p *pool) failWaiters(err *wire.Error) (failed []*loop.Task) {
+	for w := p.waiters.pop(); w != nil; w = p.waiters.pop() {
 		w.err = err
+		failed = append(failed, w.task)
 	}
 	return failed
 }
 
-// wake wakes everybody in a list that no pool holds any more.
-func (l waitList) wake() {
-	for w := l.first; w != nil; {
-		next := w.next // w is its task's own again once woken
-		w.task.Wake()
-		w = next
+func wake(tasks []*loop.Task) {
+	for _, t := range tasks {
+		t.Wake()
 	}
 }
 
 // breakerChanged ends all waits when the endpoint is found down, and lets it be tried at once when it is back.
 func (p *pool) breakerChanged(to breakerState) {
-	var failed waitList
+	var failed []*loop.Task
 	var ended []*Conn
 	p.mu.Lock()
 	if to == breakerOpen {
@@ -474,7 +477,7 @@ func (p *pool) breakerChanged(to breakerState) {
 	}
 	next := p.fill()
 	p.mu.Unlock()
-	failed.wake()
+	wake(failed)
 	p.end(ended)
 	next.run()
 }

@@ -51,7 +51,7 @@ func (p *pool) close() {
 		p.timer.Stop()
 	}
 	p.mu.Unlock()
-	failed.wake()
+	wake(failed)
 	p.end(ended)
 }
 

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"sync"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -8,13 +9,22 @@ import (
 )
 
 // waiter is a task in a pool's queue. It is answered under the pool's lock by a connection or an error, taken out of the
-// queue by the same step, and then woken.
+// queue by the same step, and then its task is woken. Only the task itself looks at it after that.
 type waiter struct {
 	task       *loop.Task
 	conn       *Conn
 	err        *wire.Error
 	since      time.Time
 	prev, next *waiter
+}
+
+// waiters are those that nobody uses: under load every transaction needs one.
+var waiters = sync.Pool{New: func() any { return new(waiter) }}
+
+// free gives back a waiter that is in no queue any more.
+func (w *waiter) free() {
+	*w = waiter{}
+	waiters.Put(w)
 }
 
 // waitList is a queue of waiters with removal from the middle.

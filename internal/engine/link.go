@@ -49,7 +49,8 @@ type Link struct {
 	Err  *wire.Error
 	Torn bool
 
-	*lane
+	out   []byte   // for the server, not yet accepted: out[sent:]
+	queue []Expect // the replies that are owed: queue[head:]
 	sent  int
 	in    buffer
 	bulk  bulk
@@ -60,34 +61,29 @@ type Link struct {
 	ended int
 }
 
-// lane is the memory that a link has only while it is in use.
-type lane struct {
-	out   []byte // for the server, not yet accepted: out[sent:]
-	queue []Expect
-}
-
-var lanes = sync.Pool{New: func() any { return new(lane) }}
+// links are those that nothing uses, with their memory: a client that is idle should not hold it. The few that are in use at
+// a time also stay in the processor's caches, whichever of many clients comes next.
+var links = sync.Pool{New: func() any { return new(Link) }}
 
 // maxKept bounds the bytes for output that are kept while nothing uses them.
 const maxKept = 4 << 10
 
-// NewLink begins to use a connection that was just acquired. used is a link that was given back by Free, or nil.
-func NewLink(used *Link, c *backend.Conn, shard string) *Link {
-	if used == nil {
-		used = &Link{}
-	}
-	used.Conn, used.Shard, used.lane = c, shard, lanes.Get().(*lane)
-	return used
+// NewLink begins to use a connection that was just acquired.
+func NewLink(c *backend.Conn, shard string) *Link {
+	l := links.Get().(*Link)
+	l.Conn, l.Shard = c, shard
+	return l
 }
 
-// Free gives back what an idle link holds. Its connection is the caller's.
+// Free ends the use of an idle link; the caller must not touch it afterwards. Its connection is the caller's.
 func (l *Link) Free() {
-	if a := l.lane; cap(a.out) <= maxKept {
-		a.out, a.queue = a.out[:0], a.queue[:0]
-		lanes.Put(a)
-	}
 	l.in.drop()
-	*l = Link{}
+	out, queue := l.out[:0], l.queue[:0]
+	if cap(out) > maxKept {
+		out = nil
+	}
+	*l = Link{out: out, queue: queue}
+	links.Put(l)
 }
 
 // Idle says that no reply is owed and nothing waits to be sent.

@@ -4,7 +4,7 @@ import "testing"
 
 // A client that always has something under way never lets the queue run empty. It stays as long as what is owed.
 func TestQueueOfAnEndlessPipeline(t *testing.T) {
-	l := &Link{lane: new(lane)}
+	l := &Link{}
 	for i := range uint64(100_000) {
 		l.Expect(Expect{Kind: Execute, Statement: i})
 		if i == 50_000 {

@@ -264,8 +264,20 @@ func (r *Relay) Woken() bool {
 var ErrDeadline = errors.New("deadline")
 
 // Step makes all the progress that needs no waiting; if there was none it waits until some is possible, or until the
-// deadline (zero: none). A nil return says that something may have changed.
+// deadline (zero: none), and makes that. A nil return says that something may have changed.
 func (r *Relay) Step(deadline time.Time) error {
+	if r.move() {
+		return nil
+	}
+	if err := r.wait(deadline); err != nil {
+		return err
+	}
+	r.move()
+	return nil
+}
+
+// move makes all the progress that needs no waiting; it reports whether there was any.
+func (r *Relay) move() bool {
 	moved := r.flush()
 	for _, l := range r.links {
 		if l.flush() {
@@ -285,10 +297,7 @@ func (r *Relay) Step(deadline time.Time) error {
 	if r.gone && len(r.out) > 0 {
 		r.out, r.sent = nil, 0
 	}
-	if moved {
-		return nil
-	}
-	return r.wait(deadline)
+	return moved
 }
 
 // fill reads once from the client.
