@@ -71,7 +71,10 @@ func (s *session) sync() error {
 	if s.traced != nil {
 		s.traced.batch = false
 	}
-	defer func() { s.batch = batch{held: s.batch.held[:0]} }()
+	defer func() {
+		s.batch = batch{held: s.batch.held[:0]}
+		s.syncs++
+	}()
 	l := s.link
 	if l == nil || l.Err == nil && !s.batch.sent && l.Owed() == 0 {
 		s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))

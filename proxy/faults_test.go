@@ -135,6 +135,43 @@ func (f *faultProxy) serve(c net.Conn) {
 	}
 }
 
+// A client whose statement is prepared when the server connection breaks, at any byte of the answers to Parse and Describe, can
+// prepare it again by the same name: drivers name statements by their text.
+func TestPrepareAgainAfterAFault(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1})
+	primary := f.cluster.Shards[0].Primary
+	fp := newFaultProxy(t, net.JoinHostPort(primary.Host, strconv.Itoa(primary.Port)))
+	f.spec.backend = func(c *backend.Config) {
+		c.PoolSize = 1
+		c.HealthInterval = time.Hour // the fault is for the client's connection
+	}
+	f.spec.endpoint = fp.addr
+	engines(t, func(t *testing.T, engineName string) {
+		c := connect(t, f.start(t, engineName))
+		for after := range 70 {
+			name, sql := fmt.Sprintf("st%d", after), fmt.Sprintf("select %d + $1::int as sum", after)
+			exec(t, c, "select 1")
+			fp.set(fault{kind: "cut", after: after})
+			_, err := c.PgConn().Prepare(t.Context(), name, sql, nil)
+			fp.set(fault{})
+			if err == nil { // the answer is shorter than that
+				break
+			}
+			if c.IsClosed() { // in the middle of a message
+				c = connect(t, f.start(t, engineName))
+				continue
+			}
+			eventually(t, "the statement is prepared again", func() error {
+				_, err := c.PgConn().Prepare(t.Context(), name, sql, nil)
+				return err
+			})
+			if got := text(t, c, fmt.Sprintf("execute %s(1)", name)); got != strconv.Itoa(after+1) {
+				t.Errorf("behind a fault at byte %d: %q", after, got)
+			}
+		}
+	})
+}
+
 // A server connection that breaks at any byte of any answer gives its client a proper error or the whole answer, and
 // nobody else's; the session goes on, or ends with an error when half a message had been passed on; and the pool is whole.
 func TestServerFaults(t *testing.T) {

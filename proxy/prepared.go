@@ -20,6 +20,8 @@ type statement struct {
 	offset   int        // where sql begins in it
 	template *router.Template
 	rt       *router.Router // that made the template
+	syncs    uint64         // session.syncs when it was parsed
+	again    bool           // see prepareAgain
 }
 
 // parse handles Parse.
@@ -32,10 +34,12 @@ func (s *session) parse() error {
 	if err != nil {
 		return s.malformed(err)
 	}
-	st := &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil)}
+	st := &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil), syncs: s.syncs}
 	if st.name == "" {
 		delete(s.stmts, "") // whatever becomes of this one
-	} else if _, dup := s.stmts[st.name]; dup {
+	} else if old, dup := s.stmts[st.name]; dup && old.again {
+		s.forget(st.name)
+	} else if dup {
 		err := errDuplicate(string(m.Name))
 		s.Consume(len(frame))
 		return s.failBatch(err)
@@ -182,6 +186,16 @@ func (s *session) prepareHeld() error {
 func (s *session) undo(st *statement) {
 	if s.stmts[st.name] == st {
 		s.forget(st.name)
+	}
+}
+
+// prepareAgain notes which statements come from batches that had not been answered to the end when their connection was lost. A
+// client that hears of an error behind its Parse takes the statement for one that does not exist, so it may prepare it again; on
+// PostgreSQL itself the client would have lost its connection, too.
+func (s *session) prepareAgain(l *engine.Link) {
+	owed := l.Syncs()
+	for _, st := range s.stmts {
+		st.again = st.again || st.name != "" && st.syncs+owed >= s.syncs
 	}
 }
 

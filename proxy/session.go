@@ -33,6 +33,7 @@ type session struct {
 
 	tx    transaction
 	batch batch
+	syncs uint64 // how many the client has sent
 	after after
 
 	stmts    map[string]*statement
@@ -462,6 +463,7 @@ func (s *session) lost(l *engine.Link) error {
 		status = wire.TxAborted
 	}
 	probing := s.after.mark
+	s.prepareAgain(l)
 	syncOwed := l.Fail(s.Relay, status)
 	if s.after.hold && !syncOwed {
 		s.SetOut(wire.AppendReadyForQuery(s.Out(), status))

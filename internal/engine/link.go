@@ -480,6 +480,16 @@ func (l *Link) repeats(e *Expect, err *wire.Error) bool {
 	return true
 }
 
+// Syncs is how many Syncs have not been answered.
+func (l *Link) Syncs() (n uint64) {
+	for i := l.head; i < len(l.queue); i++ {
+		if l.queue[i].Kind == Sync {
+			n++
+		}
+	}
+	return n
+}
+
 // Fail answers all that the client is owed by a broken link: the error for the request in progress and each one
 // behind it, and ReadyForQuery with status for each Sync and Query. It says whether a Sync is still to come, whose
 // reply the proxy then owes itself.
@@ -491,6 +501,9 @@ func (l *Link) Fail(r *Relay, status byte) (syncOwed bool) {
 	for e := l.first(); e != nil; e = l.first() {
 		if e.Reply != nil && e.Reply.Err == nil {
 			e.Reply.Err = l.Err
+		}
+		if e.Undo != nil && (told || e.Kind != Synthetic) {
+			e.Undo()
 		}
 		if e.Kind == Synthetic {
 			if !told {
