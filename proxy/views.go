@@ -88,6 +88,9 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 	if s.own.eventual || s.p.levels == nil || isOwn(v.Name()) {
 		return nil // what Tidemark knows of itself is never behind
 	}
+	if s.tx.state == txOpen && s.tx.wrote || s.batch.sent && s.batch.wrote {
+		return s.uncommitted(v.Name())
+	}
 	if s.link == nil { // within a transaction nothing new is committed
 		if err := s.ascertain(); err != nil {
 			return err
@@ -123,6 +126,17 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 		return nil
 	}
 	return viewError(ctx, name, err)
+}
+
+// uncommitted answers the wish to read a read model in a transaction, or a pipeline before its Sync, that may have changed what it is made from.
+func (s *session) uncommitted(name string) error {
+	if onTimeouts[s.own.onTimeout] == OnTimeoutStale {
+		s.SetOut(wire.AppendNoticeResponse(s.Out(), wire.Noticef(wire.SeverityWarning, wire.Warning, "the answer may be older than this session's writes, which are not committed yet")))
+		return nil
+	}
+	return wire.Errorf(wire.FeatureNotSupported, "reading read model %q in a transaction that has written is not supported", name).
+		WithDetail("It cannot have what is not committed, and would show the state of before.").
+		WithHint("Commit first. With tidemark.on_timeout = 'stale' or tidemark.consistency = 'eventual' the old state is shown.")
 }
 
 // viewError gives an error of a read model its SQLSTATE. ctx is the scan's: a store's own timeouts are not the statement's.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -166,6 +167,65 @@ func (r *reader) round(ctx context.Context, i int) error {
 		}
 	}
 	return nil
+}
+
+// TestUncommittedWritesAreNotPassedOver reads a read model within the transaction that wrote, where it cannot have the writes: that is refused,
+// unless the session takes old answers.
+func TestUncommittedWritesAreNotPassedOver(t *testing.T) {
+	s := start(t, linesSpec)
+	conn := s.connect()
+	ctx := within(t, patience)
+	must(t, conn, waits)
+	must(t, conn, upsertLine, int64(1), int64(1), int64(1))
+	const read = "SELECT rev FROM line_cache WHERE customer_id = 1 AND id = 1"
+	reads := func(when string, want int64) {
+		t.Helper()
+		var rev int64
+		if err := conn.QueryRow(ctx, read).Scan(&rev); err != nil || rev != want {
+			t.Errorf("%s: revision %d, %v, want %d", when, rev, err, want)
+		}
+	}
+	reads("after a commit", 1)
+
+	must(t, conn, "BEGIN")
+	reads("in a transaction that has not written", 1)
+	must(t, conn, "UPDATE lines SET rev = 2 WHERE customer_id = 1 AND id = 1")
+	refused(t, conn, read, "0A000", "Commit first")
+	must(t, conn, "ROLLBACK")
+	reads("after a rollback", 1)
+
+	must(t, conn, "SET tidemark.on_timeout = 'stale'")
+	must(t, conn, "BEGIN")
+	must(t, conn, "UPDATE lines SET rev = 2 WHERE customer_id = 1 AND id = 1")
+	reads("where old answers are taken", 1)
+	must(t, conn, "COMMIT")
+	must(t, conn, "RESET tidemark.on_timeout")
+	reads("after the commit", 2)
+
+	// The implicit transaction of a pipeline ends with its Sync.
+	var batch pgx.Batch
+	batch.Queue(upsertLine, int64(1), int64(1), int64(3))
+	batch.Queue(read)
+	if err := conn.SendBatch(ctx, &batch).Close(); err == nil || !strings.Contains(err.Error(), "0A000") {
+		t.Errorf("a write and a read in one pipeline: %v, want SQLSTATE 0A000", err)
+	}
+	reads("after a pipeline that failed", 2)
+
+	// A session that keeps its connection is in no transaction.
+	must(t, conn, "CREATE TEMP TABLE kept (id int)")
+	for customer := int64(1); ; customer++ {
+		if _, err := conn.Exec(ctx, upsertLine, pgx.QueryExecModeSimpleProtocol, customer, int64(9), int64(9)); err != nil && customer < 50 {
+			continue // of another shard
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		var rev int64
+		sql := fmt.Sprintf("SELECT rev FROM line_cache WHERE customer_id = %d AND id = 9", customer)
+		if err := conn.QueryRow(ctx, sql, pgx.QueryExecModeSimpleProtocol).Scan(&rev); err != nil || rev != 9 {
+			t.Errorf("with a temporary table: revision %d, %v, want 9", rev, err)
+		}
+		break
+	}
 }
 
 // TestWithoutConsistencyReadsAreStale shows that the test above can fail: the same reads under eventual consistency are behind.
