@@ -66,6 +66,9 @@ type Config struct {
 	// for a replica's level. Defaults 1 s and 100 ms.
 	HealthInterval time.Duration
 	NudgeInterval  time.Duration
+	// SilenceLimit is how long an endpoint may leave health checks without an answer before its connections in use are
+	// broken. Default 1 min, as long as TCP's own keep-alive takes.
+	SilenceLimit time.Duration
 	// Rise is how many good checks in a row bring an endpoint back, Fall how many failures (of checks and of connections)
 	// take it out. Defaults 2 and 3.
 	Rise, Fall int
@@ -143,6 +146,7 @@ const (
 	defaultReset     = 5 * time.Second
 	defaultHealth    = time.Second
 	defaultNudge     = 100 * time.Millisecond
+	defaultSilence   = time.Minute
 	defaultPool      = 20
 	defaultBudget    = 200
 	defaultStmtBytes = 1 << 20
@@ -163,6 +167,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.ResetTimeout, defaultReset)
 	def(&c.HealthInterval, defaultHealth)
 	def(&c.NudgeInterval, defaultNudge)
+	def(&c.SilenceLimit, defaultSilence)
 	def(&c.Rise, 2)
 	def(&c.Fall, 3)
 	def(&c.StatementBytes, defaultStmtBytes)
@@ -183,6 +188,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"connect timeout", int(c.ConnectTimeout)},
 		{"idle time", int(c.IdleTime)},
 		{"lifetime", int(c.Lifetime)},
+		{"silence limit", int(c.SilenceLimit)},
 		{"reset timeout", int(c.ResetTimeout)},
 		{"health interval", int(c.HealthInterval)},
 		{"nudge interval", int(c.NudgeInterval)},

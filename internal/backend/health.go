@@ -229,6 +229,7 @@ func (e *Endpoint) checkFailed(err error) {
 		return // the server is alive, and who is connected can go on
 	}
 	e.breaker.failure(failed)
+	e.silent(st.CheckedAt, failed)
 }
 
 // breakerChanged follows the breaker: it tells people, the balancer and those who wait.
