@@ -67,6 +67,16 @@ func (d *disguise) verifier(user string) wire.Verifier {
 	return v
 }
 
+// fits is Secret.Fits. It takes as long as most verifiers do for all kinds of secrets and for none: a password in the clear or
+// an MD5 hash is compared in next to no time, by which whoever asks could tell who exists.
+func (d *disguise) fits(s Secret, user, password string) bool {
+	if s.password == "" && s.md5 == "" && s.hasVerifier() {
+		return s.Fits(user, password)
+	}
+	d.verifier(user).CheckPassword(password)
+	return s.Fits(user, password)
+}
+
 // asksMD5 says whether such a user is asked for an MD5 hash where a rule's method is md5.
 func (d *disguise) asksMD5() bool {
 	d.mu.Lock()

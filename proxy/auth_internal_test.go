@@ -67,6 +67,29 @@ func TestParseSecret(t *testing.T) {
 }
 
 // A name has the same salt whether its user does not exist, or has a password in the clear; and looks as most users do.
+// A password sent in the clear is checked as slowly for every kind of secret as for users that do not exist.
+func TestDisguiseTakesItsTime(t *testing.T) {
+	d := newDisguise("", []byte("a"))
+	slow := wire.MockVerifier(nil, "x")
+	slow.Iterations = 200_000
+	d.saw(VerifierSecret(slow))
+	begun := time.Now()
+	VerifierSecret(slow).Fits("ann", "pencil")
+	least := time.Since(begun) / 20
+	for _, s := range []Secret{{}, PasswordSecret("pencil"), mustParse(t, "md5900150983cd24fb0d6963f7d28e17f72"), VerifierSecret(slow)} {
+		begun := time.Now()
+		if d.fits(s, "ann", "wrong") {
+			t.Errorf("%v: a wrong password fits", s)
+		}
+		if took := time.Since(begun); took < min(least, 5*time.Millisecond) {
+			t.Errorf("%v: checked within %v", s, took)
+		}
+	}
+	if !d.fits(PasswordSecret("pencil"), "ann", "pencil") || d.fits(PasswordSecret("pencil"), "ann", "") {
+		t.Error("the right password does not fit, or none does")
+	}
+}
+
 func TestDisguise(t *testing.T) {
 	d, again := newDisguise("shared", []byte("a")), newDisguise("shared", []byte("b"))
 	plain, err := d.complete("ann", PasswordSecret("pencil"))

@@ -83,11 +83,7 @@ func (l *login) byPassword(secret Secret) error {
 	if err != nil {
 		return err
 	}
-	known := secret
-	if known.empty() { // takes as long as a verifier does
-		known = VerifierSecret(l.live.doorkeeper.disguise.verifier(l.user))
-	}
-	if !known.Fits(l.user, password) {
+	if !l.live.doorkeeper.disguise.fits(secret, l.user, password) {
 		return l.errPassword("")
 	}
 	l.password = password
