@@ -36,10 +36,20 @@ func (e *Endpoint) connectError(err error, user string) *wire.Error {
 		if w.Detail == "" {
 			w.Detail = fmt.Sprintf("This is the answer of %s to the login of user %q.", e, user)
 		}
+		if w.Hint == "" {
+			w.Hint = hints[w.Code]
+		}
 		return w
 	}
 	return wire.Errorf(wire.ConnectionFailure, "could not connect to %s: %w", e, reason(err)).
 		WithHint("Is the server running, and does it accept connections from here?")
+}
+
+// hints say what to do about a server's answer to a login, where the server does not.
+var hints = map[string]string{
+	wire.TooManyConnections: "The server has no connection left: raise its max_connections, or lower pool.budget of the proxies.",
+	wire.CannotConnectNow:   "The server is starting, stopping or recovering; it is tried again until it takes connections.",
+	wire.InvalidPassword:    "The server stores another password for this role than the configuration has, or none.",
 }
 
 // reason shortens what pgconn and net wrapped into what people look for, and keeps the chain for errors.Is.

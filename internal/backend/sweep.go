@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -149,6 +150,9 @@ func (b *budget) evictIdle(p *pool, x *bound) bool {
 func (p *pool) errDown(since time.Time, cause error) *wire.Error {
 	e := wire.Errorf(wire.CannotConnectNow, "%s is down", p.endpoint)
 	if cause != nil {
+		if told := (*wire.Error)(nil); errors.As(cause, &told) {
+			cause = connectFailure{told.Message, cause}
+		}
 		e = wire.Errorf(wire.CannotConnectNow, "%s is down: %w", p.endpoint, cause)
 	}
 	return e.WithDetail("It has been down for %s.", time.Since(since).Round(100*time.Millisecond)).
