@@ -73,6 +73,7 @@ func (s *session) sync() error {
 	}
 	defer func() {
 		s.batch = batch{held: s.batch.held[:0]}
+		s.drawn = false
 		s.syncs++
 	}()
 	l := s.link

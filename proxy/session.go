@@ -29,6 +29,7 @@ type session struct {
 	pins map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
 	// askState: a statement may have changed what pins. loaded: one did for good. state is what the server said.
 	askState, loaded bool
+	drawn            bool // chance has decided whether the batch is traced
 	state            engine.Reply
 
 	tx    transaction

@@ -83,7 +83,8 @@ func (s *session) traceWith(t *Tracing, text []byte, batch bool) {
 	if parent != "" {
 		ctx = parentOf(parent)
 		asked = trace.SpanContextFromContext(ctx).IsSampled()
-	} else if s.tx.state == txNone && t.Sample > 0 {
+	} else if s.tx.state == txNone && t.Sample > 0 && !s.drawn {
+		s.drawn = batch // once for all of it
 		asked = rand.Float64() < t.Sample
 	}
 	until := time.Duration(s.client.tracedUntil.Load())

@@ -295,6 +295,30 @@ func TestTraceCommand(t *testing.T) {
 	}
 }
 
+// Chance decides once for a request, of however many messages.
+func TestSampledShare(t *testing.T) {
+	c := collector.New(t)
+	f := newFixture(t, fixtureSpec{shards: 1, config: tracedTo(t, c, func(x *proxy.Tracing) { x.Sample = 0.5 })})
+	app := connect(t, f.start(t, ""))
+	const n = 400
+	for i := range n {
+		exec(t, app, "SELECT $1::int", pgx.QueryExecModeExec, i)
+	}
+	// The last one is asked for: all before it are there when it is.
+	p, last, _ := parent(1, true)
+	exec(t, app, "SELECT 1 /*traceparent='"+p+"'*/", pgx.QueryExecModeSimpleProtocol)
+	c.Await(t, last, ended("SELECT shop"))
+	got := 0
+	for _, s := range c.Spans("") {
+		if s.Name == "SELECT shop" && s.Trace != last {
+			got++
+		}
+	}
+	if got < n/2-70 || got > n/2+70 { // seven standard deviations
+		t.Errorf("%d of %d requests are traced", got, n)
+	}
+}
+
 // Sampling by chance takes whole transactions. Those whose client leaves, or whose server does, end too.
 func TestSampledTraces(t *testing.T) {
 	c := collector.New(t)
