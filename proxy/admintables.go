@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 )
 
 // tables are the proxy's own tables of the admin database.
@@ -32,19 +33,12 @@ func (p *Proxy) clientsTable() Table {
 		},
 		Rows: func() (rows [][][]byte) {
 			database := p.cfg().Database
-			all := p.clients.all()
+			all, waiting := p.clients.all(), p.backend.Waiting()
 			slices.SortFunc(all, func(a, b *client) int { return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.pid, b.pid)) })
 			for _, x := range all {
 				h := x.holding()
-				state := "idle"
-				switch {
-				case x.waiting.Load():
-					state = "waiting"
-				case h.active:
-					state = "active"
-				}
 				rows = append(rows, [][]byte{
-					IntValue(x.pid), TextValue(x.user), TextValue(database), TextValue(x.addr.String()), TextOrNull(x.app), TextValue(state), TimeValue(x.since),
+					IntValue(x.pid), TextValue(x.user), TextValue(database), TextValue(x.addr.String()), TextOrNull(x.app), TextValue(x.state(h, waiting)), TimeValue(x.since),
 					IntValue(len(h.pids)), TextOrNull(strings.Join(h.pids, ",")), TextOrNull(strings.Join(h.reasons, "; ")),
 					TimeValue(x.traceEnds()),
 				})
@@ -240,6 +234,17 @@ func (p *Proxy) versionTable() Table {
 			return [][][]byte{{TextValue(p.version), IntValue(os.Getpid()), TimeValue(p.started), IntValue(int64(time.Since(p.started) / time.Second))}}
 		},
 	}
+}
+
+// state is what a client waits for or has, in one word.
+func (x *client) state(h holding, waiting map[*loop.Task]bool) string {
+	switch {
+	case x.waiting.Load(), waiting[x.task]:
+		return "waiting"
+	case h.active:
+		return "active"
+	}
+	return "idle"
 }
 
 // holding is what a client has of servers at one moment.

@@ -32,7 +32,7 @@ type client struct {
 	task  *loop.Task
 	relay *engine.Relay
 
-	waiting     atomic.Bool  // for a paused shard, or a server connection
+	waiting     atomic.Bool  // for a paused shard; for a server connection see Backend.Waiting
 	tracedUntil atomic.Int64 // by engine.Clock: an administrator wants to see what it does; 0: nobody has asked
 
 	mu     sync.Mutex               // guards what follows

@@ -51,6 +51,9 @@ func (g *gate) closed(shard string) bool {
 	return g.shards[shard]
 }
 
+// Paused says whether a shard is paused.
+func (p *Proxy) Paused(shard string) bool { return p.gate.closed(shard) }
+
 // awaitResume holds a session up while the shard is paused, for as long as it may wait for a connection.
 func (s *session) awaitResume(shard string) error {
 	if s.client.holds() {

@@ -250,7 +250,7 @@ func active(t *testing.T, d *pgx.Conn, pid string) error {
 
 // Those who wait for a server connection get one in order, or hear why not.
 func TestPoolFull(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, backend: func(c *backend.Config) { c.AcquireTimeout = 3 * time.Second }})
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, config: asAdmin, backend: func(c *backend.Config) { c.AcquireTimeout = 3 * time.Second }})
 	engines(t, func(t *testing.T, engineName string) {
 		p := f.run(t, engineName)
 		holder := connect(t, p.dsn)
@@ -272,6 +272,12 @@ func TestPoolFull(t *testing.T) {
 				}
 				return nil
 			})
+		}
+		if got, want := cell(t, console(t, p.dsn), "SELECT state FROM clients ORDER BY connected_at"), "active"+strings.Repeat(" waiting", n); got != want {
+			t.Errorf("states of the clients: %s, want %s", got, want)
+		}
+		if s := p.proxy.Stats(); s.Sessions["waiting"] != n || s.Sessions["active"] != 1 {
+			t.Errorf("sessions by state: %v", s.Sessions)
 		}
 		exec(t, holder, "commit")
 		served.Wait()

@@ -16,6 +16,13 @@ type counters struct {
 // Stats are numbers since the start.
 type Stats struct {
 	Clients    int               // connected now, logins included
+	MaxClients int               // of these at most
+	Sessions   map[string]int    // clients whose login is complete, by state: idle, active, waiting
+	Pinned     int               // of these, who keep a server connection between transactions
+	Consoles   int               // connections to the admin database
+	Prepared   int               // distinct named prepared statements
+	PlanCache  router.CacheStats // empty before Serve
+	Draining   bool
 	Logins     uint64            // sessions that began
 	Refused    uint64            // logins that failed
 	Errors     uint64            // statements that the proxy itself answered with an error
@@ -26,7 +33,24 @@ type Stats struct {
 func (p *Proxy) Stats() Stats {
 	s := Stats{
 		Clients: p.Clients(), Logins: p.stats.logins.Load(), Refused: p.stats.refused.Load(), Errors: p.stats.errors.Load(),
-		Statements: map[string]uint64{},
+		Statements: map[string]uint64{}, MaxClients: p.cfg().MaxClients, Draining: p.draining.Load(), Sessions: map[string]int{"idle": 0, "active": 0, "waiting": 0},
+	}
+	waiting := p.backend.Waiting()
+	for _, x := range p.clients.all() {
+		h := x.holding()
+		s.Sessions[x.state(h, waiting)]++
+		if len(h.reasons) > 0 {
+			s.Pinned++
+		}
+	}
+	p.admin.mu.Lock()
+	s.Consoles = len(p.admin.byPID)
+	p.admin.mu.Unlock()
+	p.statements.mu.Lock()
+	s.Prepared = len(p.statements.byKey)
+	p.statements.mu.Unlock()
+	if r := p.router.Load(); r != nil {
+		s.PlanCache = r.CacheStats()
 	}
 	for k := router.Refuse; k <= router.ViewScan; k++ {
 		s.Statements[k.String()] = p.stats.plans[k].Load()

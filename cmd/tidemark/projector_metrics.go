@@ -3,13 +3,11 @@ package main
 import (
 	"strconv"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/tidemarkdb/tidemark/replication"
 )
 
 // metrics reads the numbers of captures, publishers and projections.
-func (p *projector) metrics() prometheus.Collector {
+func (p *projector) metrics() scrape {
 	state := gauge("capture_state", "1 for the state that the shard's capture is in.", "shard", "state")
 	rows := gauge("capture_snapshot_rows", "Rows of the running or last snapshot.", "shard")
 	level := gauge("capture_level_lsn", "Position of the write-ahead log up to which the shard is published, in bytes.", "shard")

@@ -80,7 +80,7 @@ func poolsTable(b *backend.Backend) proxy.Table {
 			proxy.Int("opening", "connections being opened"), proxy.Int("waiting", "sessions in the queue"), proxy.Int("waits", "sessions that had to wait, since the start"),
 			proxy.Int("wait_ms", "milliseconds that they waited in all"), proxy.Int("timeouts", "of these, how many gave up"), proxy.Int("opened", "connections opened since the start"),
 			proxy.Int("failures", "attempts to open one that failed"),
-			proxy.Text("login", "who the connections log in as"), proxy.Text("mode", "transaction, session or statement"), proxy.Int("reserve", "connections beyond size for sessions that wait too long"),
+			proxy.Text("login", "who the connections log in as"), proxy.Bool("shared", "whether all clients without a pool of their own use it"), proxy.Text("mode", "transaction, session or statement"), proxy.Int("reserve", "connections beyond size for sessions that wait too long"),
 			proxy.Int("max_wait_ms", "milliseconds that whoever has waited longest now has waited"), proxy.Int("longest_wait_ms", "the longest wait since the start"),
 			proxy.Int("acquired", "connections asked for since the start"), proxy.Int("closed", "connections closed since the start"),
 			proxy.Int("evicted", "of these, how many so that another pool could open one"), proxy.Int("broken", "of these, how many were found dead after having been idle for long"),
@@ -90,7 +90,7 @@ func poolsTable(b *backend.Backend) proxy.Table {
 				rows = append(rows, [][]byte{
 					proxy.TextValue(p.Shard), proxy.TextValue(p.Endpoint), proxy.TextValue(p.Database), proxy.TextValue(p.User), proxy.IntValue(p.Size), proxy.IntValue(p.Active), proxy.IntValue(p.Idle),
 					proxy.IntValue(p.Opening), proxy.IntValue(p.Waiting), proxy.IntValue(p.Waits), proxy.IntValue(p.WaitTime.Milliseconds()), proxy.IntValue(p.Timeouts), proxy.IntValue(p.Opened), proxy.IntValue(p.Failures),
-					proxy.TextValue(p.Role), proxy.TextValue(string(p.Mode)), proxy.IntValue(p.Reserve), proxy.IntValue(p.MaxWait.Milliseconds()), proxy.IntValue(p.LongestWait.Milliseconds()),
+					proxy.TextValue(p.Role), proxy.BoolValue(!p.Own), proxy.TextValue(string(p.Mode)), proxy.IntValue(p.Reserve), proxy.IntValue(p.MaxWait.Milliseconds()), proxy.IntValue(p.LongestWait.Milliseconds()),
 					proxy.IntValue(p.Acquired), proxy.IntValue(p.Closed), proxy.IntValue(p.Evicted), proxy.IntValue(p.Broken),
 				})
 			}

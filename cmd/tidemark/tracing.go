@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -126,7 +125,7 @@ func (t *tracing) shut(ctx context.Context, provider *sdktrace.TracerProvider) {
 }
 
 // metrics are the numbers of spans.
-func (t *tracing) metrics() prometheus.Collector {
+func (t *tracing) metrics() scrape {
 	spans := counter("trace_spans_total", "Spans of traces that a collector has taken, or not: those that no collector took in time are dropped.", "result")
 	return scrape{metrics: []metric{spans}, read: func(emit func(metric, float64, ...string)) {
 		emit(spans, float64(t.sent.Load()), "sent")

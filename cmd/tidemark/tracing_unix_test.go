@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/tidemarkdb/tidemark/internal/collector"
+	"github.com/tidemarkdb/tidemark/testcontainers"
 )
 
 const (
@@ -80,6 +83,26 @@ func TestTracingOfTheProcess(t *testing.T) {
 	}
 	if strings.Contains(string(log), "header-secret") || strings.Contains(string(log), "a literal") {
 		t.Error("a secret is in the log")
+	}
+}
+
+// A user of the proxy may have the name of the role that logs in to the servers: their pools are told apart, and one scrape
+// has both.
+func TestMetricsOfNamesakes(t *testing.T) {
+	l := newLife(t)
+	l.change("users:", fmt.Sprintf("users:\n  - {name: %s, password: two, pool_size: 3}", testcontainers.AppUser))
+	l.start()
+	conn, err := pgx.Connect(t.Context(), l.dsn(testcontainers.AppUser, "two", l.database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	l.exec(conn, "SELECT 1")
+	l.exec(l.connect(l.database), "SELECT 1")
+	labels := fmt.Sprintf(",shard=\"s1\",user=%q}", testcontainers.AppUser)
+	at := l.value(l.connect("tidemark"), "SELECT endpoint FROM endpoints")
+	for pool, size := range map[string]string{"user": "3", "shared": "20"} {
+		l.metric(fmt.Sprintf("tidemark_pool_size{endpoint=%q,pool=%q", at, pool)+labels, size)
 	}
 }
 

@@ -3,6 +3,8 @@ package backend
 import (
 	"slices"
 	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/loop"
 )
 
 // What an administrator may see of server connections, and do to them.
@@ -67,6 +69,19 @@ func (b *Backend) Busy(shards ...string) int {
 		p.mu.Unlock()
 	}
 	return n
+}
+
+// Waiting are the tasks that wait for a connection now.
+func (b *Backend) Waiting() map[*loop.Task]bool {
+	all := map[*loop.Task]bool{}
+	for _, p := range b.budget.every() {
+		p.mu.Lock()
+		for w := p.waiters.first; w != nil; w = w.next {
+			all[w.task] = true
+		}
+		p.mu.Unlock()
+	}
+	return all
 }
 
 // Reconnect has every connection of the shards replaced: idle ones now, others when they are released. It returns how many

@@ -10,6 +10,7 @@ type PoolStats struct {
 	User     string // whose pool it is
 	Role     string // who its connections log in as
 	Mode     Mode
+	Own      bool // it is one user's; else shared by all without one
 
 	Size    int // most connections, without the reserve
 	Reserve int // of these beyond it
@@ -38,6 +39,7 @@ func (p *pool) snapshot() PoolStats {
 	s := p.stats
 	s.Shard, s.Endpoint = p.endpoint.shard.name, p.endpoint.name
 	s.Database, s.User, s.Role, s.Mode = p.endpoint.login().database, p.user, p.user, p.mode
+	s.Own = p.identity != nil
 	if id := p.identity; id != nil && id.Shared {
 		s.Role = p.endpoint.login().user
 	}
@@ -56,6 +58,13 @@ func (b *Backend) Stats() []PoolStats {
 		all = append(all, p.snapshot())
 	}
 	return all
+}
+
+// Budget is how many server connections exist or are being opened, and how many may.
+func (b *Backend) Budget() (used, limit int) {
+	b.budget.mu.Lock()
+	defer b.budget.mu.Unlock()
+	return b.budget.all.used, b.budget.all.limit
 }
 
 // BudgetUsed is how many server connections exist or are being opened, at most Config.Budget.

@@ -219,7 +219,7 @@ func (p *Pool) fields() []field {
 		{key: "min_idle", into: integer(&p.MinIdle, 0, 10_000), def: "0", doc: "Connections to one server that are opened ahead and kept, for each such user that has used some lately."},
 		{key: "reserve_size", into: integer(&p.ReserveSize, 0, 10_000), def: "0", doc: "Connections beyond `size` that are opened when clients have waited for `reserve_timeout`, one for each such client. They are closed when they are idle again."},
 		{key: "reserve_timeout", into: duration(&p.ReserveTimeout), def: "5s", doc: "How long a client waits before it gets a connection of the reserve."},
-		{key: "budget", into: integer(&p.Budget, 1, 100_000), def: "200", doc: "Connections of this process to all servers together at most, of all users. Where that is not enough, idle ones make room, and pools that have none get their turn."},
+		{key: "budget", into: integer(&p.Budget, 1, 100_000), def: "200", doc: "Connections of this process to all servers together at most, of all users. Where that is not enough, idle ones make room, and pools that have none get their turn. Beside these there are one to each server for its health, one now and then that reads the schema, one for each cancel request, and at most four for `auth.query`."},
 		{key: "acquire_timeout", into: duration(&p.AcquireTimeout), def: "10s", doc: "How long a client waits for a free connection before its statement fails."},
 		{key: "idle_timeout", into: duration(&p.IdleTimeout), def: "10m", doc: "When an unused connection is closed."},
 		{key: "lifetime", into: duration(&p.Lifetime), def: "1h", doc: "When a connection is replaced, in use or not; at the end of its transaction."},
