@@ -10,4 +10,9 @@ import "context"
 // durable in the store and readable by key.
 type Projector interface {
 	Apply(ctx context.Context, events []Event) []error
+
+	// Knows says whether the store was told to Remember a partition ("shop.public.orders/3"), and has not been emptied or exchanged for another
+	// since. A partition that it does not know is read from its beginning.
+	Knows(ctx context.Context, partition string) (bool, error)
+	Remember(ctx context.Context, partition string) error
 }

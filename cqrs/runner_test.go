@@ -25,6 +25,23 @@ type projector struct {
 	mu    sync.Mutex
 	fail  func(e *cqrs.Event) error
 	calls []string // the values of each call
+	knows map[string]bool
+}
+
+func (p *projector) Knows(_ context.Context, partition string) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.knows[partition], nil
+}
+
+func (p *projector) Remember(_ context.Context, partition string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.knows == nil {
+		p.knows = map[string]bool{}
+	}
+	p.knows[partition] = true
+	return nil
 }
 
 func (p *projector) Apply(_ context.Context, events []cqrs.Event) []error {
@@ -248,6 +265,49 @@ func TestRunnerCommitsWhenItStops(t *testing.T) {
 		}
 		if got := s.store.log(); len(got) != 3 {
 			t.Errorf("applied %v", got)
+		}
+	})
+}
+
+// A store that was emptied, or that took another one's place, is filled again from the beginning, and until then the view is not level.
+func TestRunnerFillsAStoreThatForgot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1, cqrs.MemoryLimits{})
+		tx := bustest.Tx("s1", 8, "a", 1)
+		s.put(0, tx)
+		s.levels.Progress(cqrs.Progress{Shard: "s1", Mark: lsn.Mark{Epoch: 1, LSN: 2 << 20}, Ends: map[string][]int64{s.topic: {1}}})
+		_, stop := s.work(cqrs.RunnerConfig{})
+		synctest.Wait()
+		if ok, _ := s.levels.Covers("v", lsn.Token{"s1": {LSN: 2 << 20}}, ""); !ok {
+			t.Error("the view is not level with all applied")
+		}
+		stop()
+
+		s.store.mu.Lock()
+		s.store.calls, s.store.knows = nil, nil
+		s.store.fail = func(*cqrs.Event) error { return errDown }
+		s.store.mu.Unlock()
+		_, stop = s.work(cqrs.RunnerConfig{})
+		synctest.Wait()
+		if ok, _ := s.levels.Covers("v", lsn.Token{"s1": {LSN: 2 << 20}}, ""); ok {
+			t.Error("the view counts as level although its store is empty")
+		}
+		s.store.set(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := s.store.log(); len(got) == 0 || got[len(got)-1] != `{"id":1}="a"` {
+			t.Errorf("applied again: %v", got)
+		}
+		if ok, _ := s.levels.Covers("v", lsn.Token{"s1": {LSN: 2 << 20}}, ""); !ok {
+			t.Error("the view is not level after it was filled again")
+		}
+		stop()
+		_, stop = s.work(cqrs.RunnerConfig{})
+		defer stop()
+		n := len(s.store.log())
+		time.Sleep(time.Minute)
+		if got := s.store.log(); len(got) != n {
+			t.Errorf("what the store knows was applied once more: %v", got)
 		}
 	})
 }

@@ -21,9 +21,28 @@ type Store struct {
 	// Fail is asked before each event; an event it fails changes nothing. May be nil.
 	Fail func(e *cqrs.Event) error
 
-	mu   sync.Mutex
-	rows map[string]Stored
-	seen int
+	mu    sync.Mutex
+	rows  map[string]Stored
+	knows map[string]bool
+	seen  int
+}
+
+// Knows implements cqrs.Projector.
+func (s *Store) Knows(_ context.Context, partition string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.knows[partition], nil
+}
+
+// Remember implements cqrs.Projector.
+func (s *Store) Remember(_ context.Context, partition string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.knows == nil {
+		s.knows = map[string]bool{}
+	}
+	s.knows[partition] = true
+	return nil
 }
 
 // Stored is the state of one key.

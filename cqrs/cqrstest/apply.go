@@ -122,6 +122,44 @@ func testSweep(t *testing.T, s Suite) {
 	b.wantAll("1|read again", "3|other shard", "5|streamed at its point")
 }
 
+// What was remembered is known to every process with the same store, to no other store, and no row to anybody.
+func testRemember(t *testing.T, s Suite) {
+	b := s.bench(t, idAndNote()...)
+	known := func(store Store, partition string) bool {
+		t.Helper()
+		ok, err := store.Knows(b.ctx, partition)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	const one, two = "shop.public.t/0", "shop.public.t/1"
+	if known(b, one) {
+		t.Error("an empty store knows a partition")
+	}
+	for range 2 {
+		if err := b.Remember(b.ctx, one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.visible()
+	b.wantAll()
+	b.apply(b.put(base, "1", "row"), b.event(replication.Truncate, base+1, "s1"))
+	b.wantAll()
+	again := s.Open(t, b.Name(), b.cols, s.Addr)
+	other := s.Open(t, b.Name()+"-other", b.cols, s.Addr)
+	for _, store := range []Store{again, other} {
+		t.Cleanup(func() {
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if !known(again, one) || known(again, two) || known(other, one) {
+		t.Errorf("known: %v, another partition %v, in another store %v", known(again, one), known(again, two), known(other, one))
+	}
+}
+
 func testTruncate(t *testing.T, s Suite) {
 	b := s.bench(t, idAndNote()...)
 	truncate := b.event(replication.Truncate, base+10, "s1")

@@ -49,6 +49,7 @@ func (s Suite) Run(t *testing.T) {
 		{"shuffled", testShuffled},
 		{"snapshot", testSnapshot},
 		{"sweep", testSweep},
+		{"memory of partitions", testRemember},
 		{"truncate", testTruncate},
 		{"types", testTypes},
 		{"keys", testKeys},

@@ -133,7 +133,7 @@ func (m *Model) verify(ctx context.Context, name string) error {
 			return fmt.Errorf("index %s exists and was not made by Tidemark: give the read model another index, or delete that one", index)
 		}
 		if d := layoutOf(m.fields).differences(*have); len(d) > 0 {
-			return fmt.Errorf("index %s was made for other columns: %s; raise the read model's generation so that a new index is filled, or set the columns back",
+			return fmt.Errorf("index %s was made for other columns: %s; give the read model another index, which is then filled from the beginning, or set the columns back",
 				index, strings.Join(d, "; "))
 		}
 	}

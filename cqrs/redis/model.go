@@ -8,6 +8,7 @@
 //	shop:{orders}#index      sorted set of the ids of live rows, in order of their bytes
 //	shop:{orders}#versions   hash of id → version (19 digits), "+" live or "-" tombstone, origin (schema.table/shard/partition)
 //	shop:{orders}#floors     hash of origin → version (19 digits) of its last TRUNCATE
+//	shop:{orders}#partitions set of the topics' partitions that were applied from their beginning: shop.public.orders/3
 //
 // All keys of a slice have one hash tag, so that the script is legal in Redis Cluster; with Slices = n the tags are
 // {orders/0} to {orders/n-1}, and an id belongs to slice FNV-1a-32(id) mod n. Writes are as durable as the server's
@@ -213,7 +214,7 @@ func (m *Model) prepare(ctx context.Context) error {
 
 // slice is one hash tag's keys.
 type slice struct {
-	row, index, versions, floors string
+	row, index, versions, floors, partitions string
 }
 
 func (m *Model) slice(n int) slice {
@@ -222,7 +223,7 @@ func (m *Model) slice(n int) slice {
 		tag += "/" + strconv.Itoa(n)
 	}
 	tag += "}"
-	return slice{row: tag + ":", index: tag + "#index", versions: tag + "#versions", floors: tag + "#floors"}
+	return slice{row: tag + ":", index: tag + "#index", versions: tag + "#versions", floors: tag + "#floors", partitions: tag + "#partitions"}
 }
 
 func (m *Model) sliceOf(id string) slice {
