@@ -34,6 +34,9 @@ func (s *session) function(size int) error {
 	if s.effects(l, p) {
 		e.Reply, e.Mute, s.after.hold = &s.after.outcome, engine.MuteReady, true
 	}
+	if !s.batch.sent {
+		s.batch.wrote = false
+	}
 	l.Expect(e)
 	if err := s.Pass(l, size); err != nil {
 		return err

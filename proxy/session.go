@@ -29,7 +29,8 @@ type session struct {
 	pins map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
 	// askState: a statement may have changed what pins. loaded: one did for good. state is what the server said.
 	askState, loaded bool
-	drawn            bool // chance has decided whether the batch is traced
+	drawn            bool   // chance has decided whether the batch is traced
+	strung           uint32 // how many statements the query string in hand has, if several is not nil
 	state            engine.Reply
 
 	tx    transaction
@@ -470,7 +471,7 @@ func (s *session) lost(l *engine.Link) error {
 		s.SetOut(wire.AppendReadyForQuery(s.Out(), status))
 	}
 	s.after = after{}
-	if s.tx.wrote || s.batch.wrote || probing {
+	if s.tx.wrote || s.tx.probeLater || s.batch.wrote || probing {
 		s.doubt(l.Shard)
 	}
 	torn, cause := l.Torn, l.Err

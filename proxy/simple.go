@@ -144,6 +144,9 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 			e.Mute = engine.MuteReady
 		}
 	}
+	if !s.batch.sent {
+		s.batch.wrote = false // it is no part of a batch
+	}
 	s.batch.copying = p.Command == sql.CopyFrom
 	if s.batch.sent {
 		// A Query amid an extended batch can leave PostgreSQL in a state in which the next query fails (seen with 18.6):

@@ -53,6 +53,7 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 	if whole == nil {
 		return statements[0].Plan
 	}
+	s.strung = uint32(n)
 	if whole.Kind == router.Tx { // BEGIN; …; COMMIT in one string: the server follows it, settle reads the status
 		whole.Kind, whole.Tx = router.AnyShard, nil
 	}

@@ -117,6 +117,7 @@ func (s *session) wide(p *router.Plan, text string, needs ...*statement) error {
 				mute &^= engine.MuteRows
 				l.Paused = true
 			}
+			replies[i].PassNotices = i == 0 // all of them read the same text
 			l.SetOut(wire.AppendQuery(l.Out(), text))
 			l.Expect(engine.Expect{Kind: engine.Query, Mute: mute, Reply: &replies[i]})
 		}
@@ -150,7 +151,11 @@ func (s *session) change(p *router.Plan, links []*engine.Link, text string) erro
 	case p.Has(router.NoTx):
 		tag, err = s.InTurn(links, text)
 	default:
-		tag, err = s.Everywhere(links, text)
+		statements := 1
+		if s.several != nil {
+			statements = int(s.strung)
+		}
+		tag, err = s.Everywhere(links, text, statements)
 	}
 	if err != nil {
 		for _, l := range links {
@@ -212,7 +217,7 @@ func (s *session) wideBound(pt *portal) error {
 	s.notice()
 	replies := make([]engine.Reply, len(links))
 	for i, l := range links {
-		l.Paused = i > 0
+		l.Paused, replies[i].PassNotices = i > 0, i == 0
 		if pt.st.needs != nil {
 			if _, known := l.Conn.Statements.Name(pt.st.needs.id); !known {
 				s.define(l, pt.st.needs, engine.Expect{Mute: engine.MuteAll, Statement: pt.st.needs.id, Reply: &replies[i]})

@@ -10,7 +10,11 @@ import (
 // Ask sends one query of the proxy's own to a link and waits for its end. Nothing of it reaches the client but what mute
 // leaves.
 func (r *Relay) Ask(l *Link, sql string, mute Mute) (Reply, error) {
-	var reply Reply
+	return r.ask(l, sql, mute, Reply{})
+}
+
+// ask is Ask with a reply that says what the client gets of it all the same.
+func (r *Relay) ask(l *Link, sql string, mute Mute, reply Reply) (Reply, error) {
 	l.SetOut(wire.AppendQuery(l.Out(), sql))
 	l.Expect(Expect{Kind: Query, Mute: mute, Reply: &reply})
 	if err := r.Await(l); err != nil {
@@ -26,17 +30,17 @@ func (r *Relay) Ask(l *Link, sql string, mute Mute) (Reply, error) {
 	return reply, nil
 }
 
-// Everywhere runs a statement on every link inside a transaction on each, and commits when all have succeeded. The client
-// gets the rows of the first. It goes from link to link in their order, so that two such statements never wait for each
+// Everywhere runs so many statements, in one text, on every link inside a transaction on each, and commits when all have
+// succeeded. The client gets what the first says, up to the last one's tag, which is returned. It goes from link to link in their order, so that two such statements never wait for each
 // other's locks in a circle.
 //
 // A failure before the first COMMIT leaves nothing behind. One between two COMMITs is told as what it is.
-func (r *Relay) Everywhere(links []*Link, sql string) (tag string, err error) {
+func (r *Relay) Everywhere(links []*Link, sql string, statements int) (tag string, err error) {
 	for i, l := range links {
 		if _, err := r.Ask(l, "BEGIN", MuteAll); err != nil {
 			return "", err
 		}
-		reply, err := r.Ask(l, sql, onlyRows(i))
+		reply, err := r.ask(l, sql, onlyRows(i), ofFirst(i, statements))
 		if err != nil {
 			return "", err
 		}
@@ -51,7 +55,7 @@ func (r *Relay) Everywhere(links []*Link, sql string) (tag string, err error) {
 // fails, what ran before stays; the error says where.
 func (r *Relay) InTurn(links []*Link, sql string) (tag string, err error) {
 	for i, l := range links {
-		reply, err := r.Ask(l, sql, onlyRows(i))
+		reply, err := r.ask(l, sql, onlyRows(i), ofFirst(i, 1))
 		if err != nil {
 			return "", partly(err, "It has run on", links[:i])
 		}
@@ -68,6 +72,14 @@ func onlyRows(i int) Mute {
 		return MuteAll &^ (MuteDesc | MuteRows)
 	}
 	return MuteAll
+}
+
+// ofFirst lets the client have, of the first of several links, the tags of all statements but the last, and notices.
+func ofFirst(i, statements int) Reply {
+	if i == 0 {
+		return Reply{PassTags: uint32(statements - 1), PassNotices: true}
+	}
+	return Reply{}
 }
 
 // CommitAll commits the transactions that are open on the links.

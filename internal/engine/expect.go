@@ -48,11 +48,14 @@ type Expect struct {
 
 // Reply collects what a request of the proxy's own, or one it wants to know the outcome of, was answered.
 type Reply struct {
-	Done   bool        // ReadyForQuery, or the end of an extended request, has come
-	CopyIn bool        // the server waits for CopyData
-	Err    *wire.Error // the first error
-	Tag    string      // the last command tag
-	Tags   int         // how many there were
-	Desc   []byte      // body of the RowDescription or CopyInResponse
-	Row    []byte      // body of the first DataRow
+	Done   bool // ReadyForQuery, or the end of an extended request, has come
+	CopyIn bool // the server waits for CopyData
+	// What the client gets of it though its kind is muted: notices, and so many command tags.
+	PassNotices bool
+	PassTags    uint32
+	Err         *wire.Error // the first error
+	Tag         string      // the last command tag
+	Tags        int         // how many there were
+	Desc        []byte      // body of the RowDescription or CopyInResponse
+	Row         []byte      // body of the first DataRow
 }

@@ -25,7 +25,7 @@ func (l *Link) large(r *Relay, typ byte, size int, have []byte, before func()) b
 		fallthrough
 	case wire.MsgNoticeResponse:
 		e := l.first()
-		l.rest, l.mute = 1+size, e == nil || e.Mute&mute != 0
+		l.rest, l.mute = 1+size, e == nil || e.Mute&mute != 0 && (typ != wire.MsgNoticeResponse || e.Reply == nil || !e.Reply.PassNotices)
 		return true
 	case wire.MsgErrorResponse:
 		if len(have) < maxSteering {

@@ -322,7 +322,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 	case 'A': // NotificationResponse
 		return true
 	case 'N':
-		return e != nil && e.Mute&MuteError == 0
+		return e != nil && (e.Mute&MuteError == 0 || e.Reply != nil && e.Reply.PassNotices)
 	case 'E':
 		return l.failed(r, e, body, before)
 	}
@@ -350,6 +350,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 		l.Copying = false
 		mute := e.Mute&MuteTag != 0
 		if e.Reply != nil && typ == 'C' && len(body) > 0 {
+			mute = mute && e.Reply.Tags >= int(e.Reply.PassTags)
 			e.Reply.Tag = string(body[:len(body)-1])
 			e.Reply.Tags++
 		}
