@@ -287,10 +287,13 @@ func TestRunnerFillsAStoreThatForgot(t *testing.T) {
 		s.store.calls, s.store.knows = nil, nil
 		s.store.fail = func(*cqrs.Event) error { return errDown }
 		s.store.mu.Unlock()
-		_, stop = s.work(cqrs.RunnerConfig{})
+		r, stop := s.work(cqrs.RunnerConfig{})
 		synctest.Wait()
 		if ok, _ := s.levels.Covers("v", lsn.Token{"s1": {LSN: 2 << 20}}, ""); ok {
 			t.Error("the view counts as level although its store is empty")
+		}
+		if got := r.Stats(); got[0].Applied != 0 || got[0].Lag() != 1 {
+			t.Errorf("%+v, want one event behind", got)
 		}
 		s.store.set(nil)
 		time.Sleep(time.Minute)

@@ -118,6 +118,9 @@ func (w *worker) recall(ctx context.Context) error {
 		w.log.Warn("the store knows nothing of the partition: it was emptied, or is a new one; reading the partition from its beginning",
 			"committed", w.claim.Offset, "first", at.First)
 		w.claim.Offset, w.claim.Fresh = at.First, true
+		w.mu.Lock()
+		w.stats.Applied = at.First
+		w.mu.Unlock()
 		// Before the store remembers, or a kill in between would leave the old offset with a store that says it knows.
 		if err := retry(ctx, w.log, "committing the first offset", func() error { return w.claim.Commit(ctx, at.First) }); err != nil {
 			return stopped(ctx, err)
