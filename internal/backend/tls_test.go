@@ -31,10 +31,17 @@ import (
 type tlsFront struct {
 	addr      *net.TCPAddr
 	root      string // file with its certificate
+	key       string // file with that one's key: a client can show the same certificate
 	encrypted atomic.Int64
 }
 
 func newTLSFront(t *testing.T, to string) *tlsFront {
+	t.Helper()
+	return newTLSFrontFor(t, to, tls.NoClientCert)
+}
+
+// newTLSFrontFor is one that may ask clients for a certificate.
+func newTLSFrontFor(t *testing.T, to string, ask tls.ClientAuthType) *tlsFront {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -52,7 +59,20 @@ func newTLSFront(t *testing.T, to string) *tlsFront {
 	if err := os.WriteFile(f.root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	f.key = filepath.Join(filepath.Dir(f.root), "root.key")
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, ClientAuth: ask, ClientCAs: x509.NewCertPool()}
+	cfg.ClientCAs.AddCert(own)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -170,6 +190,39 @@ func TestTLSIsVerified(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A server that asks for a client certificate gets the configured one, by either way to log in, and nobody else in.
+func TestClientCertificate(t *testing.T) {
+	eng := newEngine(t, "epoll")
+	s := servers(t).Shards[0].Primary
+	front := newTLSFrontFor(t, s.Addr(), tls.RequireAndVerifyClientCert)
+	user := role(t, s, "one")
+	for _, with := range []bool{true, false} {
+		cfg := Config{
+			Database: "postgres", User: testcontainers.AppUser, Password: testcontainers.AppPassword, SSLMode: "verify-full", SSLRootCert: front.root,
+			Shards: []ShardConfig{{Name: "s", Endpoints: []EndpointConfig{{Host: "127.0.0.1", Port: front.addr.Port}}}},
+		}
+		if with {
+			cfg.SSLCert, cfg.SSLKey = front.root, front.key
+		}
+		e := primaryOf(t, open(t, eng, cfg))
+		for _, id := range []*Identity{nil, {User: user, Keys: recoverKeys(t, s, user, "one")}} {
+			inTask(t, eng, func(task *loop.Task) error {
+				conn, err := e.Acquire(task, id, nil, time.Time{})
+				switch {
+				case with && err == nil:
+					conn.Release()
+					return nil
+				case with:
+					return err
+				case wire.SQLSTATE(err) != wire.ConnectionFailure && wire.SQLSTATE(err) != wire.CannotConnectNow:
+					return fmt.Errorf("without a certificate: %v", err)
+				}
+				return nil
+			})
+		}
+	}
 }
 
 // A login by SCRAM keys uses TLS as sslmode says, as logins by password do.
