@@ -7,8 +7,8 @@ import (
 	"github.com/cockroachdb/datadriven"
 )
 
-// TestWire plays the transcripts under testdata/wire against PostgreSQL itself and against Tidemark on both engines: the
-// same messages must be answered alike. With -rewrite the answers recorded are PostgreSQL's.
+// TestWire plays the transcripts under testdata/wire against PostgreSQL itself and against Tidemark on both engines, of one
+// shard and of two: the same messages must be answered alike. With -rewrite the answers recorded are PostgreSQL's.
 //
 //	send [until=CopyInResponse] [ready=2] [fields] [status]
 //	                messages, one a line: type, then a JSON object of its fields, or plain SQL for Query;
@@ -22,10 +22,11 @@ import (
 // Parameter status messages are left out unless status asks for them, and of errors all but severity, code and message
 // unless fields asks for the rest. What tells of a server's source code is never shown.
 func TestWire(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 1})
-	targets := []struct{ name, dsn string }{{"postgres", f.direct(0)}}
+	f, two := newFixture(t, fixtureSpec{shards: 1}), newFixture(t, fixtureSpec{shards: 2})
+	type target struct{ name, dsn string }
+	targets := []target{{"postgres", f.direct(0)}}
 	if !rewriting() {
-		targets = append(targets, struct{ name, dsn string }{"epoll", f.start(t, "epoll")}, struct{ name, dsn string }{"goroutines", f.start(t, "goroutines")})
+		targets = append(targets, target{"epoll", f.start(t, "epoll")}, target{"goroutines", f.start(t, "goroutines")}, target{"two shards", two.start(t, "epoll")})
 	}
 	files, err := filepath.Glob("testdata/wire/*")
 	if err != nil || len(files) == 0 {
