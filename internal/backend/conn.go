@@ -38,6 +38,10 @@ type Conn struct {
 	Statements Statements
 	Unnamed    uint64
 
+	// Notifier is the client of whom a statement that ran here last may have sent notifications which have not been heard
+	// yet, by the process id that it was told; 0: nobody.
+	Notifier uint32
+
 	endpoint *Endpoint
 	pool     *pool
 	pid      uint32

@@ -22,6 +22,7 @@ type ConnInfo struct {
 	Expires   time.Time // when it is replaced for its age
 	Retiring  bool      // it is closed instead of being used again
 	Encrypted bool
+	Listening bool // for all sessions of its user, see AcquireListening
 }
 
 // Conns lists the open connections of all pools.
@@ -36,7 +37,7 @@ func (b *Backend) Conns() []ConnInfo {
 		for _, c := range p.conns {
 			all = append(all, ConnInfo{
 				Conn: c, Shard: p.endpoint.shard.name, Endpoint: p.endpoint.name, Database: p.endpoint.login().database, User: p.user,
-				PID: c.pid, Idle: idle[c], Since: c.opened, Expires: c.expires, Retiring: c.retire, Encrypted: c.tls != nil,
+				PID: c.pid, Idle: idle[c], Since: c.opened, Expires: c.expires, Retiring: c.retire, Encrypted: c.tls != nil, Listening: p.listening,
 			})
 		}
 		p.mu.Unlock()
@@ -60,10 +61,13 @@ func (b *Backend) poolsOf(shards []string) []*pool {
 }
 
 // Busy is how many connections of the shards are lent or being cleaned, and how many sessions wait for one; no name means
-// all shards.
+// all shards. Those that listen run no statements, and are not counted.
 func (b *Backend) Busy(shards ...string) int {
 	n := 0
 	for _, p := range b.poolsOf(shards) {
+		if p.listening {
+			continue
+		}
 		p.mu.Lock()
 		n += int(p.total.Load()) - len(p.idle) - p.opening + p.waiters.n
 		p.mu.Unlock()
@@ -102,7 +106,7 @@ func (b *Backend) Reconnect(shards ...string) int {
 }
 
 // Pause closes the idle connections of the shards, and those in use when they are released, and opens none until Resume:
-// whoever wants one waits. It does not wait itself.
+// whoever wants one waits. It does not wait itself. Those that listen stay: closing them would lose notifications.
 func (b *Backend) Pause(shards ...string) {
 	b.setPaused(true, shards)
 	for _, p := range b.poolsOf(shards) {

@@ -53,7 +53,7 @@ func newEndpoint(b *Backend, s *Shard, database string, cfg EndpointConfig) (*En
 	e.breaker = newBreaker(b.cfg().Rise, b.cfg().Fall, e.breakerChanged)
 	e.health = newHealth(e)
 	e.bound = &bound{what: "max_connections of the database", limit: limitOf(b.cfg().MaxConnections)}
-	e.pool = newPool(b, e, nil)
+	e.pool = newPool(b, e, nil, false)
 	e.status.Store(&Status{})
 	e.role.Store(uint32(cfg.Role))
 	if cfg.Role == RoleAuto && len(b.shardConfig(s.name).Endpoints) == 1 {

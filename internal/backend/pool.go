@@ -24,6 +24,8 @@ type pool struct {
 	bounds   []*bound // that its connections count against, the narrowest first
 	user     string   // whose pool it is: the shared role, or an identity's user
 
+	listening bool // see AcquireListening
+
 	total atomic.Int32 // idle + active + opening, for the budget to look at without the lock
 
 	mu        sync.Mutex // guards the fields below
@@ -52,9 +54,9 @@ type pool struct {
 	stats PoolStats // the counters in it
 }
 
-func newPool(b *Backend, e *Endpoint, id *Identity) *pool {
+func newPool(b *Backend, e *Endpoint, id *Identity, listening bool) *pool {
 	p := &pool{
-		b: b, endpoint: e, budget: b.budget, identity: id, user: e.login().user, bounds: []*bound{e.bound, b.budget.all},
+		b: b, endpoint: e, budget: b.budget, identity: id, user: e.login().user, bounds: []*bound{e.bound, b.budget.all}, listening: listening,
 	}
 	if id != nil {
 		p.user = id.User

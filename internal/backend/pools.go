@@ -12,7 +12,7 @@ import (
 // maxPools bounds the pools of one endpoint besides the shared one, and so what many users who come once can take.
 const maxPools = 1000
 
-// ownPools are an endpoint's pools of identities, made when a user's first session needs a connection. Readers take no
+// ownPools are an endpoint's pools of identities, and those that listen, made when a user's first session needs a connection. Readers take no
 // lock: the map is replaced, never changed.
 type ownPools struct {
 	mu sync.Mutex // orders changes
@@ -22,8 +22,9 @@ type ownPools struct {
 // poolKey tells pools of one endpoint apart. A user who logs in to the server itself and one of the same name who has a
 // pool of the shared role are two.
 type poolKey struct {
-	user   string
-	shared bool
+	user      string
+	shared    bool
+	listening bool // see AcquireListening; of the shared role if user is empty
 }
 
 func (o *ownPools) get(k poolKey) *pool {
@@ -38,14 +39,17 @@ func (e *Endpoint) poolOf(id *Identity) (*pool, error) {
 	if id == nil {
 		return e.pool, nil
 	}
-	if p := e.own.get(poolKey{id.User, id.Shared}); p != nil {
-		return p, nil
-	}
-	return e.makePool(id)
+	return e.poolBy(poolKey{user: id.User, shared: id.Shared}, id)
 }
 
-func (e *Endpoint) makePool(id *Identity) (*pool, error) {
-	k := poolKey{id.User, id.Shared}
+func (e *Endpoint) poolBy(k poolKey, id *Identity) (*pool, error) {
+	if p := e.own.get(k); p != nil {
+		return p, nil
+	}
+	return e.makePool(k, id)
+}
+
+func (e *Endpoint) makePool(k poolKey, id *Identity) (*pool, error) {
 	e.own.mu.Lock()
 	defer e.own.mu.Unlock()
 	if p := e.own.get(k); p != nil {
@@ -59,7 +63,7 @@ func (e *Endpoint) makePool(id *Identity) (*pool, error) {
 		return nil, wire.Errorf(wire.TooManyConnections, "too many users have connections to %s", e).
 			WithHint("At most %d users can have a pool on one server. Connections of users who have left end after idle_timeout.", maxPools)
 	}
-	p := newPool(e.b, e, id)
+	p := newPool(e.b, e, id, k.listening)
 	now[k] = p
 	e.own.by.Store(&now)
 	if e.b.ctx.Err() != nil { // Close has looked through the pools already, or will see this one

@@ -174,6 +174,9 @@ func (p *pool) adopt() {
 			p.size, p.minIdle = u.PoolSize, min(p.minIdle, u.PoolSize)
 		}
 	}
+	if p.listening {
+		p.mode, p.size, p.reserve, p.minIdle = Listening, 1, 0, 0
+	}
 	if old == nil {
 		p.mu.Unlock()
 		return

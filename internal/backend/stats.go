@@ -9,7 +9,7 @@ type PoolStats struct {
 	Database string
 	User     string // whose pool it is
 	Role     string // who its connections log in as
-	Mode     Mode
+	Mode     Mode // Listening too
 	Own      bool // it is one user's; else shared by all without one
 
 	Size    int // most connections, without the reserve

@@ -23,7 +23,7 @@ const module = "github.com/tidemarkdb/tidemark"
 var rank = map[string]int{
 	"internal/wire": 0, "internal/loop": 0, "internal/sql": 0, "internal/lsn": 0, "internal/otlp": 0, "sharding": 0,
 	"router": 1, "internal/backend": 1,
-	"internal/twophase": 2, "replication": 2,
+	"internal/twophase": 2, "replication": 2, "internal/notify": 2,
 	"cqrs":       3,
 	"cqrs/kafka": 4, "cqrs/elastic": 4, "cqrs/redis": 4, "internal/engine": 4,
 	"proxy":           5,
