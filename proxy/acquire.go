@@ -138,6 +138,9 @@ func (s *session) acquire(shard string, access backend.Access) (*engine.Link, er
 	s.use(l)
 	s.client.hold(l.Conn)
 	s.last.conn(l)
+	if s.ear != nil && s.ear.prime {
+		s.primeChannels(l)
+	}
 	if s.tx.state == txBegun {
 		l.SetOut(wire.AppendQuery(l.Out(), s.tx.preamble))
 		l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})

@@ -16,7 +16,7 @@ import (
 // tables are the proxy's own tables of the admin database.
 func (p *Proxy) tables() []Table {
 	return []Table{
-		p.clientsTable(), p.serversTable(), p.databasesTable(), p.shardsTable(), p.usersTable(), p.statsTable(), p.preparedTable(), p.consolesTable(), p.versionTable(),
+		p.clientsTable(), p.serversTable(), p.databasesTable(), p.shardsTable(), p.usersTable(), p.statsTable(), p.preparedTable(), p.channelsTable(), p.consolesTable(), p.versionTable(),
 	}
 }
 
@@ -30,6 +30,7 @@ func (p *Proxy) clientsTable() Table {
 			Int("servers", "server connections that it holds, pinned ones included"), Text("server_pids", "the server processes behind them"),
 			Text("pinned", "why server connections stay with it between transactions; NULL: none do"),
 			Time("traced_until", "until when TRACE has it traced; NULL: it is not"),
+			Int("channels", "channels that it listens to over a shared connection"),
 		},
 		Rows: func() (rows [][][]byte) {
 			database := p.cfg().Database
@@ -41,6 +42,7 @@ func (p *Proxy) clientsTable() Table {
 					IntValue(x.pid), TextValue(x.user), TextValue(database), TextValue(x.addr.String()), TextOrNull(x.app), TextValue(x.state(h, waiting)), TimeValue(x.since),
 					IntValue(len(h.pids)), TextOrNull(strings.Join(h.pids, ",")), TextOrNull(strings.Join(h.reasons, "; ")),
 					TimeValue(x.traceEnds()),
+					IntValue(int64(x.channels.Load())),
 				})
 			}
 			return rows
@@ -53,7 +55,7 @@ func (p *Proxy) serversTable() Table {
 		Name: "servers", Doc: "The connections to PostgreSQL servers.",
 		Cols: []TableColumn{
 			Text("shard", "the shard"), Text("endpoint", "host:port"), Text("database", "as the server names it"), Text("username", "who it logged in as"),
-			Int("pid", "the server process, as in pg_stat_activity"), Text("state", "idle; active: lent to a client, or being cleaned; pinned: kept by a client between its transactions"),
+			Int("pid", "the server process, as in pg_stat_activity"), Text("state", "idle; active: lent to a client, or being cleaned; pinned: kept by a client between its transactions; listening: to channels, for all clients of its user"),
 			Int("client_id", "the client that has it"), Text("pinned", "why that client keeps it"), Time("connected_at", "when it was opened"),
 			Time("expires_at", "when it is replaced for its age"), Bool("retiring", "it is closed instead of being used again"), Bool("encrypted", "it uses TLS"),
 		},
@@ -68,6 +70,8 @@ func (p *Proxy) serversTable() Table {
 					}
 				} else if c.Idle {
 					state = "idle"
+				} else if c.Listening {
+					state = "listening"
 				}
 				rows = append(rows, [][]byte{
 					TextValue(c.Shard), TextValue(c.Endpoint), TextValue(c.Database), TextValue(c.User), IntValue(c.PID), TextValue(state), id, TextOrNull(why),
@@ -204,6 +208,26 @@ func (p *Proxy) preparedTable() Table {
 				})
 			}
 			slices.SortFunc(rows, func(a, b [][]byte) int { return cmp.Or(cmp.Compare(len(a[0]), len(b[0])), bytes.Compare(a[0], b[0])) })
+			return rows
+		},
+	}
+}
+
+func (p *Proxy) channelsTable() Table {
+	return Table{
+		Name: "channels", Doc: "The channels that clients listen to over shared connections: one connection to the default shard for each user that has pools of its own, and one for all others. Clients that listen over a connection of their own are not counted; they are pinned.",
+		Cols: []TableColumn{
+			Text("channel", "the channel"), Text("username", "whose connection listens: the shared role, or a user with a pool of its own"), Text("shard", "the default shard"),
+			Int("server_pid", "the server process that listens"), Int("clients", "clients that hear it"),
+		},
+		Rows: func() (rows [][][]byte) {
+			for _, c := range p.hub.Channels() {
+				user := c.User
+				if user == "" {
+					user = p.serverUser
+				}
+				rows = append(rows, [][]byte{TextValue(c.Name), TextValue(user), TextValue(p.home), IntValue(c.PID), IntValue(c.Subscribers)})
+			}
 			return rows
 		},
 	}

@@ -92,9 +92,15 @@ func (s *session) bind(size int) error {
 		return nil
 	}
 	err = s.checkSetting(plan)
+	if err == nil {
+		err = s.listenAhead(plan)
+	}
 	var l *engine.Link
 	if err == nil {
 		l, err = s.linkFor(s.p.onDefault(plan))
+	}
+	if err == nil {
+		err = s.speaks(l, plan)
 	}
 	if err != nil {
 		if serr := s.Skip(size); serr != nil {

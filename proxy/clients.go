@@ -34,24 +34,29 @@ type client struct {
 
 	waiting     atomic.Bool  // for a paused shard; for a server connection see Backend.Waiting
 	tracedUntil atomic.Int64 // by engine.Clock: an administrator wants to see what it does; 0: nobody has asked
+	channels    atomic.Int32 // that it listens to over a shared connection
 
 	mu     sync.Mutex               // guards what follows
 	held   []*backend.Conn          // server connections in use
 	pinned map[*backend.Conn]string // server connections that stay with the session, and why
 }
 
-// add registers a client under a process id that nobody else has.
+// add registers a client under a process id that nobody else has, and no server process can have: a client that listens
+// compares it with those in notifications.
 func (c *clients) add(x *client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		x.pid = 1 + rand.Uint32N(1<<31-2)
+		x.pid = mostPID + 1 + rand.Uint32N(1<<31-1-mostPID-1)
 		if _, taken := c.byPID[x.pid]; !taken {
 			break
 		}
 	}
 	c.byPID[x.pid] = x
 }
+
+// mostPID is the greatest id that a process can have on Linux (PID_MAX_LIMIT).
+const mostPID = 1 << 22
 
 func (c *clients) remove(x *client) {
 	c.mu.Lock()

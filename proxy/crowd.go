@@ -27,6 +27,11 @@ func (s *session) thin() error {
 		if s.Gone() {
 			return nil // next says so when what it sent before has been handled
 		}
+		if s.ear != nil {
+			if err := s.ear.sub.Err(); err != nil {
+				return err
+			}
+		}
 		if err := s.Step(time.Time{}); err != nil {
 			return err
 		}

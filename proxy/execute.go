@@ -137,7 +137,14 @@ func (s *session) executeAgain(pt *portal) error {
 
 // executeLate runs a transaction command on a server after all: there was none yet when it was bound.
 func (s *session) executeLate(pt *portal) error {
-	l, err := s.linkFor(s.p.onDefault(pt.plan))
+	err := s.listenAhead(pt.plan)
+	var l *engine.Link
+	if err == nil {
+		l, err = s.linkFor(s.p.onDefault(pt.plan))
+	}
+	if err == nil {
+		err = s.speaks(l, pt.plan)
+	}
 	if err != nil {
 		return s.failBatch(err)
 	}

@@ -78,24 +78,26 @@ func (s *session) sync() error {
 	}()
 	l := s.link
 	if l == nil || l.Err == nil && !s.batch.sent && l.Owed() == 0 {
-		s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
-		return nil
+		return s.ready(s.status())
 	}
 	if l.Err != nil {
 		s.batch.sent = false
 		if err := s.lost(l); err != nil {
 			return err
 		}
-		s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
-		return nil
+		return s.ready(s.status())
 	}
 	e := engine.Expect{Kind: engine.Sync}
+	again := !s.after.active || s.ear != nil && s.after.plain()
+	if s.ear != nil {
+		s.after.active = true
+	}
 	if s.held() {
 		s.after.hold = true
 		e.Mute = engine.MuteReady
 	}
 	l.SetOut(wire.AppendSync(l.Out()))
-	if b := &s.batch; b.again && b.described && !s.after.active && l.Flushes == b.flushes && len(l.Out())-b.from <= streamFrom {
+	if b := &s.batch; b.again && b.described && again && l.Flushes == b.flushes && len(l.Out())-b.from <= streamFrom {
 		s.again = append(s.again[:0], l.Out()[b.from:]...)
 		e.Again = true
 	}

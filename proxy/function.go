@@ -23,7 +23,14 @@ func (s *session) function(size int) error {
 		}
 		return s.failed(s.errAborted())
 	}
-	l, err := s.linkFor(p)
+	err := s.listenAhead(p)
+	var l *engine.Link
+	if err == nil {
+		l, err = s.linkFor(p)
+	}
+	if err == nil {
+		err = s.speaks(l, p)
+	}
 	if err != nil {
 		if err := s.Skip(size); err != nil {
 			return err

@@ -37,6 +37,11 @@ func (s *session) local(p *router.Plan, bound *wire.Bind) error {
 func (s *session) discard() {
 	s.settings.discard()
 	s.own.defaults(s.p.cfg())
+	if s.ear != nil {
+		s.ear.end(false)
+		clear(s.ear.on)
+		s.ear.ahead = true
+	}
 	s.refreshView()
 }
 

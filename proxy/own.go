@@ -187,6 +187,9 @@ func (s *session) checkSetting(p *router.Plan) error {
 		return err
 	}
 	for _, c := range changes {
+		if err := s.checkEncoding(c); err != nil {
+			return err
+		}
 		if _, err := s.viewWith(c); err != nil {
 			var r *router.Refusal
 			if errors.As(err, &r) {

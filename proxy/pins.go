@@ -9,7 +9,7 @@ import (
 )
 
 // A session is pinned to a server connection while state lives there that cannot be moved: temporary tables, session
-// advisory locks, WITH HOLD cursors, LISTEN. The statement that makes it shows, unless a function made it; that it is gone
+// advisory locks, WITH HOLD cursors, a LISTEN that cannot be shared (see listen.go). The statement that makes it shows, unless a function made it; that it is gone
 // shows nowhere. So behind a statement that may have done either the server is asked, when the client has its answer:
 //
 //	the connection is   the server says   then
@@ -20,17 +20,15 @@ import (
 //
 // What a session loads by LOAD nobody can take away again, and a session in session mode keeps its connections anyway.
 
-// stateSQL asks whether nothing is left in the connection that would miss its session.
+// stateSQL asks whether nothing is left in the connection that would miss its session, and to which channels it listens.
 const stateSQL = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)" +
 	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())" +
 	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid = pg_catalog.pg_my_temp_schema())" +
-	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_listening_channels())"
+	", (SELECT pg_catalog.json_agg(c) FROM pg_catalog.pg_listening_channels() c)"
 
 // pinned says why a plan pins its session, as the admin tables tell it.
 func pinned(p *router.Plan) string {
 	switch p.Command {
-	case sql.Listen:
-		return "LISTEN"
 	case sql.Load:
 		return loaded
 	case sql.Declare:
@@ -55,6 +53,9 @@ func (s *session) pin(l *engine.Link, why string) {
 	s.pins[l.Shard] = l
 	s.client.pin(l.Conn, why)
 	l.Conn.Dirty = true
+	if s.Overhears == nil {
+		s.Overhears = s.overhears
+	}
 }
 
 // holder is the shard of the only connection that the session is pinned to; what it asks of its own state is there.
@@ -119,6 +120,9 @@ func (s *session) judge(l *engine.Link) {
 		return // a connection that is pinned stays so, another is cleaned
 	}
 	clean, is := string(row.Value()) == "t", s.pins[l.Shard] == l
+	if !row.Next() || s.judgeChannels(l, row.Value()) {
+		clean = false
+	}
 	switch {
 	case clean && is:
 		s.unpin(l)

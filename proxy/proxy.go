@@ -19,6 +19,7 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/notify"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 	"github.com/tidemarkdb/tidemark/sharding"
@@ -68,7 +69,9 @@ type Proxy struct {
 	statements   registry
 	turn         atomic.Uint32 // of shards, for statements that any can answer
 	defaultShard []int
-	copies       bool // something lags behind the primaries: replicas or read models
+	home         string      // the name of the default shard
+	hub          *notify.Hub // of connections to it that listen for sessions
+	copies       bool        // something lags behind the primaries: replicas or read models
 	draining     atomic.Bool
 	gate         gate
 	traces       traceOrders
@@ -100,6 +103,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	}
 	p.live.Store(l)
 	p.defaultShard = []int{p.shardMap.Default()}
+	p.home = p.shardMap.Shards()[p.shardMap.Default()].Name
 	p.copies = len(p.views) > 0
 	for _, s := range p.shardMap.Shards() {
 		sh := p.backend.Shard(s.Name)
@@ -108,6 +112,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 		}
 		p.copies = p.copies || len(sh.Endpoints()) > 1
 	}
+	p.hub = notify.New(p.engine, p.backend.Shard(p.home), func() int { return p.cfg().MaxNotifications }, p.log)
 	if p.admin, err = newAdmin(p, parts.Admin); err != nil {
 		return nil, err
 	}

@@ -54,5 +54,9 @@ func (s *session) repeat(l *engine.Link) {
 		e.Again = false
 		l.Expect(e)
 	}
-	l.Expect(engine.Expect{Kind: engine.Sync})
+	e := engine.Expect{Kind: engine.Sync}
+	if s.after.hold {
+		e.Mute = engine.MuteReady
+	}
+	l.Expect(e)
 }

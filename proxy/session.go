@@ -47,7 +47,7 @@ type session struct {
 	unsure   map[string]bool // shards where something was written and no mark could be taken
 
 	view    *router.Session         // what of the settings changes the meaning of SQL
-	replays []step                  // of the query string in hand: settings and transaction commands, if it has any of these
+	replays []step                  // of the query string in hand: settings, channels and transaction commands
 	several []*router.SettingChange // of the query string of several statements in hand; nil: it has one
 	values  [][]byte                // reused by Bind
 	formats []int16
@@ -56,6 +56,7 @@ type session struct {
 	last    route
 	traced  *traced       // the trace under way; nil: none, see tracing.go
 	metered []*Meter      // of the shards that it has used
+	ear     *ear          // nil: it listens to nothing over a shared connection
 	began   time.Duration // when the transaction under way did, by engine.Clock; 0: none is
 }
 
@@ -73,6 +74,11 @@ type after struct {
 	outcome engine.Reply // of these statements
 	told    []told       // what they do to prepared statements
 	probe   engine.Reply
+}
+
+// plain says that nothing of it changes what the session keeps.
+func (a *after) plain() bool {
+	return !a.schema && !a.mark && !a.discard && !a.state && a.tx == nil && len(a.changes) == 0 && a.replay == nil && a.told == nil
 }
 
 // run serves the client until it leaves. The error says why it ended, nil for a Terminate.
@@ -121,6 +127,11 @@ func (s *session) next() (typ byte, size int, err error) {
 		}
 		if len(s.pins) > 0 {
 			if err := s.lostPin(); err != nil {
+				return 0, 0, err
+			}
+		}
+		if s.ear != nil {
+			if err := s.hear(); err != nil {
 				return 0, 0, err
 			}
 		}
@@ -264,6 +275,9 @@ func (s *session) settle() error {
 			l.Since = 0 // which is no request of the client's
 			return nil
 		}
+		if s.quietChannels(l) {
+			return nil
+		}
 		s.release()
 	} else if s.mode == backend.Statement { // begun by what the router could not read
 		return s.errStatementMode().Fatal()
@@ -275,6 +289,9 @@ func (s *session) settle() error {
 func (s *session) endTransaction(l *engine.Link) {
 	a := &s.after
 	ok := a.active && a.outcome.Done && a.outcome.Err == nil
+	if s.ear != nil {
+		s.heeded(l, ok, a.outcome.Tags)
+	}
 	if ok {
 		if a.replay != nil {
 			s.replay(a, l)
@@ -452,7 +469,7 @@ func (s *session) finish(l *engine.Link) error {
 	hold := a.hold
 	*a = after{}
 	if hold {
-		s.SetOut(wire.AppendReadyForQuery(s.Out(), l.Conn.TxStatus))
+		return s.ready(l.Conn.TxStatus)
 	}
 	return nil
 }
@@ -464,10 +481,10 @@ func (s *session) lost(l *engine.Link) error {
 	if s.tx.state == txOpen {
 		status = wire.TxAborted
 	}
-	probing := s.after.mark
+	probing, again := s.after.mark, len(l.Again) > 0
 	s.prepareAgain(l)
 	syncOwed := l.Fail(s.Relay, status)
-	if s.after.hold && !syncOwed {
+	if s.after.hold && !syncOwed && !again {
 		s.SetOut(wire.AppendReadyForQuery(s.Out(), status))
 	}
 	s.after = after{}
@@ -483,6 +500,9 @@ func (s *session) lost(l *engine.Link) error {
 		// What follows until ROLLBACK must not run outside of the transaction that it was written for.
 		s.tx.fail(cause)
 		s.settings.end(false)
+		if s.ear != nil {
+			s.ear.end(false)
+		}
 		s.refreshView()
 	}
 	if s.batch.sent {
@@ -507,6 +527,9 @@ var errTorn = errors.New("a server connection broke in the middle of a message t
 func (s *session) release() {
 	l := s.link
 	s.link = nil
+	if s.ear != nil {
+		s.unlend(l.Conn)
+	}
 	s.client.letGo()
 	if cap(s.again) > maxAgain {
 		s.again = nil
@@ -528,6 +551,10 @@ func (s *session) drop() {
 	}
 	s.Relay.Drop(l)
 	s.link, s.began = nil, 0
+	if s.ear != nil {
+		s.unlend(l.Conn)
+		s.ear.said, s.ear.counted, s.ear.ahead = s.ear.said[:0], 0, true
+	}
 	s.client.letGo()
 	s.askState = false
 	if s.pins[l.Shard] == l {
@@ -540,6 +567,9 @@ func (s *session) drop() {
 func (s *session) end() {
 	if s.link != nil {
 		s.drop()
+	}
+	if s.ear != nil {
+		s.stopListening()
 	}
 	for _, l := range s.pins {
 		s.client.unpin(l.Conn)

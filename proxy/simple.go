@@ -80,11 +80,15 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 			return err
 		}
 		s.Consume(n)
+		if s.ear != nil && p.Has(router.Discards) {
+			if err := s.listenAhead(p); err != nil {
+				return err
+			}
+		}
 		if err := s.local(p, nil); err != nil {
 			return err
 		}
-		s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
-		return nil
+		return s.ready(s.status())
 	case p.Kind == router.Tx:
 		if err := s.checkMode(p); err != nil {
 			s.Consume(n)
@@ -102,8 +106,7 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		} else if handled {
 			s.Consume(n)
 			s.Reply(answer)
-			s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
-			return nil
+			return s.ready(s.status())
 		}
 		p = s.p.onDefault(p)
 	case wide(p):
@@ -115,14 +118,20 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		if err := s.wide(p, whole); err != nil {
 			return err
 		}
-		s.SetOut(wire.AppendReadyForQuery(s.Out(), wire.TxIdle))
-		return nil
+		return s.ready(s.status())
 	}
-	if err := s.checkSetting(p); err != nil {
+	err := s.checkSetting(p)
+	if err == nil {
+		err = s.listenAhead(p)
+	}
+	if err != nil {
 		s.Consume(n)
 		return err
 	}
 	l, err := s.linkFor(p)
+	if err == nil {
+		err = s.speaks(l, p)
+	}
 	if err != nil {
 		s.Consume(n)
 		return err
@@ -162,12 +171,15 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 
 // held says whether ReadyForQuery must wait for something of the session's own.
 func (s *session) held() bool {
-	return s.after.active && (s.after.schema || s.after.mark || s.tx.probeLater || s.several != nil && s.tx.wrote)
+	return s.after.active && (s.ear != nil || s.after.schema || s.after.mark || s.tx.probeLater || s.several != nil && s.tx.wrote)
 }
 
 // effects notes what the statement will have changed. It says whether the session must look at its outcome.
 func (s *session) effects(l *engine.Link, p *router.Plan) bool {
-	if p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.several == nil {
+	if s.ear != nil || p.Has(router.Listens) {
+		s.heed(l, p)
+	}
+	if p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.several == nil && s.ear == nil {
 		s.tx.neutral = false
 		return false
 	}
@@ -186,6 +198,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		l.Conn.Statements.Reset()
 	}
 	a := &s.after
+	a.active = a.active || s.ear != nil
 	if p.Has(router.Discards | router.NoTx) {
 		a.active, a.discard = true, true
 	}
@@ -207,7 +220,10 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	}
 	if s.several != nil {
 		// Where a transaction ends within the string is not known before the server says so: see endTransaction.
-		a.active, a.changes, a.replay = true, append(a.changes, s.several...), s.replays
+		a.active, a.changes = true, append(a.changes, s.several...)
+		if a.replay = nil; transacts(s.replays) {
+			a.replay = s.replays
+		}
 		return true
 	}
 	ends := false
@@ -242,12 +258,15 @@ func (s *session) failed(err error) error {
 	}
 	s.refuse(e)
 	if l := s.link; l != nil && l.Owed() > 0 && l.Err == nil {
+		e := engine.Expect{Kind: engine.Sync}
+		if s.ear != nil {
+			e.Mute, s.after.active, s.after.hold = engine.MuteReady, true, true
+		}
 		l.SetOut(wire.AppendSync(l.Out()))
-		l.Expect(engine.Expect{Kind: engine.Sync})
+		l.Expect(e)
 		return nil
 	}
-	s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
-	return nil
+	return s.ready(s.status())
 }
 
 // refuse gives the client an error and aborts the transaction it is in: on the server too, by a request that is sure to

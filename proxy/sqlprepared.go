@@ -243,8 +243,7 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 		}
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))
-	s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
-	return nil
+	return s.ready(s.status())
 }
 
 // trimStatement takes the semicolon and what follows off a text of one statement.
@@ -272,8 +271,7 @@ func (s *session) deallocateAlone(name string) error {
 	}
 	s.forget(name)
 	s.SetOut(wire.AppendCommandComplete(s.Out(), "DEALLOCATE"))
-	s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
-	return nil
+	return s.ready(s.status())
 }
 
 // quiet waits until nothing is owed, and fails in a transaction that has failed.
@@ -322,8 +320,7 @@ func (s *session) simplePrepared(p *router.Plan, q *preparedString) error {
 		if err := s.local(p, nil); err != nil {
 			return err
 		}
-		s.SetOut(wire.AppendReadyForQuery(s.Out(), s.status()))
-		return nil
+		return s.ready(s.status())
 	case wide(p):
 		if err := s.alone(p); err != nil {
 			return err
@@ -331,14 +328,19 @@ func (s *session) simplePrepared(p *router.Plan, q *preparedString) error {
 		if err := s.wide(p, string(q.text), q.needs...); err != nil {
 			return err
 		}
-		s.SetOut(wire.AppendReadyForQuery(s.Out(), wire.TxIdle))
-		return nil
+		return s.ready(s.status())
 	}
 	if err := s.checkSetting(p); err != nil {
 		return err
 	}
+	if err := s.listenAhead(p); err != nil {
+		return err
+	}
 	l, err := s.linkFor(s.p.onDefault(p))
 	if err != nil {
+		return err
+	}
+	if err := s.speaks(l, p); err != nil {
 		return err
 	}
 	if err := s.prepareAll(l, q.needs); err != nil {

@@ -19,6 +19,7 @@ type Stats struct {
 	MaxClients int               // of these at most
 	Sessions   map[string]int    // clients whose login is complete, by state: idle, active, waiting
 	Pinned     int               // of these, who keep a server connection between transactions
+	Listening  int               // of these, who listen to channels over a shared connection
 	Consoles   int               // connections to the admin database
 	Prepared   int               // distinct named prepared statements
 	PlanCache  router.CacheStats // empty before Serve
@@ -41,6 +42,9 @@ func (p *Proxy) Stats() Stats {
 		s.Sessions[x.state(h, waiting)]++
 		if len(h.reasons) > 0 {
 			s.Pinned++
+		}
+		if x.channels.Load() > 0 {
+			s.Listening++
 		}
 	}
 	p.admin.mu.Lock()

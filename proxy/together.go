@@ -14,11 +14,6 @@ import (
 func (s *session) together(statements []router.Statement) *router.Plan {
 	var whole *router.Plan
 	s.several, s.replays = []*router.SettingChange{}, nil
-	defer func() {
-		if !slices.ContainsFunc(s.replays, func(x step) bool { return x.plan.Kind == router.Tx }) {
-			s.replays = nil
-		}
-	}()
 	n := 0
 	for _, st := range statements {
 		p := st.Plan
@@ -63,20 +58,25 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 	return whole
 }
 
-// step is what statement number n of a query string, counted from 0, does to settings or transactions.
+// step is what statement number n of a query string, counted from 0, does to settings, channels or transactions.
 type step struct {
 	n    int
 	plan *router.Plan
 }
 
-// collect keeps what a statement does to the session's settings.
+// transacts says whether some step begins, ends or divides a transaction.
+func transacts(steps []step) bool {
+	return slices.ContainsFunc(steps, func(x step) bool { return x.plan.Kind == router.Tx })
+}
+
+// collect keeps what a statement does to the session's settings and channels.
 func (s *session) collect(n int, p *router.Plan) {
 	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
 		for ; c != nil; c = c.Next {
 			s.several = append(s.several, c)
 		}
 		s.replays = append(s.replays, step{n, p})
-	} else if p.Kind == router.Tx {
+	} else if p.Kind == router.Tx || p.Has(router.Listens) {
 		s.replays = append(s.replays, step{n, p})
 	}
 }

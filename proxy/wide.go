@@ -61,6 +61,9 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 		if p.Has(router.Dirty) {
 			l.Conn.Dirty = true
 		}
+		if access == backend.Write {
+			l.Conn.Notifier = s.client.pid
+		}
 		links = append(links, l)
 	}
 	return links, nil

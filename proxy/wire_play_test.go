@@ -21,6 +21,7 @@ type wireClient struct {
 	dsn  string
 	conn net.Conn
 	fe   *pgproto3.Frontend
+	pid  uint32
 }
 
 // dialWire logs in with pgconn and takes the connection over.
@@ -38,7 +39,7 @@ func dialWire(t *testing.T, dsn string) *wireClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.Conn.Close() })
-	return &wireClient{dsn: dsn, conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn)}
+	return &wireClient{dsn: dsn, conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn), pid: h.PID}
 }
 
 // wirePatience is how long an answer may take, on a busy machine too.
@@ -130,6 +131,7 @@ func (c *wireClient) play(t *testing.T, d *datadriven.TestData) string {
 		return "(closed)\n"
 	}
 	var out strings.Builder
+	others := "" // notifications of others
 	for ready > 0 || until != "" {
 		m, err := c.fe.Receive()
 		if err != nil {
@@ -177,7 +179,8 @@ func (c *wireClient) play(t *testing.T, d *datadriven.TestData) string {
 		case *pgproto3.CommandComplete:
 			fmt.Fprintf(&out, "%s %s\n", name, x.CommandTag)
 		case *pgproto3.ReadyForQuery:
-			fmt.Fprintf(&out, "%s %c\n", name, x.TxStatus)
+			fmt.Fprintf(&out, "%s%s %c\n", others, name, x.TxStatus)
+			others = ""
 			ready--
 		case *pgproto3.ParameterDescription:
 			fmt.Fprintf(&out, "%s %v\n", name, x.ParameterOIDs)
@@ -194,7 +197,15 @@ func (c *wireClient) play(t *testing.T, d *datadriven.TestData) string {
 				fmt.Fprintf(&out, "%s %q\n", name, x.Result)
 			}
 		case *pgproto3.NotificationResponse:
-			fmt.Fprintf(&out, "%s %q %q\n", name, x.Channel, x.Payload)
+			if len(x.Payload) > 100 {
+				x.Payload = fmt.Sprintf("(%d bytes)", len(x.Payload))
+			}
+			if x.PID != c.pid {
+				others += fmt.Sprintf("%s %q %q other\n", name, x.Channel, x.Payload)
+				continue
+			}
+			fmt.Fprintf(&out, "%s%s %q %q own\n", others, name, x.Channel, x.Payload)
+			others = ""
 		default:
 			fmt.Fprintf(&out, "%s\n", name)
 		}

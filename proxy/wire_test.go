@@ -10,7 +10,7 @@ import (
 // TestWire plays the transcripts under testdata/wire against PostgreSQL itself and against Tidemark on both engines, of one
 // shard and of two: the same messages must be answered alike. With -rewrite the answers recorded are PostgreSQL's.
 //
-//	send [until=CopyInResponse] [ready=2] [fields] [status]
+//	send [until=CopyInResponse] [ready=2] [fields] [status] [as=other]
 //	                messages, one a line: type, then a JSON object of its fields, or plain SQL for Query;
 //	                Raw: its type and its body as a JSON string
 //	----
@@ -20,7 +20,9 @@ import (
 //	dial            a new connection
 //
 // Parameter status messages are left out unless status asks for them, and of errors all but severity, code and message
-// unless fields asks for the rest. What tells of a server's source code is never shown.
+// unless fields asks for the rest. What tells of a server's source code is never shown. Each name that as gives is a client of
+// its own, which stays to the end of the file. A notification is own or of another session; the latter come to an idle client
+// at any time, and are shown as late as they may come: before the next ReadyForQuery, or own notification.
 func TestWire(t *testing.T) {
 	f, two := newFixture(t, fixtureSpec{shards: 1}), newFixture(t, fixtureSpec{shards: 2})
 	type target struct{ name, dsn string }
@@ -35,8 +37,15 @@ func TestWire(t *testing.T) {
 	for _, target := range targets {
 		for _, file := range files {
 			t.Run(target.name+"/"+filepath.Base(file), func(t *testing.T) {
-				c := dialWire(t, target.dsn)
-				datadriven.RunTest(t, file, func(t *testing.T, d *datadriven.TestData) string { return c.run(t, d) })
+				clients := map[string]*wireClient{"": dialWire(t, target.dsn)}
+				datadriven.RunTest(t, file, func(t *testing.T, d *datadriven.TestData) string {
+					as := ""
+					d.MaybeScanArgs(t, "as", &as)
+					if clients[as] == nil {
+						clients[as] = dialWire(t, target.dsn)
+					}
+					return clients[as].run(t, d)
+				})
 			})
 		}
 	}

@@ -22,6 +22,7 @@ type calls struct {
 	refusal   *Refusal
 
 	showsPrepared bool // pg_prepared_statements is read
+	showsChannels bool // pg_listening_channels() is called
 }
 
 // What PostgreSQL's own volatile functions do cannot be read from the catalog. Those that are not listed may write and
@@ -62,6 +63,7 @@ func (s *statement) calls() calls {
 		}
 		own := f.Schema == "pg_catalog" && !f.User
 		c.showsPrepared = c.showsPrepared || own && call.Name == "pg_prepared_statement"
+		c.showsChannels = c.showsChannels || own && call.Name == "pg_listening_channels"
 		if f.Volatility != Immutable && c.unstable == "" {
 			c.unstable = label
 		}
@@ -76,6 +78,8 @@ func (s *statement) calls() calls {
 			c.volatile = true
 		case own && ownTransaction[name]:
 			c.volatile, c.harmless = true, false
+		case own && name == "pg_listening_channels":
+			c.volatile, c.harmless, c.here, c.unsafe = true, false, true, label
 		case f.Volatility != Volatile:
 		case own && makesValues[name]:
 			c.volatile = true

@@ -87,9 +87,13 @@ const (
 	Discards
 	// ShowsPrepared: it reads pg_prepared_statements: the connection must have the session's own, under their own names.
 	ShowsPrepared
+	// Listens: LISTEN or UNLISTEN: it changes the channels that the session listens to, see Plan.Channel.
+	Listens
+	// ShowsChannels: it reads pg_listening_channels(): the connection must listen to what the session listens to.
+	ShowsChannels
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels"}
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {
@@ -105,6 +109,8 @@ type Plan struct {
 	Setting *SettingChange
 	Copy    *Copy
 	Scan    *Scan
+	// Channel is that of LISTEN and UNLISTEN; empty for UNLISTEN *.
+	Channel string
 	// Prepared is set for OfPrepared.
 	Prepared *Prepared
 

@@ -131,6 +131,9 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 	if c.showsPrepared {
 		o.flags |= ShowsPrepared
 	}
+	if c.showsChannels {
+		o.flags |= ShowsChannels
+	}
 }
 
 // writes refuses writes that cannot be confined to a shard.

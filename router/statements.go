@@ -64,10 +64,12 @@ func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 			return s.discards("DISCARD ALL", Discards|NoTx)
 		}
 		return s.here(0)
-	case sql.Fetch, sql.ClosePortal, sql.Unlisten, sql.SetConstraints:
+	case sql.Fetch, sql.ClosePortal, sql.SetConstraints:
 		return s.here(0)
+	case sql.Unlisten:
+		return s.channel(s.here(Listens))
 	case sql.Listen:
-		return s.onDefault(Pin, "LISTEN and NOTIFY meet on the default shard")
+		return s.channel(s.onDefault(Listens, "LISTEN and NOTIFY meet on the default shard"))
 	case sql.Notify:
 		return s.onDefault(0, "LISTEN and NOTIFY meet on the default shard")
 	case sql.Load:
@@ -96,6 +98,12 @@ func (s *statement) here(flags Flags) *compiled {
 func (s *statement) discards(tag string, flags Flags) *compiled {
 	c := s.here(flags)
 	c.generic.Tag = tag
+	return c
+}
+
+// channel notes which channel a LISTEN or UNLISTEN names.
+func (s *statement) channel(c *compiled) *compiled {
+	c.generic.Channel = s.f.Name
 	return c
 }
 

@@ -58,6 +58,7 @@ func (p *proxyProcess) metrics() scrape {
 	most := gauge("clients_max", "Clients at most.")
 	sessions := gauge("sessions", "Clients whose login is complete, by what they hold: idle, active, waiting.", "state")
 	pinned := gauge("sessions_pinned", "Clients that keep a server connection between their transactions.")
+	listening := gauge("sessions_listening", "Clients that listen to channels over a server connection that they share.")
 	consoles := gauge("consoles", "Connections to the admin database.")
 	prepared := gauge("prepared_statements", "Distinct named prepared statements of all clients.")
 	cached := gauge("plan_cache_entries", "Plans in the cache.")
@@ -103,7 +104,7 @@ func (p *proxyProcess) metrics() scrape {
 
 	return scrape{
 		metrics: []metric{
-			clients, most, sessions, pinned, consoles, logins, refused, failed, statements, prepared, cached, cacheBytes, draining, tasks, stalls, panics, busy,
+			clients, most, sessions, pinned, listening, consoles, logins, refused, failed, statements, prepared, cached, cacheBytes, draining, tasks, stalls, panics, busy,
 			paused, primaries, budget, budgetMax, size, reserve, active, idle, opening, waiting, maxWait, acquired, waits, waited, timeouts, opened, closed, evicted, broken, failures,
 			healthy, lag, position, behind, letters, level, published,
 		},
@@ -115,6 +116,7 @@ func (p *proxyProcess) metrics() scrape {
 				emit(sessions, float64(n), state)
 			}
 			emit(pinned, float64(s.Pinned))
+			emit(listening, float64(s.Listening))
 			emit(consoles, float64(s.Consoles))
 			emit(prepared, float64(s.Prepared))
 			emit(cached, float64(s.PlanCache.Entries))
@@ -140,6 +142,9 @@ func (p *proxyProcess) metrics() scrape {
 				at := []string{s.Shard, s.Endpoint, s.User, "shared"}
 				if s.Own {
 					at[3] = "user"
+				}
+				if s.Mode == backend.Listening {
+					at[3] += " listening"
 				}
 				emit(reserve, float64(s.Reserve), at...)
 				emit(opening, float64(s.Opening), at...)

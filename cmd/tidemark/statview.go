@@ -80,7 +80,7 @@ func poolsTable(b *backend.Backend) proxy.Table {
 			proxy.Int("opening", "connections being opened"), proxy.Int("waiting", "sessions in the queue"), proxy.Int("waits", "sessions that had to wait, since the start"),
 			proxy.Int("wait_ms", "milliseconds that they waited in all"), proxy.Int("timeouts", "of these, how many gave up"), proxy.Int("opened", "connections opened since the start"),
 			proxy.Int("failures", "attempts to open one that failed"),
-			proxy.Text("login", "who the connections log in as"), proxy.Bool("shared", "whether all clients without a pool of their own use it"), proxy.Text("mode", "transaction, session or statement"), proxy.Int("reserve", "connections beyond size for sessions that wait too long"),
+			proxy.Text("login", "who the connections log in as"), proxy.Bool("shared", "whether all clients without a pool of their own use it"), proxy.Text("mode", "transaction, session or statement; listening: its one connection listens to channels for all clients of its user"), proxy.Int("reserve", "connections beyond size for sessions that wait too long"),
 			proxy.Int("max_wait_ms", "milliseconds that whoever has waited longest now has waited"), proxy.Int("longest_wait_ms", "the longest wait since the start"),
 			proxy.Int("acquired", "connections asked for since the start"), proxy.Int("closed", "connections closed since the start"),
 			proxy.Int("evicted", "of these, how many so that another pool could open one"), proxy.Int("broken", "of these, how many were found dead after having been idle for long"),

@@ -9,8 +9,8 @@ type PoolStats struct {
 	Database string
 	User     string // whose pool it is
 	Role     string // who its connections log in as
-	Mode     Mode // Listening too
-	Own      bool // it is one user's; else shared by all without one
+	Mode     Mode   // Listening too
+	Own      bool   // it is one user's; else shared by all without one
 
 	Size    int // most connections, without the reserve
 	Reserve int // of these beyond it

@@ -15,6 +15,8 @@ type Clients struct {
 	MaxLogins    int
 	LoginTimeout time.Duration
 	MaxMessage   int64 // bytes
+
+	MaxNotifications int64 // bytes
 }
 
 func (c *Clients) fields() []field {
@@ -23,6 +25,7 @@ func (c *Clients) fields() []field {
 		{key: "max_logins", into: integer(&c.MaxLogins, 1, 1_000_000), def: "1000", doc: "Clients at most that have not proven yet who they are. At the limit one that has kept silent for 5 seconds makes room; if there is none, the newest is refused with SQLSTATE 53300."},
 		{key: "login_timeout", into: duration(&c.LoginTimeout), def: "30s", doc: "How long a login may take. The first packet must come within 10 seconds."},
 		{key: "max_message", into: size(&c.MaxMessage), def: "64MB", doc: "The largest statement, or set of parameters that choose a shard. Rows and COPY data are streamed and have no such limit."},
+		{key: "max_notifications", into: size(&c.MaxNotifications), def: "1MB", doc: "Notifications that may wait for one client that listens, while it is in a transaction or does not read. A client that has more is told so, and its session ends."},
 	}
 }
 

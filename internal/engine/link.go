@@ -320,7 +320,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 		l.Conn.SetParam(name, value)
 		return true
 	case 'A': // NotificationResponse
-		return true
+		return r.Overhears == nil || r.Overhears(l, body)
 	case 'N':
 		return e != nil && (e.Mute&MuteError == 0 || e.Reply != nil && e.Reply.PassNotices)
 	case 'E':

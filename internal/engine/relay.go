@@ -27,6 +27,10 @@ type Relay struct {
 	Task   *loop.Task
 	Client *loop.Conn
 
+	// Overhears is asked about each NotificationResponse that a server connection in use brings, by its body, which it may
+	// change: whether the client gets it. nil: it does.
+	Overhears func(l *Link, body []byte) bool
+
 	in            buffer // from the client, not yet consumed
 	bulk          bulk   // of what comes from the client
 	out           []byte // to the client, not yet accepted by its socket: out[sent:]
