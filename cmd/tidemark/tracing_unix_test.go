@@ -42,7 +42,7 @@ func TestTracingOfTheProcess(t *testing.T) {
 		t.Errorf("header %q", got)
 	}
 
-	first.Refuse(1)
+	first.Refuse(100) // however many requests they come in
 	l.exec(app, "SELECT 2 /*traceparent='"+someParent+"'*/")
 	l.metric("tidemark_trace_spans_total{result=\"failed\"}", "4")
 	l.change(first.URL, "http://"+freeAddress(t)) // nobody is there
