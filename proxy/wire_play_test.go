@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,8 @@ type wireClient struct {
 	conn net.Conn
 	fe   *pgproto3.Frontend
 	pid  uint32
+
+	reported, knows map[string]string // by ParameterStatus: so far, and at the last ReadyForQuery
 }
 
 // dialWire logs in with pgconn and takes the connection over.
@@ -39,7 +43,9 @@ func dialWire(t *testing.T, dsn string) *wireClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.Conn.Close() })
-	return &wireClient{dsn: dsn, conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn), pid: h.PID}
+	w := &wireClient{dsn: dsn, conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn), pid: h.PID}
+	w.reported, w.knows = h.ParameterStatuses, maps.Clone(h.ParameterStatuses)
+	return w
 }
 
 // wirePatience is how long an answer may take, on a busy machine too.
@@ -144,10 +150,8 @@ func (c *wireClient) play(t *testing.T, d *datadriven.TestData) string {
 		name := reflect.TypeOf(m).Elem().Name()
 		switch x := m.(type) {
 		case *pgproto3.ParameterStatus:
-			if !d.HasArg("status") {
-				continue
-			}
-			fmt.Fprintf(&out, "%s %s=%s\n", name, x.Name, x.Value)
+			c.reported[x.Name] = x.Value
+			continue
 		case *pgproto3.ErrorResponse:
 			fmt.Fprintf(&out, "%s %s %s %s\n", name, x.Severity, x.Code, x.Message)
 			if d.HasArg("fields") {
@@ -179,6 +183,12 @@ func (c *wireClient) play(t *testing.T, d *datadriven.TestData) string {
 		case *pgproto3.CommandComplete:
 			fmt.Fprintf(&out, "%s %s\n", name, x.CommandTag)
 		case *pgproto3.ReadyForQuery:
+			for _, name := range slices.Sorted(maps.Keys(c.reported)) {
+				if v := c.reported[name]; d.HasArg("status") && c.knows[name] != v {
+					fmt.Fprintf(&out, "ParameterStatus %s=%s\n", name, v)
+				}
+				c.knows[name] = c.reported[name]
+			}
 			fmt.Fprintf(&out, "%s%s %c\n", others, name, x.TxStatus)
 			others = ""
 			ready--

@@ -19,10 +19,11 @@ import (
 //
 //	dial            a new connection
 //
-// Parameter status messages are left out unless status asks for them, and of errors all but severity, code and message
-// unless fields asks for the rest. What tells of a server's source code is never shown. Each name that as gives is a client of
-// its own, which stays to the end of the file. A notification is own or of another session; the latter come to an idle client
-// at any time, and are shown as late as they may come: before the next ReadyForQuery, or own notification.
+// Parameter status messages are left out unless status asks for them: it shows, before each ReadyForQuery, what the client knows
+// otherwise than at the one before. Of errors all but severity, code and message are left out unless fields asks for the
+// rest. What tells of a server's source code is never shown. Each name that as gives is a client of its own, which stays to the
+// end of the file. A notification is own or of another session; the latter come to an idle client at any time, and are shown as
+// late as they may come: before the next ReadyForQuery, or own notification.
 func TestWire(t *testing.T) {
 	f, two := newFixture(t, fixtureSpec{shards: 1}), newFixture(t, fixtureSpec{shards: 2})
 	type target struct{ name, dsn string }
