@@ -277,8 +277,8 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 			}
 		}
 		t.Logf("%d changes, %d repeated, last epoch %s", len(seen), repeated, db.text(`SELECT max(epoch)::text FROM tidemark.epoch`))
-		if len(epochs) != 1 {
-			t.Errorf("progress in epochs %v, want one: a snapshot that was complete must not be taken again", epochs)
+		if len(epochs) > 1 { // none: the last snapshot saw all that was written
+			t.Errorf("progress in epochs %v, want one at most: a snapshot that was complete must not be taken again", epochs)
 		}
 	})
 }
