@@ -13,6 +13,7 @@ type calls struct {
 	writes    bool   // something may change data
 	dirty     bool   // something may change the session unseen
 	pin       bool   // something leaves state in the connection on purpose
+	opaque    bool   // something may make a setting whose name nobody knows
 	user      bool   // some function is the user's own, and may read tables
 	here      bool   // something asks for state of the connection
 	aggregate string // an aggregate that is called
@@ -67,6 +68,7 @@ func (s *statement) calls() calls {
 		if f.Volatility != Immutable && c.unstable == "" {
 			c.unstable = label
 		}
+		c.opaque = c.opaque || f.Opaque
 		if f.User && f.Volatility != Immutable {
 			c.user = true
 			if c.unsafe == "" {

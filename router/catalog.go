@@ -6,6 +6,7 @@ type Catalog struct {
 	Tables    []Table
 	Views     []View
 	Functions []Function
+	Settings  []string // with a dot in their names, that functions make
 	Models    []Model
 }
 
@@ -15,6 +16,9 @@ type Table struct {
 	Schema, Name string
 	Root         Name // a partition's topmost table, whose place in the map is the partition's own; empty for others
 	Columns      []Column
+	// Traces: writing to it runs a function that may leave traces in the session: a trigger's, a default's, a constraint's.
+	// ReadTraces: reading it does, by a policy.
+	Traces, ReadTraces bool
 }
 
 // Column of a table.
@@ -59,6 +63,7 @@ type Function struct {
 	User         bool // not one of PostgreSQL's own (its oid is 16384 or greater)
 	Aggregate    bool // pg_proc.prokind = 'a'
 	Set          bool // pg_proc.proretset
+	Opaque       bool // it may make a setting whose name cannot be read in its code
 }
 
 // Model is a read model that is queried as a table.

@@ -199,6 +199,10 @@ func (s *statement) copyFrom() *compiled {
 	if !c.Stdio {
 		return s.copyFile()
 	}
+	flags := Writes
+	if rel.traces {
+		flags |= Dirty
+	}
 	switch rel.place {
 	case model, derived, anywhere:
 		return s.fixed(refuse(fmt.Sprintf("COPY into %s is not supported", rel.name), "It is not a table that can be written to.", ""))
@@ -210,14 +214,14 @@ func (s *statement) copyFrom() *compiled {
 			}
 		}
 		return s.fixedPlan(&Plan{
-			Kind: CopyIn, Flags: Writes, Shards: s.all(), Reason: fmt.Sprintf("reference table %s is written on every shard", rel.name),
+			Kind: CopyIn, Flags: flags, Shards: s.all(), Reason: fmt.Sprintf("reference table %s is written on every shard", rel.name),
 			Copy: &Copy{Schema: rel.name.Schema, Table: rel.name.Name, Columns: c.Columns, Key: -1, shards: s.r.m},
 		})
 	case onOne:
-		return s.fixedPlan(&Plan{Kind: Route, Flags: Writes, Shards: s.r.oneShard[rel.shard], Reason: fmt.Sprintf("%s lives on shard %s", rel.name, s.shardName(rel.shard))})
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[rel.shard], Reason: fmt.Sprintf("%s lives on shard %s", rel.name, s.shardName(rel.shard))})
 	}
 	if len(s.r.m.Shards()) == 1 {
-		return s.fixedPlan(&Plan{Kind: Route, Flags: Writes, Shards: s.r.oneShard[0], Reason: "the only shard"})
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[0], Reason: "the only shard"})
 	}
 	if why := rel.unfit(); why != "" {
 		return s.fixed(&Refusal{Code: "55000", Message: "table " + rel.name.String() + " cannot be routed", Detail: why + ".", Hint: "Correct the shard map or the table."})
@@ -248,7 +252,7 @@ func (s *statement) copyFrom() *compiled {
 		return s.fixed(refuse(fmt.Sprintf("COPY into %s without its shard key %s is not supported", rel.name, rel.table.Column),
 			"Each line goes to the shard of its key, and the data does not carry it (or the table's columns are not known).", "List the columns of the data, the key among them."))
 	}
-	return s.fixedPlan(&Plan{Kind: CopyIn, Flags: Writes, Shards: s.all(), Copy: out, Reason: fmt.Sprintf("each line goes to the shard of its %s", rel.table.Column)})
+	return s.fixedPlan(&Plan{Kind: CopyIn, Flags: flags, Shards: s.all(), Copy: out, Reason: fmt.Sprintf("each line goes to the shard of its %s", rel.table.Column)})
 }
 
 // copyOptions takes the options that keep one row on one line with tabs or the like between fields.

@@ -185,3 +185,55 @@ func connect(t *testing.T, version string) (context.Context, *pgx.Conn) {
 	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // the server goes away with the test
 	return ctx, conn
 }
+
+// What functions leave behind is found in their code, and passes to who calls them and to the tables that use them.
+func TestReadCatalogOfCode(t *testing.T) {
+	ctx, conn := connect(t, "15")
+	if _, err := conn.PgConn().Exec(ctx, `
+CREATE FUNCTION named() RETURNS trigger LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM set_config('app.row', NEW.a::text, false); RETURN NEW; END $$;
+CREATE FUNCTION any_name(text, text) RETURNS text LANGUAGE sql AS 'SELECT set_config($1, $2, false)';
+CREATE FUNCTION calls_any() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN any_name('a.b', 'c'); END $$;
+CREATE FUNCTION atomic() RETURNS text LANGUAGE sql BEGIN ATOMIC; SELECT set_config('app.atomic', 'x', false); END;
+CREATE FUNCTION allowed(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE seen (); RETURN true; END $$;
+CREATE FUNCTION quiet() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END $$;
+CREATE TABLE triggered (a int) PARTITION BY LIST (a); CREATE TABLE triggered_1 PARTITION OF triggered FOR VALUES IN (1);
+CREATE TRIGGER t BEFORE INSERT ON triggered_1 FOR EACH ROW EXECUTE FUNCTION named();
+CREATE TABLE guarded (a int); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON guarded USING (allowed(a));
+CREATE TABLE plain (a int DEFAULT quiet())`).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
+		r := conn.PgConn().ExecParams(ctx, statement, nil, nil, nil, nil)
+		for r.NextRow() {
+			if err := each(r.Values()); err != nil {
+				return err
+			}
+		}
+		_, err := r.Close()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"app.atomic", "app.row"}, c.Settings); d != "" {
+		t.Error(d)
+	}
+	functions := map[string]string{"named": "v", "any_name": "v opaque", "calls_any": "v opaque", "atomic": "v", "quiet": "v"}
+	for _, f := range c.Functions {
+		if want, ok := functions[f.Name]; ok && f.Schema == "public" {
+			got := string(f.Volatility)
+			if f.Opaque {
+				got += " opaque"
+			}
+			if got != want {
+				t.Errorf("%s is %s, want %s", f.Name, got, want)
+			}
+		}
+	}
+	tables := map[string][2]bool{"triggered": {true, false}, "triggered_1": {true, false}, "guarded": {true, true}, "plain": {false, false}}
+	for _, table := range c.Tables {
+		if want, ok := tables[table.Name]; ok && [2]bool{table.Traces, table.ReadTraces} != want {
+			t.Errorf("%s: leaves traces when written %v, when read %v", table.Name, table.Traces, table.ReadTraces)
+		}
+	}
+}

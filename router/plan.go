@@ -91,9 +91,11 @@ const (
 	Listens
 	// ShowsChannels: it reads pg_listening_channels(): the connection must listen to what the session listens to.
 	ShowsChannels
+	// Opaque: it may make settings whose names nobody can know, so that they cannot be carried to another connection.
+	Opaque
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque"}
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {
@@ -106,9 +108,11 @@ type Plan struct {
 	Reason  string // one line for SHOW tidemark.route: why there
 	Refusal *Refusal
 	Tx      *TxControl
-	Setting *SettingChange
-	Copy    *Copy
-	Scan    *Scan
+	// Settings are of DO: the names with a dot that it may set.
+	Settings []string
+	Setting  *SettingChange
+	Copy     *Copy
+	Scan     *Scan
 	// Channel is that of LISTEN and UNLISTEN; empty for UNLISTEN *.
 	Channel string
 	// Prepared is set for OfPrepared.

@@ -86,6 +86,9 @@ func (s *statement) prepared(op PreparedOp) *compiled {
 	if calls.pin {
 		x.Flags |= Pin
 	}
+	if calls.opaque {
+		x.Flags |= Opaque
+	}
 	c := s.fixedPlan(p)
 	if len(s.f.Args) > 0 {
 		c.always, c.args, c.cost = nil, s.f.Args, c.cost+int64(len(s.f.Args))*120
@@ -201,7 +204,7 @@ func (t *Template) explained(q *Plan, x *Prepared) *Plan {
 	}
 	q.Command = sql.Explain
 	if !x.Analyze {
-		q.Flags &^= Writes | Dirty | Pin
+		q.Flags &^= Writes | Dirty | Pin | Opaque
 		q.Flags |= x.Flags
 	}
 	return q

@@ -125,6 +125,14 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 	if c.pin {
 		o.flags |= Pin
 	}
+	if c.opaque {
+		o.flags |= Opaque
+	}
+	for i := range s.rels {
+		if s.rels[i].traces {
+			o.flags |= Dirty
+		}
+	}
 	if c.here {
 		o.flags |= Here
 	}

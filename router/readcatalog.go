@@ -8,7 +8,7 @@ import (
 // Query runs a statement on a server and calls each with its rows: values in text format, nil for NULL, valid until it returns.
 type Query func(statement string, each func(row [][]byte) error) error
 
-// ReadCatalog reads a Catalog, without Models, from a PostgreSQL of version 15 or later: three statements through query, which
+// ReadCatalog reads a Catalog, without Models, from a PostgreSQL of version 15 or later: some statements through query, which
 // should all see one state of the database (a transaction in isolation level repeatable read).
 func ReadCatalog(query Query) (*Catalog, error) {
 	c := &Catalog{}
@@ -20,6 +20,9 @@ func ReadCatalog(query Query) (*Catalog, error) {
 	}
 	if err := query(functionsQuery, func(row [][]byte) error { return c.function(row) }); err != nil {
 		return nil, fmt.Errorf("read functions: %w", err)
+	}
+	if err := c.readCode(query); err != nil {
+		return nil, fmt.Errorf("read functions' code: %w", err)
 	}
 	return c, nil
 }

@@ -14,7 +14,9 @@ type names struct {
 	views     map[Name]*View
 	models    map[Name]*Model
 	functions map[string][]Function
-	known     bool // there is a catalog
+	settings  []string
+	opaque    []string // names of opaque functions, in lower case
+	known     bool     // there is a catalog
 }
 
 func index(c *Catalog) *names {
@@ -38,7 +40,11 @@ func index(c *Catalog) *names {
 	}
 	for _, f := range c.Functions {
 		n.functions[f.Name] = append(n.functions[f.Name], f)
+		if f.Opaque {
+			n.opaque = append(n.opaque, strings.ToLower(f.Name))
+		}
 	}
+	n.settings = c.Settings
 	return n
 }
 
@@ -62,6 +68,7 @@ type relation struct {
 	shard   int            // onOne
 	table   sharding.Table // split
 	columns []Column       // nil when unknown
+	traces  bool           // its use in this statement may leave traces
 	model   *Model
 	key     *Column // split: the key's column, nil when the catalog does not know it
 }
@@ -129,7 +136,7 @@ func (r *Router) at(out *relation, n Name) {
 	out.name = n
 	out.shard = r.m.Default()
 	if t := r.names.tables[n]; t != nil {
-		out.columns = t.Columns
+		out.columns, out.traces = t.Columns, t.ReadTraces || t.Traces && out.Target
 	}
 	if systemSchema(n.Schema) {
 		out.place = anywhere
@@ -226,6 +233,7 @@ func (r *Router) function(ses *Session, c sql.FunctionCall) Function {
 		}
 		out.User = out.User || f.User
 		out.Aggregate = out.Aggregate || f.Aggregate
+		out.Opaque = out.Opaque || f.Opaque
 		if worse(f.Volatility, out.Volatility) {
 			out.Volatility = f.Volatility
 		}

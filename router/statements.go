@@ -75,7 +75,7 @@ func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 	case sql.Load:
 		return s.here(Pin | Dirty)
 	case sql.Call, sql.Do:
-		return s.onDefault(Writes|Dirty, "what the code does is not known; it runs on the default shard")
+		return s.code()
 	}
 	return s.fixed(refuse(fmt.Sprintf("%s is not supported", f.Command), "Tidemark does not know how it runs on several shards.", "Run it on the shards directly."))
 }
@@ -109,6 +109,21 @@ func (s *statement) channel(c *compiled) *compiled {
 
 func (s *statement) onDefault(flags Flags, reason string) *compiled {
 	return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[s.r.m.Default()], Reason: reason})
+}
+
+// code is DO and CALL.
+func (s *statement) code() *compiled {
+	flags := Writes | Dirty
+	names := read(s.f.Code).settings
+	if s.r.opaque(s.f.Code) || s.f.Command == sql.Call && s.calls().opaque {
+		flags |= Opaque
+	}
+	c := s.onDefault(flags, "what the code does is not known; it runs on the default shard")
+	c.generic.Settings = names
+	for _, name := range names {
+		c.cost += int64(len(name)) + 16
+	}
+	return c
 }
 
 func (s *statement) setConfigs() *compiled {
@@ -219,10 +234,10 @@ func (s *statement) explain() *compiled {
 		o.unkeyed = s.plan(&Plan{Kind: AnyShard, Shards: s.all(), Reason: o.unkeyed.Reason})
 	}
 	if !s.f.Analyzes {
-		o.flags &^= Writes | Dirty | Pin
+		o.flags &^= Writes | Dirty | Pin | Opaque
 		if o.unkeyed.Kind != Refuse {
 			p := *o.unkeyed
-			p.Flags &^= Writes | Dirty | Pin
+			p.Flags &^= Writes | Dirty | Pin | Opaque
 			o.unkeyed = &p
 		}
 	}
@@ -257,7 +272,7 @@ func (s *statement) createTableAs() *compiled {
 	}
 	flags := Writes | Schema
 	if s.f.Flags&sql.Temporary != 0 {
-		flags |= Pin
+		flags = Writes | Pin // the catalog is of what all sessions see
 	}
 	shard := s.r.m.Default()
 	if o.only >= 0 && o.only != shard {
@@ -282,7 +297,11 @@ func (s *statement) transaction() *compiled {
 	if !ok {
 		return s.fixed(refuse("two-phase commit by the client is not supported", "PREPARE TRANSACTION and its relatives belong to one server, and Tidemark shares connections between sessions.", "Use BEGIN and COMMIT."))
 	}
-	return s.fixedPlan(&Plan{Kind: Tx, Tag: txTags[op], Tx: &TxControl{
+	tag := txTags[op]
+	if t.Start {
+		tag = "START TRANSACTION"
+	}
+	return s.fixedPlan(&Plan{Kind: Tx, Tag: tag, Tx: &TxControl{
 		Op: op, Chain: t.Chain, Isolation: t.Isolation, ReadOnly: tristate(t.ReadOnly), Deferrable: tristate(t.Deferrable), Name: t.Name,
 	}})
 }
@@ -336,7 +355,7 @@ func (s *statement) ddl() *compiled {
 				}
 			}
 		}
-		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags&^Schema | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})
 	}
 	if s.onlyTemporary() {
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})

@@ -32,6 +32,7 @@ type Facts struct {
 	Types      []string // PREPARE: the declared types of its parameters, by name in pg_type; "?" for those that cannot be followed
 	Args       []Value  // EXECUTE: the arguments
 	Unusual    string   // why the statement cannot be planned at all, "" when it can
+	Code       string   // DO: what it runs
 	Analyzes   bool     // EXPLAIN (ANALYZE): the statement inside does run
 
 	node *pg.Node
@@ -183,6 +184,7 @@ const (
 // Tx are the facts of a transaction command.
 type Tx struct {
 	Op                   TxOp
+	Start                bool // Begin: it is written START TRANSACTION
 	Chain                bool
 	Isolation            string
 	ReadOnly, Deferrable *bool

@@ -110,6 +110,12 @@ func (b *builder) top(n *pg.Node) {
 		b.expr(&pg.Node{Node: &pg.Node_FuncCall{FuncCall: e.CallStmt.Funccall}}, scope{block: b.block(-1, false)})
 	case *pg.Node_DoStmt:
 		f.Command = Do
+		for _, a := range e.DoStmt.Args {
+			if d := a.GetDefElem(); d.GetDefname() == "as" {
+				f.Code = d.GetArg().GetString_().GetSval()
+			}
+		}
+		b.allStructural()
 	case *pg.Node_ConstraintsSetStmt:
 		f.Command = SetConstraints
 	case *pg.Node_LoadStmt:
@@ -241,8 +247,10 @@ func (b *builder) transaction(s *pg.TransactionStmt) {
 	b.f.Command = Transaction
 	t := &Tx{Chain: s.Chain, Name: s.SavepointName}
 	switch s.Kind {
-	case pg.TransactionStmtKind_TRANS_STMT_BEGIN, pg.TransactionStmtKind_TRANS_STMT_START:
+	case pg.TransactionStmtKind_TRANS_STMT_BEGIN:
 		t.Op = Begin
+	case pg.TransactionStmtKind_TRANS_STMT_START:
+		t.Op, t.Start = Begin, true
 	case pg.TransactionStmtKind_TRANS_STMT_COMMIT:
 		t.Op = Commit
 	case pg.TransactionStmtKind_TRANS_STMT_ROLLBACK:

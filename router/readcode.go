@@ -1,0 +1,124 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// codeQuery: name and code of the functions that may leave traces, see code.go, which looks more closely.
+const codeQuery = `
+SELECT name, code FROM (
+  SELECT p.proname, coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid))
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+  WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
+) f(name, code)
+WHERE code ~* '\mset_config\s*\(|\m(set|reset|discard|prepare|listen|load)\s|\mtemp|advisory_lock'`
+
+// callersQuery: names of the functions that mention any of the named ones, themselves included. %s: their names.
+const callersQuery = `
+WITH RECURSIVE code(name, code) AS MATERIALIZED (
+  SELECT p.proname::text COLLATE "C", lower(coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid)))
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+  WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
+), callers(name) AS (
+  SELECT unnest(ARRAY[%s]::text[]) COLLATE "C"
+  UNION
+  SELECT c.name FROM callers f JOIN code c ON position(lower(f.name) IN c.code) > 0
+)
+SELECT name FROM callers`
+
+// usersQuery: schema and name of the tables that use any of the named functions, and whether by a policy. %s: their names.
+const usersQuery = `
+SELECT n.nspname, c.relname, bool_or(pol.oid IS NOT NULL)
+FROM pg_catalog.pg_depend d
+JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.proname::text = ANY (ARRAY[%s]::text[])
+LEFT JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::regclass AND t.oid = d.objid
+LEFT JOIN pg_catalog.pg_policy pol ON d.classid = 'pg_catalog.pg_policy'::regclass AND pol.oid = d.objid
+LEFT JOIN pg_catalog.pg_attrdef a ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND a.oid = d.objid
+LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid
+JOIN pg_catalog.pg_class c ON c.oid = coalesce(t.tgrelid, pol.polrelid, a.adrelid, k.conrelid)
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
+GROUP BY 1, 2`
+
+// readCode finds the functions that may leave traces in a session, who calls them, and the tables that do.
+func (c *Catalog) readCode(query Query) error {
+	var traces, opaque []string
+	err := query(codeQuery, func(row [][]byte) error {
+		if len(row) != 2 {
+			return fmt.Errorf("%d values in a row", len(row))
+		}
+		code := read(string(row[1]))
+		if code.traces {
+			traces = append(traces, string(row[0]))
+		}
+		if code.opaque {
+			opaque = append(opaque, string(row[0]))
+		}
+		for _, name := range code.settings {
+			if len(c.Settings) < maxSettings && !slices.Contains(c.Settings, name) {
+				c.Settings = append(c.Settings, name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(c.Settings) // so that sessions ask the same in the same words
+	if opaque, err = callers(query, opaque); err != nil {
+		return err
+	}
+	if traces, err = callers(query, append(traces, opaque...)); err != nil || len(traces) == 0 {
+		return err
+	}
+	for i := range c.Functions {
+		f := &c.Functions[i]
+		if f.User && slices.Contains(traces, f.Name) {
+			f.Volatility, f.Opaque = Volatile, slices.Contains(opaque, f.Name)
+		}
+	}
+	return query(fmt.Sprintf(usersQuery, literals(traces)), func(row [][]byte) error {
+		if len(row) != 3 {
+			return fmt.Errorf("%d values in a row", len(row))
+		}
+		c.mark(Name{string(row[0]), string(row[1])}, yes(row[2]))
+		return nil
+	})
+}
+
+// mark notes that a table uses a function that may leave traces; so does the table that it is a partition of.
+func (c *Catalog) mark(n Name, policy bool) {
+	for i := range c.Tables {
+		t := &c.Tables[i]
+		if t.Schema != n.Schema || t.Name != n.Name {
+			continue
+		}
+		t.Traces, t.ReadTraces = true, t.ReadTraces || policy
+		if t.Root != (Name{}) && t.Root != n {
+			c.mark(t.Root, policy)
+		}
+		return
+	}
+}
+
+// callers are the named functions and all that mention them.
+func callers(query Query, names []string) (all []string, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	err = query(fmt.Sprintf(callersQuery, literals(names)), func(row [][]byte) error {
+		all = append(all, string(row[0]))
+		return nil
+	})
+	return all, err
+}
+
+func literals(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = "'" + strings.ReplaceAll(n, "'", "''") + "'"
+	}
+	return strings.Join(quoted, ", ")
+}
