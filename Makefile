@@ -10,7 +10,7 @@ PKG ?= ./...
 TOOLS := bin/tools
 NOTICE := @printf '%s\n'
 
-.PHONY: help build demo test prepare race fuzz bench lint clean
+.PHONY: help build demo test prepare race fuzz leaks bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ race: prepare ## every test under the race detector
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	GO=$(GO) FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+leaks: prepare ## many clients over few connections beside private PostgreSQLs, for FOR (1h), from SEED (a new one)
+	TIDEMARK_LEAK_FOR=$(or $(FOR),1h) TIDEMARK_SEED=$(or $(SEED),$(shell date +%s)) $(GO) test ./proxy -run '^TestLeaks$$' -v -timeout 0
 
 bench: prepare ## direct PostgreSQL, PgBouncer and Tidemark side by side
 	$(GO) run ./bench $(ARGS)

@@ -138,6 +138,13 @@ func (s *session) acquire(shard string, access backend.Access) (*engine.Link, er
 	s.use(l)
 	s.client.hold(l.Conn)
 	s.last.conn(l)
+	if l.Conn.Settings != s.settings.print {
+		if err := s.synchronize(l); err != nil {
+			s.release()
+			return nil, err
+		}
+	}
+	s.tell(l)
 	if s.ear != nil && s.ear.prime {
 		s.primeChannels(l)
 	}
@@ -149,7 +156,7 @@ func (s *session) acquire(shard string, access backend.Access) (*engine.Link, er
 	return l, nil
 }
 
-// connect takes a connection out of a pool, with the session's settings on their way to it.
+// connect takes a connection out of a pool.
 func (s *session) connect(shard string, access backend.Access) (*engine.Link, error) {
 	if s.traced == nil {
 		return s.take(shard, access)
@@ -162,9 +169,6 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 
 func (s *session) take(shard string, access backend.Access) (*engine.Link, error) {
 	if l := s.pins[shard]; l != nil {
-		if l.Conn.Settings != s.settings.print {
-			s.synchronize(l)
-		}
 		return l, nil
 	}
 	if s.p.gate.any.Load() {
@@ -200,17 +204,25 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 	if s.mode == backend.Session {
 		s.stay(l)
 	}
-	if conn.Settings != s.settings.print {
-		s.synchronize(l)
-	}
 	return l, nil
 }
 
-// synchronize sends the session's settings ahead of what the client asks.
-func (s *session) synchronize(l *engine.Link) {
-	l.SetOut(wire.AppendQuery(l.Out(), s.settings.syncSQL()))
-	l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
-	l.Conn.Settings = s.settings.print
+// synchronize gives the link's connection the session's settings. It waits for the answer: a statement must not run under
+// another session's settings or role because its own could not be made, by a role that was dropped, or a cancel request. The
+// error is the server's, and leaves the connection with the settings that it had.
+func (s *session) synchronize(l *engine.Link) error {
+	sql := s.settings.syncSQL()
+	if s.pins[l.Shard] == l && (s.forever != "" || s.mode == backend.Session) {
+		sql = s.settings.makeSQL() // nobody else has been there, and it may have settings that only a function knows
+	}
+	_, err := s.Ask(l, sql, engine.MuteAll|engine.MuteStatus)
+	switch {
+	case l.Err != nil:
+		return nil // a connection that is lost tells itself to whoever uses it next
+	case err == nil:
+		l.Conn.Settings = s.settings.print
+	}
+	return err
 }
 
 // use has the relay serve a link. One that is pinned is served at all times: a notification may come.

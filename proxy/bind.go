@@ -62,6 +62,13 @@ func (s *session) bind(size int) error {
 		return s.failBatch(wire.Errorf(wire.ProgramLimitExceeded, "too many portals: %d", len(s.portals.named)).
 			WithHint("Close those that are not used any more, or end the transaction."))
 	}
+	if old := s.portals.get(s.name); len(s.name) > 0 && old != nil && old.link == nil { // of others the server knows
+		name := string(s.name)
+		if err := s.Skip(size); err != nil {
+			return err
+		}
+		return s.failBatch(wire.Errorf(wire.DuplicateCursor, "cursor %q already exists", name))
+	}
 	if plan.Kind == router.Refuse {
 		if err := s.Skip(size); err != nil {
 			return err
@@ -84,8 +91,19 @@ func (s *session) bind(size int) error {
 		}
 		pt.bind, pt.name = append([]byte(nil), s.Input()[:size]...), string(s.name)
 		s.Consume(size)
-		if err := s.heldFor(st); err != nil {
+		if err := s.prepareHeld(); err != nil {
 			return s.failBatch(err)
+		}
+		if s.link != nil && !s.batch.sent { // the end of an earlier batch ends the portals that are there then
+			if err := s.drain(); err != nil {
+				return s.failBatch(err)
+			}
+		}
+		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+			return err
+		}
+		if s.aborted() && (plan.Kind == router.Nothing || !runsAborted(plan)) {
+			return s.failBatch(s.errAborted())
 		}
 		s.portals.put(s.name, pt)
 		s.reply(wire.AppendBindComplete(nil))

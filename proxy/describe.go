@@ -34,6 +34,9 @@ func (s *session) describe() error {
 		}
 	}
 	if s.proxyOwn(g) {
+		if err := s.prepareHeld(); err != nil {
+			return s.failBatch(err)
+		}
 		b := wire.AppendParameterDescription(nil, st.template.Params())
 		s.reply(s.appendFields(b, g, nil))
 		return nil
@@ -72,6 +75,7 @@ func (s *session) describePortal(name []byte, n int) error {
 			s.Consume(n)
 			return s.failBatch(err)
 		}
+		s.flushHeld(l)
 		e := engine.Expect{Kind: engine.Describe}
 		if pt != nil {
 			e.Names = pt.st.names

@@ -36,11 +36,16 @@ func (s *session) execute() error {
 				s.traced.describe(pt.plan)
 			}
 		}
+		s.flushHeld(l)
+		frame = s.Input()[:n]
 		e := engine.Expect{Kind: engine.Execute}
 		if pt != nil {
 			e.Names = pt.st.names
 			if s.effects(l, pt.plan) {
 				e.Reply = &s.after.outcome
+			}
+			if n := len(s.after.aside); pt.plan.Has(router.Discards) && n > 0 {
+				e.Undo = s.after.aside[n-1].restore
 			}
 		}
 		l.Queue(frame)
@@ -77,18 +82,8 @@ func (s *session) executeOwn(pt *portal) error {
 		}
 		return s.executeLate(pt)
 	}
-	if s.link != nil && s.link.Owed() > 0 {
-		if s.batch.sent {
-			s.link.SetOut(wire.AppendFlush(s.link.Out()))
-		}
-		for s.link.Owed() > 0 && s.link.Err == nil {
-			if err := s.Serve(); err != nil {
-				return err
-			}
-		}
-		if s.link.Skipping || s.link.Err != nil { // of this batch: those before have got their Sync
-			return nil // the client has heard of it, or settle will tell
-		}
+	if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+		return err
 	}
 	if pt.plan.Kind == router.OfPrepared {
 		if err := s.executePrepared(pt); err != nil {
@@ -122,7 +117,12 @@ func (s *session) executeOwn(pt *portal) error {
 
 // executeAgain executes a portal of the proxy's own that has run to its end: it has no more rows, and most commands run once.
 func (s *session) executeAgain(pt *portal) error {
+	if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+		return err
+	}
 	switch p := pt.plan; {
+	case s.aborted() || s.tx.state == txFailed:
+		return s.failBatch(s.errAborted())
 	case p.Kind == router.Nothing:
 		s.reply(wire.AppendEmptyQueryResponse(nil))
 	case p.Kind == router.Scatter, p.Kind == router.ViewScan:
@@ -133,6 +133,34 @@ func (s *session) executeAgain(pt *portal) error {
 		return s.failBatch(wire.Errorf(wire.ObjectNotInPrerequisiteState, "portal \"%s\" cannot be run", pt.name))
 	}
 	return nil
+}
+
+// caughtUp waits, amid a batch, until the link has answered what it was asked: what the proxy does itself may depend on how
+// that went. It says whether the batch goes on.
+func (s *session) caughtUp() (bool, error) {
+	if s.link == nil || s.link.Owed() == 0 {
+		return true, nil
+	}
+	if s.batch.sent {
+		s.link.SetOut(wire.AppendFlush(s.link.Out()))
+	}
+	for s.link.Owed() > 0 && s.link.Err == nil {
+		if err := s.Serve(); err != nil {
+			return false, err
+		}
+	}
+	// After an error of this batch (those before have got their Sync) the client has heard of it, or settle will tell.
+	return !s.link.Skipping && s.link.Err == nil, nil
+}
+
+// aborted says whether the transaction of the link has failed, as far as its answers have come. In a batch without an error so
+// far, a command that ends the transaction or the part of it that failed has done so.
+func (s *session) aborted() bool {
+	if s.link == nil || s.link.Conn.TxStatus != wire.TxAborted {
+		return false
+	}
+	tx := s.after.tx
+	return tx == nil || tx.Op != router.Commit && tx.Op != router.Rollback && tx.Op != router.RollbackTo
 }
 
 // executeLate runs a transaction command on a server after all: there was none yet when it was bound.

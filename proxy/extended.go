@@ -77,6 +77,9 @@ func (s *session) sync() error {
 		s.syncs++
 	}()
 	l := s.link
+	if l == nil && s.tx.state == txNone {
+		s.portals.clear()
+	}
 	if l == nil || l.Err == nil && !s.batch.sent && l.Owed() == 0 {
 		return s.ready(s.status())
 	}

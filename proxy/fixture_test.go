@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -33,8 +34,9 @@ type fixture struct {
 type fixtureSpec struct {
 	shards, replicas int
 	tables           []sharding.Table
-	pool             int // 0: 5
-	budget           int // 0: plenty
+	pool             int    // 0: 5
+	budget           int    // 0: plenty
+	user             string // who server connections log in as, where backend says so; empty: AppUser
 	config           func(*proxy.Config)
 	lookup           proxy.Lookup
 	backend          func(*backend.Config)
@@ -124,7 +126,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 		f.spec.config(&cfg)
 	}
 	p, err := proxy.New(cfg, proxy.Parts{
-		Engine: eng, Backend: be, Map: m, ServerUser: testcontainers.AppUser, Lookup: f.spec.lookup, Version: "test", Log: log,
+		Engine: eng, Backend: be, Map: m, ServerUser: cmp.Or(f.spec.user, testcontainers.AppUser), Lookup: f.spec.lookup, Version: "test", Log: log,
 		Catalog: func(ctx context.Context) (*router.Catalog, error) {
 			conn, err := pgx.Connect(ctx, f.direct(0))
 			if err != nil {

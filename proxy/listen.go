@@ -57,7 +57,8 @@ func (s *session) sharesChannels() bool {
 // usualEncoding says whether a client_encoding is the one that the servers report to a client that asks for none.
 func (p *Proxy) usualEncoding(name string) bool {
 	params, err := p.backend.Shard(p.home).ServerParams(context.Background()) // known since the first login
-	return err == nil && reported("client_encoding", name) == params["client_encoding"]
+	usual := params["client_encoding"]
+	return err == nil && (equalFold(name, usual) || usual == "UTF8" && isUTF8(name))
 }
 
 // listenAhead does what must be done before a server hears of the plan. What the session has read of its client's input may

@@ -28,6 +28,7 @@ func (s *session) local(p *router.Plan, bound *wire.Bind) error {
 	s.forgetAll()
 	if p.Command == sql.Discard {
 		s.discard()
+		s.tellBeginning()
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))
 	return nil

@@ -200,15 +200,3 @@ func (s *session) checkSetting(p *router.Plan) error {
 	}
 	return nil
 }
-
-// reported is a setting of the startup message as the server would report it.
-func reported(name, value string) string {
-	if name == "client_encoding" {
-		switch strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(value)) {
-		case "utf8", "unicode":
-			return "UTF8"
-		}
-		return strings.ToUpper(value)
-	}
-	return value
-}

@@ -4,7 +4,6 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/sql"
-	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
 
@@ -18,7 +17,8 @@ import (
 //	not pinned          clean             it is given back, and cleaned there
 //	not pinned          state             it is pinned
 //
-// What a session loads by LOAD nobody can take away again, and a session in session mode keeps its connections anyway.
+// What a session loads by LOAD nobody can take away again, and a session in session mode keeps its connections anyway. The
+// same question brings what the statement did to the session's settings, see learn.go.
 
 // stateSQL asks whether nothing is left in the connection that would miss its session, and to which channels it listens.
 const stateSQL = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)" +
@@ -39,16 +39,22 @@ func pinned(p *router.Plan) string {
 	return "session advisory lock"
 }
 
-// loaded is the reason of a pin that no probe ends.
-const loaded = "LOAD"
+// The reasons of pins that no probe ends.
+const (
+	loaded = "LOAD"
+	opaque = "settings that a function made"
+)
 
 // pin keeps the link's connection with this session, for a reason.
 func (s *session) pin(l *engine.Link, why string) {
 	if s.pins == nil {
 		s.pins = map[string]*engine.Link{}
 	}
-	if s.loaded = s.loaded || why == loaded; s.loaded {
-		why = loaded
+	if why == loaded || why == opaque && s.forever == "" {
+		s.forever = why
+	}
+	if s.forever != "" {
+		why = s.forever
 	}
 	s.pins[l.Shard] = l
 	s.client.pin(l.Conn, why)
@@ -97,13 +103,10 @@ func (s *session) unpin(l *engine.Link) {
 
 // mayChangeState says whether a statement may have left state in the link's connection unseen, or taken away what there was.
 func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
-	if s.mode == backend.Session || s.loaded {
-		return false
-	}
 	if p.Has(router.Dirty) && p.Setting == nil {
 		return true
 	}
-	if s.pins[l.Shard] != l {
+	if s.mode == backend.Session || s.forever != "" || s.pins[l.Shard] != l {
 		return false
 	}
 	switch p.Command {
@@ -113,20 +116,24 @@ func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
 	return s.several != nil || p.Kind == router.Tx || p.Has(router.Here)
 }
 
-// judge acts on what the server said to stateSQL.
-func (s *session) judge(l *engine.Link) {
-	row := wire.DataRow(s.state.Row)
-	if s.state.Err != nil || s.state.Row == nil || !row.Next() {
-		return // a connection that is pinned stays so, another is cleaned
-	}
-	clean, is := string(row.Value()) == "t", s.pins[l.Shard] == l
-	if !row.Next() || s.judgeChannels(l, row.Value()) {
+// judge acts on what the server said to stateSQL. The error ends the session.
+func (s *session) judge(l *engine.Link) error {
+	clean, channels, settings, ok := s.stateAnswer()
+	is := s.pins[l.Shard] == l
+	if ok && s.judgeChannels(l, channels) {
 		clean = false
 	}
 	switch {
+	case !ok && !is: // cancelled, for one
+		s.pin(l, "state that is not known")
+	case !ok || s.mode == backend.Session || s.forever != "":
 	case clean && is:
 		s.unpin(l)
 	case !clean && !is:
 		s.pin(l, "state that a function made")
 	}
+	if !ok {
+		return nil
+	}
+	return s.learn(l, settings)
 }

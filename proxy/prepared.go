@@ -18,6 +18,7 @@ type statement struct {
 	types    string     // the types of a PREPARE as they are written; oids are for routing only then
 	fromSQL  string     // the text of the PREPARE; empty for the protocol's statements
 	offset   int        // where sql begins in it
+	undone   bool       // its Parse has failed or was skipped
 	template *router.Template
 	rt       *router.Router // that made the template
 	syncs    uint64         // session.syncs when it was parsed
@@ -35,18 +36,17 @@ func (s *session) parse() error {
 		return s.malformed(err)
 	}
 	st := &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil), syncs: s.syncs}
+	var taken error
 	if st.name == "" {
 		delete(s.stmts, "") // whatever becomes of this one
 	} else if old, dup := s.stmts[st.name]; dup && old.again {
 		s.forget(st.name)
 	} else if dup {
-		err := errDuplicate(string(m.Name))
-		s.Consume(len(frame))
-		return s.failBatch(err)
+		taken = errDuplicate(string(m.Name))
 	}
 	s.Consume(len(frame))
 	s.trace(st.sql, true)
-	if st.name != "" {
+	if st.name != "" && taken == nil {
 		if err := s.crowdedStatements(st); err != nil {
 			return s.failBatch(err)
 		}
@@ -54,11 +54,31 @@ func (s *session) parse() error {
 	s.template(st)
 	if g := st.template.Generic(); g.Kind == router.Refuse {
 		return s.failBatch(refusal(g.Refusal))
-	} else if s.tx.state == txFailed && !endsTransaction(g) {
+	} else if s.tx.state == txFailed && !endsTransaction(g) || s.link != nil && s.link.Owed() == 0 && s.aborted() && !runsAborted(g) {
 		return s.failBatch(s.errAborted())
 	}
+	if taken != nil {
+		if goesOn, err := s.caughtUp(); !goesOn || err != nil { // what took the name may fail yet
+			return err
+		}
+		if s.stmts[st.name] != nil {
+			return s.failBatch(taken)
+		}
+	}
+	own := s.proxyOwn(st.template.Generic())
+	if own {
+		if err := s.prepareHeld(); err != nil { // its reply comes first
+			return s.failBatch(err)
+		}
+		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+			return err
+		}
+		if s.aborted() && !runsAborted(st.template.Generic()) {
+			return s.failBatch(s.errAborted())
+		}
+	}
 	s.keep(st)
-	if s.proxyOwn(st.template.Generic()) {
+	if own {
 		s.reply(wire.AppendParseComplete(nil))
 		return nil
 	}
@@ -139,6 +159,13 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		if mute != 0 {
 			return name
 		}
+		if s.tx.state == txOpen && l.Conn.Outstanding > 0 && st.types == "" { // the transaction may have failed: only the server knows
+			l.Conn.Unnamed = 0
+			l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
+			l.Expect(engine.Expect{Kind: engine.Parse, Undo: undo, Names: st.names})
+			s.batch.sent = true
+			return name
+		}
 		if done := wire.AppendParseComplete(nil); l.Owed() > 0 {
 			l.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: done, Undo: undo})
 		} else {
@@ -184,8 +211,14 @@ func (s *session) prepareHeld() error {
 
 // undo takes back a Parse that failed or was skipped.
 func (s *session) undo(st *statement) {
+	st.undone = true
 	if s.stmts[st.name] == st {
 		s.forget(st.name)
+	}
+	for _, x := range s.after.aside {
+		if x.stmts[st.name] == st {
+			x.drop(st)
+		}
 	}
 }
 
@@ -197,16 +230,6 @@ func (s *session) prepareAgain(l *engine.Link) {
 	for _, st := range s.stmts {
 		st.again = st.again || st.name != "" && st.syncs+owed >= s.syncs
 	}
-}
-
-// heldFor validates a held statement that the proxy itself is about to run.
-func (s *session) heldFor(st *statement) error {
-	for _, h := range s.batch.held {
-		if h == st {
-			return s.prepareHeld()
-		}
-	}
-	return nil
 }
 
 // anywhere is a plan for asking any of p's shards what a statement looks like.
@@ -239,38 +262,38 @@ func (s *session) close() error {
 		}
 		s.portals.remove(target.Name)
 		if l := s.link; l != nil && (pt == nil || of == l) {
+			s.flushHeld(l)
 			l.Queue(frame)
 			l.Expect(engine.Expect{Kind: engine.Close})
 			s.batch.sent = true
 			s.Consume(n)
 			return nil
 		}
-	} else if st := s.stmts[name]; st != nil {
-		s.forget(name)
-		for _, h := range s.batch.held {
-			if h == st {
-				if err := s.prepareHeld(); err != nil {
-					s.Consume(n)
-					return s.failBatch(err)
-				}
-				break
-			}
-		}
-		s.Consume(n)
-		if l := s.link; l != nil && l.Owed() > 0 {
-			l.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: wire.AppendCloseComplete(nil), Undo: func() { s.reopen(st) }})
-		} else {
-			s.Reply(wire.AppendCloseComplete(nil))
-		}
+	}
+	statement := target.Kind == wire.KindStatement
+	s.Consume(n)
+	if err := s.prepareHeld(); err != nil {
+		return s.failBatch(err)
+	}
+	if !statement {
+		s.reply(wire.AppendCloseComplete(nil))
 		return nil
 	}
-	s.Consume(n)
-	s.reply(wire.AppendCloseComplete(nil))
+	st := s.stmts[name]
+	s.forget(name)
+	if l := s.link; l != nil && l.Owed() > 0 {
+		l.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: wire.AppendCloseComplete(nil), Undo: func() { s.reopen(st) }})
+		return nil
+	}
+	s.Reply(wire.AppendCloseComplete(nil))
 	return nil
 }
 
 // reopen takes back a Close that was skipped, and with it what came behind that.
 func (s *session) reopen(st *statement) {
+	if st == nil || st.undone {
+		return
+	}
 	s.forget(st.name)
 	if st.shared != nil {
 		s.keep(st)

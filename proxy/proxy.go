@@ -64,6 +64,7 @@ type Proxy struct {
 	doorstep     doorstep // clients on their way in
 	router       atomic.Pointer[router.Router]
 	reload       sync.Mutex // one reading of the catalog at a time
+	startups     startups
 	clients      clients
 	seats        seats
 	statements   registry
@@ -220,7 +221,7 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 		p.admin.running.Go(func() { p.admin.enter(l.conn, l.user, l.version) })
 		return
 	}
-	x, greeting, err := p.greet(ctx, l)
+	x, params, err := p.greet(ctx, l)
 	if err == nil {
 		leave, err = p.seats.take(l.user, p.cfg().MaxClientsOf[l.user])
 	}
@@ -238,11 +239,11 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	}
 	in = true
 	// What the login needed is garbage from here on: the task's function keeps hold of nothing.
-	p.engine.Go(func(t *loop.Task) { p.newSession(t, conn, x, l, leave).serve(l.params, greeting) })
+	p.engine.Go(func(t *loop.Task) { p.newSession(t, conn, x, l, leave).serve(l.params, params) })
 }
 
-// greet makes what the client hears between AuthenticationOk and its first request.
-func (p *Proxy) greet(ctx context.Context, l *login) (*client, []byte, error) {
+// greet makes the client known by a key, and finds what servers tell one that sets nothing.
+func (p *Proxy) greet(ctx context.Context, l *login) (*client, map[string]string, error) {
 	ctx, stop := context.WithTimeout(ctx, p.cfg().LoginTimeout)
 	defer stop()
 	params, err := p.backend.Shard(p.shardMap.Shards()[p.defaultShard[0]].Name).ServerParams(ctx)
@@ -256,29 +257,13 @@ func (p *Proxy) greet(ctx context.Context, l *login) (*client, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var out []byte
-	for _, name := range sortedKeys(params) {
-		value := params[name]
-		switch name {
-		case "is_superuser", "session_authorization", "in_hot_standby":
-			if name == "session_authorization" {
-				value = l.user
-			}
-		}
-		for _, asked := range l.params {
-			if equalFold(asked.Name, name) {
-				value = reported(name, asked.Value)
-			}
-		}
-		out = wire.AppendParameterStatus(out, name, value)
-	}
 	x := &client{key: key, user: l.user, addr: l.conn.RemoteAddr(), since: time.Now()}
 	for _, q := range l.params {
 		if equalFold(q.Name, "application_name") {
 			x.app = q.Value
 		}
 	}
-	return x, out, nil
+	return x, params, nil
 }
 
 // newSession is the session of a client that has logged in; leave gives back its user's seat.
@@ -289,9 +274,9 @@ func (p *Proxy) newSession(t *loop.Task, conn *loop.Conn, x *client, l *login, l
 
 // serve runs one client's session to its end. Its frame and those of run and next are what an idle session has on its stack;
 // 1,200 bytes in all let the stack shrink to 4 KB.
-func (s *session) serve(params []wire.Parameter, greeting []byte) {
+func (s *session) serve(asked []wire.Parameter, params map[string]string) {
 	defer s.depart()
-	err := s.start(params, greeting)
+	err := s.start(asked, params)
 	if err == nil {
 		err = s.run()
 	}
@@ -299,7 +284,7 @@ func (s *session) serve(params []wire.Parameter, greeting []byte) {
 }
 
 // start makes the session known, takes the settings of the startup message, and greets the client.
-func (s *session) start(params []wire.Parameter, greeting []byte) error {
+func (s *session) start(asked []wire.Parameter, params map[string]string) error {
 	s.p.clients.add(s.client)
 	s.Task.Own(s.Client)
 	s.own.defaults(s.p.cfg())
@@ -309,8 +294,16 @@ func (s *session) start(params []wire.Parameter, greeting []byte) error {
 	s.client.tracedUntil.Store(s.p.traces.of(s.user))
 	s.p.backend.Admit(s.identity)
 	s.mode = s.p.backend.ModeOf(s.user)
-	if err := s.begin(params); err != nil {
+	if err := s.begin(asked); err != nil {
 		return err
+	}
+	params, err := s.beginWith(params)
+	if err != nil {
+		return err
+	}
+	var greeting []byte
+	for _, name := range sortedKeys(params) {
+		greeting = wire.AppendParameterStatus(greeting, name, s.asTold(name, params[name]))
 	}
 	greeting = wire.AppendBackendKeyData(greeting, s.client.pid, s.client.key)
 	s.Reply(wire.AppendReadyForQuery(greeting, wire.TxIdle))

@@ -27,11 +27,12 @@ type session struct {
 
 	link *engine.Link            // the server connection in use, nil between transactions
 	pins map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
-	// askState: a statement may have changed what pins. loaded: one did for good. state is what the server said.
-	askState, loaded bool
-	drawn            bool   // chance has decided whether the batch is traced
-	strung           uint32 // how many statements the query string in hand has, if several is not nil
-	state            engine.Reply
+	// askState: a statement may have changed what pins, or settings. forever: one did for good, and which.
+	askState bool
+	drawn    bool   // chance has decided whether the batch is traced
+	strung   uint32 // how many statements the query string in hand has, if several is not nil
+	forever  string
+	question *question // what is asked then; nil: nothing in particular
 
 	tx    transaction
 	batch batch
@@ -44,6 +45,7 @@ type session struct {
 	settings settings
 	own      ownSettings
 	token    lsn.Token
+	told     uint64          // what the client knows of its settings, see told.go
 	unsure   map[string]bool // shards where something was written and no mark could be taken
 
 	view    *router.Session         // what of the settings changes the meaning of SQL
@@ -69,10 +71,13 @@ type after struct {
 	state   bool              // stateSQL was sent
 	mark    bool              // the probe was sent
 	tx      *router.TxControl // the transaction command whose outcome changes the session's state
+	errors  int               // what the link had seen when it began
+	unclear bool              // there are several, or settings beside it, so that an error leaves open which have run
 	changes []*router.SettingChange
 	replay  []step       // in place of changes: settings and transaction commands of one query string, in order
 	outcome engine.Reply // of these statements
 	told    []told       // what they do to prepared statements
+	aside   []*aside     // prepared statements that are to be forgotten
 	probe   engine.Reply
 }
 
@@ -258,6 +263,9 @@ func (s *session) settle() error {
 		l.Stale = 0
 	}
 	s.endTransaction(l)
+	if !l.Idle() {
+		return nil // a RESET of what the client began with
+	}
 	if s.after.active {
 		if err := s.finish(l); err != nil {
 			return err
@@ -269,9 +277,9 @@ func (s *session) settle() error {
 	}
 	if l.Conn.TxStatus == wire.TxIdle {
 		if s.askState {
-			s.askState, s.state = false, engine.Reply{}
+			s.askState = false
 			s.after.active, s.after.state = true, true
-			s.ask(l, stateSQL, &s.state)
+			s.askForState(l)
 			l.Since = 0 // which is no request of the client's
 			return nil
 		}
@@ -292,6 +300,12 @@ func (s *session) endTransaction(l *engine.Link) {
 	if s.ear != nil {
 		s.heeded(l, ok, a.outcome.Tags)
 	}
+	if ok && l.Errors != a.errors && (len(a.changes) > 0 || a.tx != nil) { // something else of the batch has failed, or of one before it
+		ok, a.unclear = false, true
+	}
+	if ok && a.discard && len(a.changes) > 0 { // which came first is not known
+		a.changes, s.askState = nil, true
+	}
 	if ok {
 		if a.replay != nil {
 			s.replay(a, l)
@@ -301,18 +315,26 @@ func (s *session) endTransaction(l *engine.Link) {
 			}
 		}
 		if again := s.settings.restart(a.changes); again != "" {
-			if l.Conn.TxStatus == wire.TxIdle {
-				l.Conn.Settings = settingsUnknown
-			} else {
-				s.ask(l, again, nil)
-			}
+			s.ask(l, again, nil)
+			l.Conn.Settings = settingsUnknown // until it is seen to have worked
 		}
 	}
 	if ok && a.discard {
 		s.discard()
-		l.Conn.Settings = 0
+		if l.Conn.Settings = 0; s.settings.print != 0 {
+			s.ask(l, s.settings.syncSQL(), nil)
+			l.Conn.Settings = settingsUnknown
+		}
 	}
+	discard := a.discard
 	a.discard = false
+	for _, x := range a.aside {
+		if !a.outcome.Done || a.outcome.Err != nil && a.outcome.Tags == 0 { // what skipped an Execute has restored it already
+			x.restore()
+		}
+		x.forget()
+	}
+	a.aside = nil
 	if a.told != nil {
 		s.takeOver(l, a.told, a.outcome.Tags)
 		a.told = nil
@@ -323,9 +345,19 @@ func (s *session) endTransaction(l *engine.Link) {
 		s.replay(a, l)
 		l.Conn.Dirty = l.Conn.Dirty || len(s.settings.start) > 0 // what a RESET among them means is not for the server to say
 	}
-	a.tx, a.changes, a.replay = nil, nil, nil
+	// An error in a batch leaves open which commands have run before it; and of several only the last is known here.
+	if a.unclear || discard && !ok {
+		s.tx.unclear = true
+		for _, c := range a.changes {
+			s.mayHaveSet(c.Name)
+		}
+	}
+	a.tx, a.changes, a.replay, a.unclear = nil, nil, nil, false
 	if l.Conn.TxStatus != wire.TxIdle {
-		s.tx.state = txOpen         // also when BEGIN came within a query of several statements
+		s.tx.state = txOpen // also when BEGIN came within a query of several statements
+		if ok && tx != nil && (tx.Op == router.Commit || tx.Op == router.Rollback) {
+			s.portals.clear()
+		}
 		if tx != nil && committed { // AND CHAIN
 			s.settingsEnded(true, l)
 		}
@@ -346,10 +378,16 @@ func (s *session) endTransaction(l *engine.Link) {
 	}
 	if s.tx.state == txOpen {
 		if tx == nil && s.settings.touched() { // it ended within a query of several statements: who knows how
-			l.Conn.Dirty = true
+			s.tx.unclear = true
+		}
+		if s.tx.unclear {
+			for i := range s.settings.log {
+				s.mayHaveSet(s.settings.log[i].name)
+			}
 		}
 		s.settingsEnded(committed, l)
 	}
+	s.askState = s.askState || s.tx.unclear
 	late := s.tx.wrote || s.tx.probeLater
 	if s.tx.schema {
 		a.active, a.schema = true, true
@@ -433,7 +471,10 @@ func (s *session) viewWith(c *router.SettingChange) (*router.Session, error) {
 		}
 		return v
 	}
-	user := get("role", get("session_authorization", s.serverUser()))
+	user := get("role", "none")
+	if user == "none" {
+		user = get("session_authorization", s.serverUser())
+	}
 	return router.NewSession(user, get("search_path", ""), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", "on")))
 }
 
@@ -451,7 +492,9 @@ func (s *session) finish(l *engine.Link) error {
 	a := &s.after
 	if a.state {
 		a.state = false
-		s.judge(l)
+		if err := s.judge(l); err != nil {
+			return err
+		}
 	}
 	if a.mark {
 		s.marked(l.Shard, a.probe.Row)
@@ -486,6 +529,9 @@ func (s *session) lost(l *engine.Link) error {
 	syncOwed := l.Fail(s.Relay, status)
 	if s.after.hold && !syncOwed && !again {
 		s.SetOut(wire.AppendReadyForQuery(s.Out(), status))
+	}
+	for _, x := range s.after.aside {
+		x.restore() // nobody knows: what is prepared once more does no harm
 	}
 	s.after = after{}
 	if s.tx.wrote || s.tx.probeLater || s.batch.wrote || probing {
@@ -526,7 +572,7 @@ var errTorn = errors.New("a server connection broke in the middle of a message t
 // release gives the link's connection back, or keeps it if the session is pinned to it.
 func (s *session) release() {
 	l := s.link
-	s.link = nil
+	s.link, s.told = nil, l.Conn.Reported
 	if s.ear != nil {
 		s.unlend(l.Conn)
 	}
@@ -550,7 +596,7 @@ func (s *session) drop() {
 		s.traced.served(l, engine.Clock())
 	}
 	s.Relay.Drop(l)
-	s.link, s.began = nil, 0
+	s.link, s.began, s.told = nil, 0, l.Conn.Reported
 	if s.ear != nil {
 		s.unlend(l.Conn)
 		s.ear.said, s.ear.counted, s.ear.ahead = s.ear.said[:0], 0, true

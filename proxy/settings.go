@@ -17,11 +17,12 @@ import (
 // Inside a transaction changes go to a log on top, which a rollback drops and a commit merges, as PostgreSQL does; a
 // savepoint is a position in the log.
 type settings struct {
-	base  map[string]string // name -> value as set_config() takes it
-	start map[string]string // ... of the startup message, to which RESET returns
-	sql   string            // SELECTs that make them; empty for none
-	print uint64            // of sql: equal prints mean equal settings; 0 for none
-	log   []change
+	base       map[string]string // name -> value as set_config() takes it
+	start      map[string]string // ... of the startup message, to which RESET returns
+	startPrint uint64            // of start
+	sql        string            // SELECTs that make them; empty for none
+	print      uint64            // of sql: equal prints mean equal settings; 0 for none
+	log        []change
 }
 
 type change struct {
@@ -42,10 +43,14 @@ func (s *settings) startup(params []wire.Parameter) {
 	}
 	maps.Copy(s.base, s.start)
 	s.fingerprint()
+	s.startPrint = s.print
 }
 
 // apply records a SET or RESET that a server accepted.
 func (s *settings) apply(c *router.SettingChange, inTx bool) {
+	if ofTransaction(c.Name) {
+		return
+	}
 	x := change{name: c.Name, local: c.Local}
 	switch c.Op {
 	case router.SetOp:
@@ -65,6 +70,11 @@ func (s *settings) apply(c *router.SettingChange, inTx bool) {
 		s.merge(x)
 		s.fingerprint()
 	}
+}
+
+// ofTransaction says whether a setting is the transaction's own, gone at its end.
+func ofTransaction(name string) bool {
+	return name == "transaction_isolation" || name == "transaction_read_only" || name == "transaction_deferrable"
 }
 
 // maxSettingBytes bounds the names and values of a session's settings; what a transaction has set counts each time.
@@ -99,25 +109,51 @@ func (s *settings) merge(x change) {
 	switch {
 	case x.reset && x.name == "":
 		for name := range s.base {
-			if name != "role" && name != "session_authorization" { // RESET ALL leaves them
+			if inResetAll(name) {
 				delete(s.base, name)
 			}
 		}
-		maps.Copy(s.base, s.start)
-	case x.reset:
-		delete(s.base, x.name)
-		if v, ok := s.start[x.name]; ok {
-			s.base[x.name] = v
+		for name, v := range s.start {
+			if inResetAll(name) {
+				s.base[name] = v
+			}
 		}
+	case x.reset:
+		s.undo(x.name)
 	default:
 		if s.base == nil {
 			s.base = map[string]string{}
 		}
 		s.base[x.name] = x.value
 	}
-	if x.name == "session_authorization" {
+	switch { // it resets the role, or sets it to none
+	case x.name != "session_authorization":
+	case x.reset:
+		s.undo("role")
+	default:
 		delete(s.base, "role")
 	}
+}
+
+// inResetAll says whether RESET ALL is about a setting.
+func inResetAll(name string) bool { return name != "role" && name != "session_authorization" }
+
+// put sets a value that a server is known to have.
+func (s *settings) put(name, value string) {
+	if s.base == nil {
+		s.base = map[string]string{}
+	}
+	s.base[name] = value
+}
+
+// undo takes a setting back to what the session began with. It says whether that is what a server that ran RESET has too.
+func (s *settings) undo(name string) bool {
+	delete(s.base, name)
+	v, ok := s.start[name]
+	if ok {
+		s.base[name] = v
+	}
+	return !ok
 }
 
 // savepoint, rollbackTo and end follow the transaction.
@@ -173,7 +209,14 @@ func (s *settings) touched() bool {
 func (s *settings) value(name string) (string, bool) {
 	for i := len(s.log) - 1; i >= 0; i-- {
 		x := s.log[i]
-		if x.savepoint != "" || x.name != name && x.name != "" {
+		switch {
+		case x.savepoint != "":
+			continue
+		case x.name == "session_authorization" && name == "role":
+			if !x.reset {
+				return "none", true
+			}
+		case x.name != name && (x.name != "" || !inResetAll(name)):
 			continue
 		}
 		if x.reset {
@@ -194,7 +237,7 @@ func (s *settings) restart(changes []*router.SettingChange) string {
 	var b strings.Builder
 	for name, v := range s.start {
 		reset := slices.ContainsFunc(changes, func(c *router.SettingChange) bool {
-			return c.Op == router.ResetAll || c.Op == router.ResetOp && c.Name == name
+			return c.Op == router.ResetAll && inResetAll(name) || c.Op == router.ResetOp && (c.Name == name || c.Name == "session_authorization" && name == "role")
 		})
 		if now, ok := s.value(name); reset && ok && now == v {
 			if b.Len() == 0 {
@@ -206,6 +249,13 @@ func (s *settings) restart(changes []*router.SettingChange) string {
 		}
 	}
 	return b.String()
+}
+
+// restarts says whether a statement under way may reset what the client began with: ReadyForQuery has to wait for restart.
+func (s *session) restarts() bool {
+	return len(s.settings.start) > 0 && (s.after.discard || slices.ContainsFunc(s.after.changes, func(c *router.SettingChange) bool {
+		return c.Op == router.ResetAll || c.Op == router.ResetOp
+	}))
 }
 
 func appendSet(b *strings.Builder, name, value string) {
@@ -254,6 +304,9 @@ var printSeed = maphash.MakeSeed()
 
 // syncSQL brings a server connection with any settings to these.
 func (s *settings) syncSQL() string { return "RESET SESSION AUTHORIZATION; RESET ALL" + s.sql }
+
+// makeSQL makes these settings on a connection that may keep others.
+func (s *settings) makeSQL() string { return strings.TrimPrefix(s.sql, "; ") }
 
 // raw is the value of a SET as set_config() takes it: PostgreSQL flattens a list the same way (flatten_set_variable_args).
 func raw(c *router.SettingChange) string {

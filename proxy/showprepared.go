@@ -13,10 +13,13 @@ import (
 // something reads pg_prepared_statements there. The connection is cleaned when it is given back. mute is what the client
 // does not hear of it.
 func (s *session) showPrepared(l *engine.Link, mute engine.Mute) {
-	for _, name := range l.Conn.Statements.Names(nil) {
-		s.closeUnseen(l, name)
+	known := l.Conn.Statements.SetAside()
+	undo := func() { l.Conn.Statements = *known } // they are closed all together, or all skipped
+	for _, name := range known.Names(nil) {
+		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, name))
+		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck, Undo: undo})
+		undo = nil
 	}
-	l.Conn.Statements.Reset()
 	l.Conn.Dirty = true
 	for _, name := range slices.Sorted(maps.Keys(s.shown)) { // where they are not, closing them does nothing
 		s.closeUnseen(l, name)

@@ -80,6 +80,9 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 			return err
 		}
 		s.Consume(n)
+		if s.aborted() && !endsTransaction(p) {
+			return s.errAborted()
+		}
 		if s.ear != nil && p.Has(router.Discards) {
 			if err := s.listenAhead(p); err != nil {
 				return err
@@ -171,7 +174,7 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 
 // held says whether ReadyForQuery must wait for something of the session's own.
 func (s *session) held() bool {
-	return s.after.active && (s.ear != nil || s.after.schema || s.after.mark || s.tx.probeLater || s.several != nil && s.tx.wrote)
+	return s.after.active && (s.ear != nil || s.after.schema || s.after.mark || s.tx.probeLater || s.several != nil && s.tx.wrote || s.restarts())
 }
 
 // effects notes what the statement will have changed. It says whether the session must look at its outcome.
@@ -192,13 +195,21 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if p.Has(router.Pin) {
 		s.pin(l, pinned(p))
 	}
-	s.askState = s.askState || s.mayChangeState(l, p)
-	if p.Has(router.Discards) {
-		s.forgetAll()
-		l.Conn.Statements.Reset()
+	if p.Has(router.Opaque) {
+		s.pin(l, opaque)
 	}
+	if len(p.Settings) > 0 {
+		s.mayHaveSet(p.Settings...)
+	}
+	s.askState = s.askState || s.mayChangeState(l, p)
 	a := &s.after
+	if !a.active {
+		a.errors = l.Errors
+	}
 	a.active = a.active || s.ear != nil
+	if p.Has(router.Discards) {
+		a.active, a.aside = true, append(a.aside, s.setAside(l))
+	}
 	if p.Has(router.Discards | router.NoTx) {
 		a.active, a.discard = true, true
 	}
@@ -206,6 +217,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		if s.tx.state == txOpen && !c.Function {
 			s.tx.neutral = false
 		}
+		a.unclear = a.unclear || a.tx != nil
 		for ; c != nil; c = c.Next {
 			a.changes = append(a.changes, c)
 		}
@@ -228,6 +240,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	}
 	ends := false
 	if p.Kind == router.Tx {
+		a.unclear = a.unclear || a.tx != nil || len(a.changes) > 0
 		a.active, a.tx = true, p.Tx
 		ends = (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) && !p.Tx.Chain
 	}
@@ -356,4 +369,9 @@ func refusal(r *router.Refusal) *wire.Error {
 // endsTransaction says whether the plan may run in a failed transaction.
 func endsTransaction(p *router.Plan) bool {
 	return p.Kind == router.Nothing || p.Kind == router.Tx && (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback)
+}
+
+// runsAborted says whether the plan may run in a failed transaction that a server knows, with its savepoints.
+func runsAborted(p *router.Plan) bool {
+	return endsTransaction(p) || p.Kind == router.Tx && p.Tx.Op == router.RollbackTo
 }

@@ -26,6 +26,7 @@ type told struct {
 	n    int        // counted from 0
 	st   *statement // PREPARE: to be kept; DEALLOCATE: what the server was given to deallocate
 	drop bool       // DEALLOCATE: the session's statement of st's name is to be forgotten
+	all  bool       // DEALLOCATE ALL: all are
 }
 
 // preparedString is a query string that speaks of prepared statements, in the making.
@@ -36,12 +37,15 @@ type preparedString struct {
 	names engine.Names
 	needs []*statement          // to be prepared before
 	seen  map[string]*statement // what names mean by now, where the string has changed that; nil for none
+	none  bool                  // ... and others mean nothing: DEALLOCATE ALL
 	told  []told
 }
 
 // speaksOfPrepared says whether any of the statements is about a prepared statement.
 func speaksOfPrepared(statements []router.Statement) bool {
-	return slices.ContainsFunc(statements, func(s router.Statement) bool { return s.Plan.Kind == router.OfPrepared })
+	return slices.ContainsFunc(statements, func(s router.Statement) bool {
+		return s.Plan.Kind == router.OfPrepared || s.Plan.Has(router.Discards)
+	})
 }
 
 // queryPrepared runs a Query that speaks of prepared statements.
@@ -61,6 +65,9 @@ func (s *session) queryPrepared(statements []router.Statement, text []byte) erro
 	q := &preparedString{s: s, seen: map[string]*statement{}}
 	q.names.Of = map[string]string{}
 	for i, st := range statements {
+		if st.Plan.Has(router.Discards) {
+			statements[i].Plan = q.discard(i, st.Plan)
+		}
 		if st.Plan.Kind != router.OfPrepared {
 			continue
 		}
@@ -88,14 +95,17 @@ func (q *preparedString) take(i int, st router.Statement, text []byte) (*router.
 	}
 	at := st.Start + from
 	known, changed := q.seen[x.Name]
-	if !changed {
+	if !changed && !q.none {
 		known = s.stmts[x.Name]
 	}
 	here := s.hereOnly(st.Plan.Command)
 	switch x.Op {
 	case router.PrepareOp:
-		if known != nil {
-			return nil, errDuplicate(x.Name)
+		if known != nil { // the server says so, when it comes to it
+			taken := &statement{name: x.Name, sql: []byte("SELECT"), id: s.p.statements.fresh()}
+			q.needs = append(q.needs, taken)
+			q.name(text, at, st.Start+to, taken.id, x.Name)
+			return here, nil
 		}
 		made, err := s.prepareText(text[st.Start:st.End], to, x)
 		if err != nil {
@@ -116,7 +126,8 @@ func (q *preparedString) take(i int, st router.Statement, text []byte) (*router.
 		return here, nil
 	case router.DeallocateOp:
 		if known == nil {
-			return here, nil // the server has none of that name either, and says so
+			q.missing(text, at, st.Start+to, x.Name)
+			return here, nil
 		}
 		drop := &statement{sql: []byte("SELECT"), id: s.p.statements.fresh()}
 		drop.name = x.Name
@@ -127,7 +138,8 @@ func (q *preparedString) take(i int, st router.Statement, text []byte) (*router.
 		return here, nil
 	}
 	if known == nil {
-		return here, nil // as above
+		q.missing(text, at, st.Start+to, x.Name)
+		return here, nil
 	}
 	s.template(known)
 	p := known.template.Execute(x)
@@ -139,6 +151,16 @@ func (q *preparedString) take(i int, st router.Statement, text []byte) (*router.
 	}
 	q.name(text, at, st.Start+to, known.id, x.Name)
 	return p, nil
+}
+
+// discard takes a DEALLOCATE ALL, or a DISCARD ALL, which fails in a string of several.
+func (q *preparedString) discard(i int, p *router.Plan) *router.Plan {
+	clear(q.seen)
+	q.none = true
+	q.told = append(q.told, told{n: i, all: true})
+	here := *p
+	here.Flags &^= router.Discards
+	return &here
 }
 
 // hereOnly is the plan of what only speaks of the session's statements: wherever it is now.
@@ -157,6 +179,12 @@ func (q *preparedString) name(text []byte, from, to int, id uint64, client strin
 		At: engine.Characters(string(q.text)) + 1,
 		By: engine.Characters(string(text[:to])) - engine.Characters(string(q.text)),
 	})
+}
+
+// missing puts a name that no statement has: the server says so, when it comes to it. The client's name may be one that
+// showPrepared has left there.
+func (q *preparedString) missing(text []byte, from, to int, client string) {
+	q.name(text, from, to, q.s.p.statements.fresh(), client)
 }
 
 // nameIn finds the statement's name in a PREPARE, EXECUTE or DEALLOCATE.
@@ -382,6 +410,9 @@ func (s *session) takeOver(l *engine.Link, list []told, completed int) {
 	for _, x := range list {
 		switch {
 		case x.n >= completed: // a statement made to be deallocated stays, as one of those that nobody uses
+		case x.all:
+			s.forgetAll()
+			l.Conn.Statements.Reset()
 		case !x.drop:
 			x.st.names = &engine.Names{Client: x.st.name}
 			if s.stmts == nil {
@@ -389,11 +420,11 @@ func (s *session) takeOver(l *engine.Link, list []told, completed int) {
 			}
 			s.stmts[x.st.name] = x.st
 			name, evicted := l.Conn.Statements.Add(x.st.id, len(x.st.sql), nil)
-			for _, old := range append(evicted, "") {
-				if old == name || old == "" {
+			for _, old := range evicted {
+				if old.Name == name {
 					continue
 				}
-				l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old))
+				l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old.Name))
 				l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck})
 			}
 			if len(evicted) > 0 {
@@ -419,17 +450,16 @@ func (s *session) executed(st *statement, x *router.Prepared) (*statement, *rout
 	if err != nil {
 		return nil, nil, err
 	}
-	target := s.stmts[x.Name]
-	if target == nil { // PostgreSQL finds out when it is executed, and the server will
-		return &statement{id: s.p.statements.fresh(), sql: st.sql}, s.hereOnly(sql.Execute), nil
+	target, p := s.stmts[x.Name], s.hereOnly(sql.Execute)
+	out := &statement{id: s.p.statements.fresh(), needs: target}
+	name := backend.StatementName(out.id) // of none, if there is no target: PostgreSQL finds out when it is executed, and the server will
+	if target != nil {
+		s.template(target)
+		if p = target.template.Execute(x); p.Kind == router.Refuse {
+			return nil, nil, refusal(p.Refusal)
+		}
+		name, out.template, out.rt = backend.StatementName(target.id), target.template, target.rt
 	}
-	s.template(target)
-	p := target.template.Execute(x)
-	if p.Kind == router.Refuse {
-		return nil, nil, refusal(p.Refusal)
-	}
-	name := backend.StatementName(target.id)
-	out := &statement{id: s.p.statements.fresh(), needs: target, template: target.template, rt: target.rt}
 	out.sql = slices.Concat(st.sql[:from], []byte(name), st.sql[to:])
 	at := engine.Characters(string(st.sql[:from])) + len(name) + 1
 	out.names = &engine.Names{Client: x.Name, Shifts: []engine.Shift{{At: at, By: engine.Characters(string(st.sql[from:to])) - len(name)}}}
@@ -491,8 +521,8 @@ func (s *session) executePrepared(pt *portal) error {
 func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name string) {
 	name, evicted := l.Conn.Statements.Add(st.id, len(st.sql), nil)
 	for _, old := range evicted {
-		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old))
-		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck})
+		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old.Name))
+		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck, Undo: func() { l.Conn.Statements.Restore(old) }})
 	}
 	e.Kind = engine.Parse
 	if e.Names == nil {

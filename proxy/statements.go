@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 )
 
@@ -98,6 +99,53 @@ func (s *session) forget(name string) {
 		if st.shared != nil {
 			s.p.statements.give(st.shared)
 		}
+	}
+}
+
+// aside are the session's prepared statements, and those of the connection in use, from when a DISCARD ALL or DEALLOCATE ALL is
+// sent until it is known whether it ran: what comes behind it must not find them.
+type aside struct {
+	s     *session
+	conn  *backend.Conn
+	stmts map[string]*statement
+	known *backend.Statements
+	over  bool // restored or forgotten
+}
+
+func (s *session) setAside(l *engine.Link) *aside {
+	x := &aside{s: s, conn: l.Conn, stmts: s.stmts, known: l.Conn.Statements.SetAside()}
+	s.stmts = map[string]*statement{}
+	return x
+}
+
+// restore takes it back. What came behind it did not run either, and takes back itself what it did to the session's statements.
+func (x *aside) restore() {
+	if x.over {
+		return
+	}
+	x.over = true
+	for name, st := range x.stmts {
+		x.s.forget(name)
+		if x.s.stmts == nil {
+			x.s.stmts = map[string]*statement{}
+		}
+		x.s.stmts[name] = st
+	}
+	x.conn.Statements, x.stmts = *x.known, nil
+}
+
+// forget is for one that ran.
+func (x *aside) forget() {
+	x.over = true
+	for _, st := range x.stmts {
+		x.drop(st)
+	}
+}
+
+func (x *aside) drop(st *statement) {
+	delete(x.stmts, st.name)
+	if st.shared != nil {
+		x.s.p.statements.give(st.shared)
 	}
 }
 

@@ -99,6 +99,7 @@ func (s *session) join(a, b *router.Plan) bool {
 	a.Shards = shards
 	neutral := a.Flags & b.Flags & router.Neutral
 	a.Flags = (a.Flags|b.Flags)&^router.Neutral | neutral
+	a.Settings = slices.Concat(a.Settings, b.Settings)
 	if b.Access == router.Write {
 		a.Access = router.Write
 	}

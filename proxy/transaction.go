@@ -30,10 +30,14 @@ type transaction struct {
 	readOnly bool
 	// snapshot: repeatable read or serializable: all statements see one state, which only one shard can show.
 	snapshot bool
+	// nested: a savepoint was made before any server heard of the transaction.
+	nested bool
 	// neutral: nothing but neutral statements has run on the server, so that the transaction may still move elsewhere.
 	neutral bool
 	// wrote: a statement may have changed data, so a mark is taken behind COMMIT. schema: ... the catalog.
 	wrote, schema bool
+	// unclear: what its commands have done to the session's settings could not be followed, so that a server is asked behind it.
+	unclear bool
 	// probeLater: the mark could not be asked for in the same round trip, and is when the link is idle.
 	probeLater bool
 	// cause is why it failed, told once.
@@ -75,6 +79,9 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 	tag := p.Tag
 	switch c.Op {
 	case router.Begin:
+		if s.tx.state == txBegun && (c.Isolation != "" || c.ReadOnly != router.Unset || c.Deferrable != router.Unset) {
+			return nil, false, nil // it warns, and sets them
+		}
 		if s.tx.state != txNone {
 			warn(wire.ActiveSQLTransaction, "there is already a transaction in progress")
 			break
@@ -94,7 +101,7 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 			tag = "ROLLBACK"
 		}
 		again := c.Chain && s.tx.state == txBegun
-		if !again {
+		if s.portals.clear(); !again {
 			s.settings.end(false)
 			s.tx.reset()
 		}
@@ -102,6 +109,10 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		if s.tx.state != txBegun {
 			return nil, false, nil // PostgreSQL's own error is the right one
 		}
+		if c.Op == router.SetTransaction && s.tx.nested {
+			return nil, false, nil // it may be too late for that
+		}
+		s.tx.nested = c.Op == router.Savepoint
 		s.tx.add(sql)
 		if c.Op == router.SetTransaction && c.ReadOnly != router.Unset {
 			s.tx.readOnly = c.ReadOnly == router.On

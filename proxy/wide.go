@@ -58,13 +58,19 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 		s.use(l)
 		s.client.hold(l.Conn)
 		s.last.conn(l)
+		links = append(links, l)
+		if l.Conn.Settings != s.settings.print {
+			if err := s.synchronize(l); err != nil {
+				s.giveBack(links)
+				return nil, err
+			}
+		}
 		if p.Has(router.Dirty) {
 			l.Conn.Dirty = true
 		}
 		if access == backend.Write {
 			l.Conn.Notifier = s.client.pid
 		}
-		links = append(links, l)
 	}
 	return links, nil
 }

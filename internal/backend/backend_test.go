@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
 )
@@ -47,7 +46,7 @@ func TestConfig(t *testing.T) {
 
 func TestStatements(t *testing.T) {
 	s := newStatements(3 * (statementOverhead + 100))
-	var evicted []string
+	var evicted []Evicted
 	add := func(id uint64) string {
 		var name string
 		name, evicted = s.Add(id, 100, evicted[:0])
@@ -65,12 +64,20 @@ func TestStatements(t *testing.T) {
 	two, _ := s.Name(2)
 	s.Name(1)
 	add(4) // 3 was used least recently
-	if d := cmp.Diff([]string{three}, evicted); d != "" {
-		t.Error(d)
+	if len(evicted) != 1 || evicted[0].Name != three {
+		t.Errorf("evicted %v", evicted)
 	}
 	if _, ok := s.Name(3); ok {
 		t.Error("an evicted statement is still known")
 	}
+	restored := evicted[0]
+	s.Remove(4)
+	s.Restore(restored)
+	if name, ok := s.Name(3); !ok || name != three || s.Len() != 3 {
+		t.Errorf("the statement that was evicted is %q of %d again", name, s.Len())
+	}
+	s.Remove(3)
+	add(4)
 	if add(2) != two || s.Len() != 3 || len(evicted) != 0 {
 		t.Error("adding twice must change nothing")
 	}

@@ -30,8 +30,10 @@ type Conn struct {
 
 	// Settings is a fingerprint of the session settings applied on this connection; 0 is the server's defaults.
 	Settings uint64
-	// Params are the settings that the server has reported (ParameterStatus).
-	Params map[string]string
+	// Params are the settings that the server has reported (ParameterStatus), Reported their fingerprint as of
+	// ReportedPrint.
+	Params   map[string]string
+	Reported uint64
 
 	// Statements are the named prepared statements on this connection. Unnamed is the id of the statement in the unnamed
 	// one, 0 for none.
@@ -160,12 +162,17 @@ func (c *Conn) takeAsync(f wire.Frame) bool {
 
 // SetParam records a ParameterStatus. It copies what it keeps.
 func (c *Conn) SetParam(name, value []byte) {
-	if c.Params[string(name)] == string(value) {
+	old, had := c.Params[string(name)]
+	if had && old == string(value) {
 		return
 	}
 	if c.Params == nil {
 		c.Params = map[string]string{}
 	}
+	if had {
+		c.Reported -= printOf(string(name), old)
+	}
+	c.Reported += printOf(string(name), string(value))
 	c.Params[string(name)] = string(value)
 }
 

@@ -92,6 +92,7 @@ func (e *Endpoint) open(ctx context.Context, p *pool, id *Identity) (*Conn, erro
 	return &Conn{
 		IO:         io,
 		Params:     hc.ParameterStatuses,
+		Reported:   ReportedPrint(hc.ParameterStatuses),
 		TxStatus:   hc.TxStatus,
 		Statements: newStatements(cfg.StatementBytes),
 		endpoint:   e,

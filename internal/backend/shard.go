@@ -97,12 +97,22 @@ func (s *Shard) ServerParams(ctx context.Context) (map[string]string, error) {
 	}
 }
 
+// Params are the ServerParams as far as they are known.
+func (s *Shard) Params() (values map[string]string, ok bool) {
+	p := s.params.Load()
+	if p == nil {
+		return nil, false
+	}
+	return p.values, true
+}
+
 func (s *Shard) setParams(values map[string]string, fromPrimary bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.params.Load(); old != nil && old.fromPrimary && !fromPrimary {
 		return
 	}
+	values["application_name"] = applicationName // also where a health check was told
 	s.params.Store(&serverParams{values, fromPrimary})
 	s.paramsOnce.Do(func() { close(s.paramsKnown) })
 }

@@ -10,6 +10,8 @@ type Statements struct {
 	bytes int
 	byID  map[uint64]*statement
 	root  *statement // of the ring in order of use: root.next is the latest
+	// before is what SetAside has returned, as long as it may come back.
+	before *Statements
 }
 
 type statement struct {
@@ -41,27 +43,45 @@ func (s *Statements) Name(id uint64) (name string, ok bool) {
 	return st.name, true
 }
 
+// Evicted is a statement that had to make room.
+type Evicted struct {
+	Name string
+	id   uint64
+	size int
+}
+
+// Restore takes back what Add evicted: its Close did not reach the server, or was not looked at.
+func (s *Statements) Restore(e Evicted) {
+	if _, ok := s.byID[e.id]; !ok {
+		s.insert(&statement{id: e.id, name: e.Name, size: e.size})
+	}
+}
+
 // Add records a statement whose Parse is about to be sent under the returned name. size is its text in bytes. To stay
-// within the bound, the names least recently used are appended to evicted: their Close must be sent before the Parse.
-func (s *Statements) Add(id uint64, size int, evicted []string) (name string, _ []string) {
+// within the bound, the statements least recently used are appended to evicted: their Close must be sent before the Parse.
+func (s *Statements) Add(id uint64, size int, evicted []Evicted) (name string, _ []Evicted) {
 	if name, ok := s.Name(id); ok {
 		return name, evicted
 	}
+	st := &statement{id: id, name: StatementName(id), size: size + statementOverhead}
+	for s.bytes+st.size > s.limit && len(s.byID) > 0 {
+		last := s.root.prev
+		evicted = append(evicted, Evicted{last.name, last.id, last.size})
+		s.Remove(last.id)
+	}
+	s.insert(st)
+	return st.name, evicted
+}
+
+func (s *Statements) insert(st *statement) {
 	if s.byID == nil {
 		s.byID = map[uint64]*statement{}
 		s.root = &statement{}
 		s.root.prev, s.root.next = s.root, s.root
 	}
-	st := &statement{id: id, name: StatementName(id), size: size + statementOverhead}
 	s.bytes += st.size
-	for s.bytes > s.limit && s.root.prev != s.root {
-		last := s.root.prev
-		evicted = append(evicted, last.name)
-		s.Remove(last.id)
-	}
-	s.byID[id] = st
+	s.byID[st.id] = st
 	s.pushFront(st)
-	return st.name, evicted
 }
 
 // Remove forgets a statement: its Parse failed, or it was closed.
@@ -71,6 +91,9 @@ func (s *Statements) Remove(id uint64) {
 		delete(s.byID, id)
 		s.bytes -= st.size
 	}
+	if s.before != nil {
+		s.before.Remove(id)
+	}
 }
 
 // Names appends the names of all that are prepared here.
@@ -79,6 +102,15 @@ func (s *Statements) Names(dst []string) []string {
 		dst = append(dst, st.name)
 	}
 	return dst
+}
+
+// SetAside begins anew, for what is about to close or deallocate all; *s = *SetAside() takes it back if that was skipped. What
+// is removed until then is removed there too: a Parse sent before may have failed.
+func (s *Statements) SetAside() *Statements {
+	old := *s
+	old.before = nil
+	*s = Statements{limit: s.limit, before: &old}
+	return &old
 }
 
 // Reset forgets all: DISCARD ALL or DEALLOCATE ALL ran.

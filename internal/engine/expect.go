@@ -23,27 +23,29 @@ type Mute uint8
 
 // Parts of a reply.
 const (
-	MuteAck   Mute = 1 << iota // ParseComplete, BindComplete, CloseComplete
-	MuteDesc                   // ParameterDescription, RowDescription, NoData
-	MuteRows                   // DataRow, CopyData, CopyDone, CopyOutResponse
-	MuteTag                    // CommandComplete, EmptyQueryResponse, PortalSuspended
-	MuteCopy                   // CopyInResponse
-	MuteError                  // ErrorResponse and NoticeResponse
-	MuteReady                  // ReadyForQuery
-	MuteAll   = MuteAck | MuteDesc | MuteRows | MuteTag | MuteCopy | MuteError | MuteReady
+	MuteAck    Mute = 1 << iota // ParseComplete, BindComplete, CloseComplete
+	MuteDesc                    // ParameterDescription, RowDescription, NoData
+	MuteRows                    // DataRow, CopyData, CopyDone, CopyOutResponse
+	MuteTag                     // CommandComplete, EmptyQueryResponse, PortalSuspended
+	MuteCopy                    // CopyInResponse
+	MuteError                   // ErrorResponse and NoticeResponse
+	MuteReady                   // ReadyForQuery
+	MuteStatus                  // ParameterStatus; not of MuteAll, for what is said in the client's name may change its settings
+	MuteAll    = MuteAck | MuteDesc | MuteRows | MuteTag | MuteCopy | MuteError | MuteReady
 )
 
 // Expect is one reply that a link still owes.
 type Expect struct {
 	Kind      Kind
 	Mute      Mute
-	Bytes     []byte      // Synthetic: what the client gets at this point
-	Statement uint64      // Parse: id of the statement that the connection has if it succeeds; Bind, Describe: of the one used
-	Undo      func()      // called when an error discards the request; nil for most
-	Instead   *wire.Error // the error that the client gets in place of the one that is sure to come
-	Reply     *Reply      // where parts are kept for the proxy itself; nil for most
-	Again     bool        // Bind: the first of its batch. Sync: the batch may be sent again, see Link.Again
-	Names     *Names      // what is called otherwise on the server than by the client; nil for most
+	Bytes     []byte        // Synthetic: what the client gets at this point
+	Late      func() []byte // Synthetic: makes Bytes when their turn has come; nil for most
+	Statement uint64        // Parse: id of the statement that the connection has if it succeeds; Bind, Describe: of the one used
+	Undo      func()        // called when an error discards the request; nil for most
+	Instead   *wire.Error   // the error that the client gets in place of the one that is sure to come
+	Reply     *Reply        // where parts are kept for the proxy itself; nil for most
+	Again     bool          // Bind: the first of its batch. Sync: the batch may be sent again, see Link.Again
+	Names     *Names        // what is called otherwise on the server than by the client; nil for most
 }
 
 // Reply collects what a request of the proxy's own, or one it wants to know the outcome of, was answered.

@@ -301,6 +301,9 @@ func (l *Link) Deliver(r *Relay) { l.synthetic(r, func() {}) }
 func (l *Link) synthetic(r *Relay, before func()) {
 	for e := l.first(); e != nil && e.Kind == Synthetic; e = l.first() {
 		before()
+		if e.Late != nil {
+			e.Bytes = e.Late()
+		}
 		r.Reply(e.Bytes)
 		l.done()
 	}
@@ -311,14 +314,14 @@ func (l *Link) synthetic(r *Relay, before func()) {
 func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward bool) {
 	e := l.first()
 	switch typ {
-	case 'S': // ParameterStatus: the client's view of the session, always passed on
+	case 'S': // ParameterStatus: the client's view of the session, passed on but where the proxy changes settings itself
 		name, value, err := wire.DecodeParameterStatus(body)
 		if err != nil {
 			l.broke()
 			return false
 		}
 		l.Conn.SetParam(name, value)
-		return true
+		return (e == nil || e.Mute&MuteStatus == 0) && !backend.OfServer(string(name))
 	case 'A': // NotificationResponse
 		return r.Overhears == nil || r.Overhears(l, body)
 	case 'N':

@@ -1,0 +1,127 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// action is one request of a client: some messages, and as many ReadyForQuery as they ask for.
+type action struct {
+	text     string // for people
+	messages []pgproto3.FrontendMessage
+	ready    int
+	leaves   bool // the connection ends behind it, without a word if there is no Terminate among the messages
+}
+
+func simpleAction(sql string) action {
+	return action{text: sql, messages: []pgproto3.FrontendMessage{&pgproto3.Query{String: sql}}, ready: 1}
+}
+
+// peer is one end of a connection, with what the server has told it.
+type peer struct {
+	conn   net.Conn
+	fe     *pgproto3.Frontend
+	params map[string]string
+	status byte
+}
+
+// newPeer logs in with pgconn and takes the connection over.
+func newPeer(ctx context.Context, dsn string, options map[string]string) (*peer, error) {
+	cfg, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(cfg.RuntimeParams, options)
+	pc, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := pc.SyncConn(ctx); err != nil {
+		return nil, err
+	}
+	h, err := pc.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	return &peer{conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn), params: h.ParameterStatuses, status: 'I'}, nil
+}
+
+// play sends the messages and returns the answer, a line for each message. Notifications are left out: when they come is
+// anybody's guess.
+func (p *peer) play(a action) string {
+	if err := p.conn.SetDeadline(time.Now().Add(leakTimeout)); err != nil {
+		return err.Error()
+	}
+	for _, m := range a.messages {
+		p.fe.Send(m)
+	}
+	if err := p.fe.Flush(); err != nil && !a.leaves {
+		return err.Error()
+	}
+	if a.leaves {
+		_ = p.conn.Close() // the test is what the other side makes of it
+		return ""
+	}
+	var out strings.Builder
+	for ready := a.ready; ready > 0; {
+		m, err := p.fe.Receive()
+		if err != nil {
+			fmt.Fprintf(&out, "  (connection: %v)\n", err)
+			return out.String()
+		}
+		switch x := m.(type) {
+		case *pgproto3.ParameterStatus:
+			p.params[x.Name] = x.Value
+		case *pgproto3.NotificationResponse:
+		case *pgproto3.ErrorResponse:
+			fmt.Fprintf(&out, "  %s %s %s", x.Severity, x.Code, x.Message)
+			for _, more := range []string{x.Detail, x.Hint} {
+				if more != "" {
+					fmt.Fprintf(&out, "; %s", more)
+				}
+			}
+			if x.Position != 0 {
+				fmt.Fprintf(&out, "; at %d", x.Position)
+			}
+			out.WriteString("\n")
+		case *pgproto3.NoticeResponse:
+			fmt.Fprintf(&out, "  %s %s %s\n", x.Severity, x.Code, x.Message)
+		case *pgproto3.RowDescription:
+			out.WriteString("  columns")
+			for _, f := range x.Fields {
+				fmt.Fprintf(&out, " %s:%d", f.Name, f.DataTypeOID)
+			}
+			out.WriteString("\n")
+		case *pgproto3.DataRow:
+			out.WriteString(" ")
+			for _, v := range x.Values {
+				if v == nil {
+					out.WriteString(" NULL")
+				} else {
+					fmt.Fprintf(&out, " %q", v)
+				}
+			}
+			out.WriteString("\n")
+		case *pgproto3.CommandComplete:
+			fmt.Fprintf(&out, "  %s\n", x.CommandTag)
+		case *pgproto3.ReadyForQuery:
+			p.status = x.TxStatus
+			fmt.Fprintf(&out, "  ready %c\n", x.TxStatus)
+			ready--
+		case *pgproto3.ParameterDescription:
+			fmt.Fprintf(&out, "  parameters %v\n", x.ParameterOIDs)
+		case *pgproto3.CopyData:
+			fmt.Fprintf(&out, "  copied %q\n", x.Data)
+		default:
+			fmt.Fprintf(&out, "  %T\n", m)
+		}
+	}
+	return out.String()
+}

@@ -1,0 +1,285 @@
+package proxy_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/proxy"
+)
+
+// TestLeaks has many clients do at random, and all at once, what leaves traces in a session, over few server connections.
+// Each has a private connection to PostgreSQL beside it: whatever Tidemark answers must be what PostgreSQL answers there.
+//
+//	TIDEMARK_LEAK_FOR   how long, a minute by default
+//	TIDEMARK_SEED       what the statements are made from. With it a client's statements are the same, how clients interleave is
+//	                    not. It is 1 by default, so that a run that fails tells of a change and not of luck.
+//
+// `make leaks FOR=1h` takes a new seed each time; it is printed.
+//
+// A failure shows what the client said since it connected, made as short as still fails when it is alone.
+func TestLeaks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute")
+	}
+	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("TIDEMARK_LEAK_FOR"), "1m"))
+	if err != nil {
+		t.Fatalf("TIDEMARK_LEAK_FOR: %v", err)
+	}
+	seed, err := strconv.ParseInt(cmp.Or(os.Getenv("TIDEMARK_SEED"), "1"), 10, 64)
+	if err != nil {
+		t.Fatalf("TIDEMARK_SEED: %v", err)
+	}
+	t.Logf("TIDEMARK_SEED=%d", seed)
+	for i, engineName := range []string{"epoll", "goroutines"} { // at the same time: a minute in all
+		t.Run(engineName, func(t *testing.T) {
+			t.Parallel()
+			newLeaks(t, engineName).run(seed+int64(i)*1000, lasts)
+		})
+	}
+}
+
+const (
+	leakClients = 16
+	leakPool    = 4
+	leakUser    = "leak_boss" // a superuser, for SET SESSION AUTHORIZATION
+)
+
+// leaks is one run: a proxy, and a PostgreSQL of its own to compare with. They are two databases, so that locks of the one
+// do not meet those of the other.
+type leaks struct {
+	t               *testing.T
+	tidemark, plain string // how to get there
+
+	sessions, actions atomic.Int64
+	failed            atomic.Bool // somebody has: all stop
+}
+
+func newLeaks(t *testing.T, engineName string) *leaks {
+	t.Helper()
+	verifier, err := wire.NewVerifier(clientPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := fixtureSpec{shards: 1, pool: leakPool, user: leakUser}
+	spec.backend = func(c *backend.Config) {
+		c.User, c.Password, c.AcquireTimeout = leakUser, clientPassword, 5*time.Minute
+		c.StatementBytes = 8 << 10 // so that some are forgotten
+	}
+	spec.config = func(c *proxy.Config) {
+		c.Users = []proxy.User{{Name: leakUser, Secret: proxy.VerifierSecret(verifier)}}
+	}
+	f, plain := newFixture(t, spec), newFixture(t, spec)
+	super := connect(t, f.cluster.Shards[0].Primary.DSN("postgres"))
+	exec(t, super, `select pg_advisory_lock(1)`) // two engines come at once
+	exec(t, super, `do $$ declare r text; begin
+		foreach r in array '{leak_boss,leak_a,leak_b}'::text[] loop
+			if not exists (select from pg_roles where rolname = r) then execute format('create role %I', r); end if;
+		end loop; end $$`)
+	exec(t, super, `alter role leak_boss superuser login password '`+clientPassword+`'`)
+	_ = super.Close(t.Context())
+	for _, x := range []*fixture{f, plain} {
+		c := connect(t, x.cluster.Shards[0].Primary.DSN(x.database))
+		for _, sql := range leakSchema(leakClients) {
+			exec(t, c, sql)
+		}
+		_ = c.Close(t.Context())
+	}
+	dsn := altered(f.start(t, engineName), clientUser+":", leakUser+":")
+	return &leaks{t: t, tidemark: dsn, plain: plain.cluster.Shards[0].Primary.DSNAs(leakUser, clientPassword, plain.database)}
+}
+
+// run lets all clients loose until the time is over or one has seen what it should not.
+func (k *leaks) run(seed int64, lasts time.Duration) {
+	end := time.Now().Add(lasts)
+	var all sync.WaitGroup
+	for i := range leakClients {
+		all.Go(func() {
+			rnd := rand.New(rand.NewSource(seed + int64(i)))
+			for time.Now().Before(end) && !k.failed.Load() {
+				k.session(i, rnd, end)
+			}
+		})
+	}
+	all.Wait()
+	k.t.Logf("%d sessions, %d requests", k.sessions.Load(), k.actions.Load())
+	if k.actions.Load() < leakClients {
+		k.t.Error("nothing happened")
+	}
+}
+
+// session is one client from its login to its end.
+func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
+	n := k.sessions.Add(1)
+	g := newGenerator(rnd, slot, int(n))
+	life := history{options: g.options()}
+	p, err := k.open(life.options)
+	if err != nil {
+		k.fail(slot, life, err.Error())
+		return
+	}
+	defer p.end()
+	for time.Now().Before(end) && !k.failed.Load() {
+		a := g.next(p.plain.status)
+		life.actions = append(life.actions, a)
+		k.actions.Add(1)
+		began := time.Now()
+		diff, diverged := p.do(a)
+		if d := time.Since(began); d > 2*time.Second {
+			k.t.Logf("client %d: %s took %v", slot, a.text, d)
+		}
+		if diff != "" {
+			p.end()
+			k.fail(slot, life, diff)
+			return
+		}
+		if a.leaves || diverged { // from there on its state may be another
+			return
+		}
+	}
+}
+
+// fail reports what one client saw; what others see from then on is of no interest.
+func (k *leaks) fail(slot int, life history, diff string) {
+	if k.failed.Swap(true) {
+		return
+	}
+	k.t.Errorf("client %d: %s", slot, diff)
+	if short, diff := k.shrink(life); diff != "" {
+		k.t.Errorf("alone it fails with\n%s%s", short, diff)
+		return
+	}
+	k.t.Logf("alone it does not fail so, another client has to do with it; what this one did:\n%s", life)
+}
+
+// shrink leaves out what the failure does not need, as far as that goes in a minute.
+func (k *leaks) shrink(life history) (history, string) {
+	until := time.Now().Add(time.Minute)
+	diff := k.replay(life)
+	if diff == "" || len(life.actions) == 0 {
+		return life, diff
+	}
+	last := life.actions[len(life.actions)-1]
+	for size := max(1, len(life.actions)/2); ; size /= 2 {
+		for i := 0; i < len(life.actions) && time.Now().Before(until); {
+			less := life
+			less.actions = slices.Concat(life.actions[:i], life.actions[min(i+size, len(life.actions)):])
+			if d := k.replay(less); strings.HasPrefix(d, "behind "+last.text) {
+				life, diff = less, d
+			} else {
+				i += size
+			}
+		}
+		if size <= 1 {
+			return life, diff
+		}
+	}
+}
+
+// replay does it all again, with a client that sets other things in between: what is lost or leaks shows.
+func (k *leaks) replay(life history) (diff string) {
+	p, err := k.open(life.options)
+	if err != nil {
+		return err.Error()
+	}
+	defer p.end()
+	for i, a := range life.actions {
+		if i%2 == 0 && !p.aside(k.tidemark) {
+			return "" // cannot be told
+		}
+		if diff, diverged := p.do(a); diff != "" || diverged {
+			return diff
+		}
+	}
+	return ""
+}
+
+// pair is a client of Tidemark and its private PostgreSQL.
+type pair struct{ tidemark, plain *peer }
+
+func (k *leaks) open(options map[string]string) (*pair, error) {
+	t, err := dialPeer(k.tidemark, options)
+	if err != nil {
+		return nil, fmt.Errorf("Tidemark: %w", err)
+	}
+	p, err := dialPeer(k.plain, options)
+	if err != nil {
+		t.conn.Close()
+		return nil, fmt.Errorf("PostgreSQL: %w", err)
+	}
+	return &pair{tidemark: t, plain: p}, nil
+}
+
+// do has both do the same and says what differs. Tidemark always comes first: then no two clients can wait for each other, one
+// here and one there.
+func (p *pair) do(a action) (diff string, diverged bool) {
+	got, want := p.tidemark.play(a), p.plain.play(a)
+	if a.leaves {
+		return "", false
+	}
+	if got != want {
+		if diverges(a, got, want) {
+			return "", true
+		}
+		return fmt.Sprintf("behind %s\ngot\n%swant\n%s", a.text, got, want), false
+	}
+	for _, name := range []map[string]string{p.tidemark.params, p.plain.params} {
+		for name := range name {
+			if got, want := p.tidemark.params[name], p.plain.params[name]; got != want {
+				return fmt.Sprintf("behind %s the client was told that %s is %q, want %q", a.text, name, got, want), false
+			}
+		}
+	}
+	return "", false
+}
+
+func (p *pair) end() {
+	p.tidemark.conn.Close()
+	p.plain.conn.Close()
+}
+
+// aside leaves other settings in one or two server connections.
+func (p *pair) aside(dsn string) bool {
+	x, err := dialPeer(dsn, map[string]string{"application_name": "aside"})
+	if err != nil {
+		return false
+	}
+	defer x.conn.Close()
+	x.play(simpleAction("set work_mem = '99MB'"))
+	x.play(simpleAction("set my.x = 'aside'; set datestyle = 'German'; set role leak_b"))
+	return true
+}
+
+// history is what a client did since it connected.
+type history struct {
+	options map[string]string
+	actions []action
+}
+
+func (h history) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  connect %v\n", h.options)
+	for _, a := range h.actions {
+		fmt.Fprintf(&b, "  %s\n", a.text)
+	}
+	return b.String()
+}
+
+var leakTimeout = 3 * time.Minute
+
+func dialPeer(dsn string, options map[string]string) (*peer, error) {
+	ctx, stop := context.WithTimeout(context.Background(), leakTimeout)
+	defer stop()
+	return newPeer(ctx, dsn, options)
+}

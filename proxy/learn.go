@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
+
+// A function can change the session's settings, and nothing on the wire shows it. So what asks a server for state that pins
+// (see pins.go) asks for the settings too, and the session takes them over: of PostgreSQL's own those that were set in the
+// session, and of those with a dot in their names, of which a server has no list, the ones that the session knows and the ones
+// that the code of functions mentions (router.Router.Settings). Code that puts such a name together pins its session for good.
+
+// What separates the answer's names from values, and one setting from the next.
+const (
+	unitSeparator   = '\x1f'
+	recordSeparator = '\x1e'
+)
+
+// question is one about the state of a session's server connection. Few sessions ever ask.
+type question struct {
+	named []string     // settings that may have been made
+	reply engine.Reply // the server's
+}
+
+// mayHaveSet notes names of settings that the next question is about.
+func (s *session) mayHaveSet(names ...string) {
+	if s.question == nil {
+		s.question = &question{}
+	}
+	s.question.named = append(s.question.named, names...)
+}
+
+// askForState sends the question.
+func (s *session) askForState(l *engine.Link) {
+	s.mayHaveSet()
+	s.question.reply = engine.Reply{}
+	s.ask(l, stateSQL+", "+s.settingsSQL(), &s.question.reply)
+}
+
+// settingsSQL is a query for the settings that the session may have: one value, of those that are set.
+func (s *session) settingsSQL() string {
+	var b strings.Builder
+	b.WriteString("(SELECT pg_catalog.string_agg(name || chr(31) || value, chr(30)) FROM (" +
+		"SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE source = 'session' AND name !~ '^transaction_'" +
+		" UNION ALL SELECT name, pg_catalog.current_setting(name, true) FROM pg_catalog.unnest(ARRAY['role','session_authorization'")
+	for _, name := range s.customSettings() {
+		b.WriteByte(',')
+		b.WriteString(quoteLiteral(name))
+	}
+	b.WriteString("]) name) s(name, value))")
+	return b.String()
+}
+
+// customSettings are the names with a dot that the session may have.
+func (s *session) customSettings() []string {
+	names := map[string]bool{}
+	for _, n := range s.p.router.Load().Settings() {
+		names[n] = true
+	}
+	for _, n := range s.question.named {
+		if strings.Contains(n, ".") {
+			names[n] = true
+		}
+	}
+	for n := range s.settings.base {
+		if strings.Contains(n, ".") {
+			names[n] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// learn takes over the settings of the link's connection, as settingsSQL gives them. The error is for settings under which SQL
+// cannot be read safely.
+func (s *session) learn(l *engine.Link, answer []byte) error {
+	found := map[string]string{}
+	for record := range bytes.SplitSeq(answer, []byte{recordSeparator}) {
+		if name, value, ok := bytes.Cut(record, []byte{unitSeparator}); ok {
+			found[strings.ToLower(string(name))] = string(value)
+		}
+	}
+	before, asIs := maps.Clone(s.settings.base), true
+	for name := range before {
+		if _, is := found[name]; !is && serverKnows(name) {
+			asIs = s.settings.undo(name) && asIs
+		}
+	}
+	for name, value := range found {
+		_, had := before[name]
+		switch {
+		case value == before[name] && had, value == "" && !had && strings.Contains(name, "."):
+		case !had && name == "role" && value == "none", !had && name == "session_authorization" && value == s.serverUser():
+		case name == "role" && value == "none", name == "session_authorization" && value == s.serverUser():
+			asIs = s.settings.undo(name) && asIs
+		default:
+			s.settings.put(name, value)
+		}
+	}
+	if maps.Equal(before, s.settings.base) {
+		return nil
+	}
+	s.settings.fingerprint()
+	if l.Conn.Settings = s.settings.print; !asIs {
+		l.Conn.Settings = settingsUnknown
+	}
+	v, err := s.viewWith(nil)
+	if err != nil {
+		return err
+	}
+	s.view = v
+	return nil
+}
+
+// serverKnows says whether a setting that is set in the session is always in settingsSQL's answer.
+func serverKnows(name string) bool {
+	return !strings.Contains(name, ".") && name != "role" && name != "session_authorization" && !ofTransaction(name) && name != "seed"
+}
+
+// stateAnswer is what the server said to stateSQL: whether the connection is clean, the channels it listens to, and the settings.
+func (s *session) stateAnswer() (clean bool, channels, settings []byte, ok bool) {
+	reply := &s.question.reply
+	s.question = nil
+	if reply.Err != nil || reply.Row == nil {
+		return false, nil, nil, false
+	}
+	row := wire.DataRow(reply.Row)
+	if !row.Next() {
+		return false, nil, nil, false
+	}
+	clean = string(row.Value()) == "t"
+	if !row.Next() {
+		return false, nil, nil, false
+	}
+	channels = row.Value()
+	if !row.Next() {
+		return false, nil, nil, false
+	}
+	return clean, channels, row.Value(), true
+}

@@ -1,0 +1,79 @@
+package proxy_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// TestSessions plays the sessions of testdata/sessions.txt, each of which has once been answered otherwise than by a private
+// PostgreSQL, while another client leaves other settings and another role in the server connection. A session begins with
+// an empty line and what it is about:
+//
+//	# about
+//	@name=value       a setting of the startup message
+//	select 1          a Query
+//	[select 1] ; sync a batch of the extended protocol, divided by " ; ": a statement that is parsed, bound, described and executed;
+//	                  or parse NAME sql, run NAME, close NAME, portal NAME sql, again NAME, sync
+func TestSessions(t *testing.T) {
+	text, err := os.ReadFile("testdata/sessions.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	engines(t, func(t *testing.T, engineName string) {
+		k := newLeaks(t, engineName)
+		for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
+			about, script, _ := strings.Cut(block, "\n")
+			if diff := k.replay(parseSession(script)); diff != "" {
+				t.Errorf("%s\n%s", about, diff)
+			}
+		}
+	})
+}
+
+func parseSession(script string) history {
+	h := history{options: map[string]string{"application_name": "leak"}}
+	for _, line := range strings.Split(script, "\n") {
+		if option, ok := strings.CutPrefix(line, "@"); ok {
+			name, value, _ := strings.Cut(option, "=")
+			h.options[name] = value
+			continue
+		}
+		if !strings.HasSuffix(line, "sync") {
+			h.actions = append(h.actions, simpleAction(line))
+			continue
+		}
+		a := action{text: line}
+		for _, part := range strings.Split(line, " ; ") {
+			a.messages = append(a.messages, partMessages(part)...)
+			if part == "sync" {
+				a.ready++
+			}
+		}
+		h.actions = append(h.actions, a)
+	}
+	return h
+}
+
+func partMessages(part string) []pgproto3.FrontendMessage {
+	if sql, ok := strings.CutPrefix(part, "["); ok {
+		return []pgproto3.FrontendMessage{&pgproto3.Parse{Query: strings.TrimSuffix(sql, "]")}, &pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}}
+	}
+	verb, rest, _ := strings.Cut(part, " ")
+	name, sql, _ := strings.Cut(rest, " ")
+	switch verb {
+	case "parse":
+		return []pgproto3.FrontendMessage{&pgproto3.Parse{Name: name, Query: sql}}
+	case "run":
+		return []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: name}, &pgproto3.Execute{}}
+	case "close":
+		return []pgproto3.FrontendMessage{&pgproto3.Close{ObjectType: 'S', Name: name}}
+	case "portal":
+		return []pgproto3.FrontendMessage{&pgproto3.Parse{Query: sql}, &pgproto3.Bind{DestinationPortal: name}, &pgproto3.Execute{Portal: name}}
+	case "again":
+		return []pgproto3.FrontendMessage{&pgproto3.Execute{Portal: name}}
+	}
+	return []pgproto3.FrontendMessage{&pgproto3.Sync{}}
+}
