@@ -48,7 +48,7 @@ var languages = map[string]language{
 			{"python3", "-m", "venv", "--clear", "DIR/venv"},
 			{"DIR/venv/bin/python3", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", "DIR/requirements.txt"},
 		},
-		run: []string{"DIR/venv/bin/python3"}, scripts: []string{"psycopg2_script.py", "psycopg3_script.py", "asyncpg_script.py"},
+		run: []string{"DIR/venv/bin/python3"}, scripts: []string{"psycopg2_script.py", "psycopg3_script.py", "asyncpg_script.py", "sqlalchemy_script.py"},
 	},
 	"java": {
 		program: "javac", missing: "install a JDK, 17 or later, and Maven (apt-get install default-jdk-headless maven)",
