@@ -52,6 +52,20 @@ func (s *session) bind(size int) error {
 			return s.failBatch(err)
 		}
 	}
+	if s.maybeTemporary(plan) && !s.batch.sent {
+		if err = s.drain(); err == nil {
+			plan, err = s.asTemporary(plan)
+		}
+		if err != nil {
+			if serr := s.Skip(size); serr != nil {
+				return serr
+			}
+			return s.failBatch(err)
+		}
+		if m, err = s.bindHead(size); err != nil {
+			return s.malformed(err)
+		}
+	}
 	s.note(plan)
 	s.name = append(s.name[:0], m.Portal...) // the message may move
 	pt := portal{st: st, plan: plan}

@@ -74,6 +74,17 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		s.Consume(n)
 		return s.errAborted()
 	}
+	if s.maybeTemporary(p) {
+		var err error
+		if err = s.drain(); err == nil {
+			p, err = s.asTemporary(p)
+		}
+		if err != nil {
+			s.Consume(n)
+			return err
+		}
+		text = s.Input()[wire.HeaderLen : n-1]
+	}
 	switch {
 	case p.Kind == router.Nothing, p.Kind == router.Setting && p.Setting.Own, p.Kind == router.ViewScan, discardsHere(s, p):
 		if err := s.drain(); err != nil {

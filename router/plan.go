@@ -108,6 +108,9 @@ type Plan struct {
 	Reason  string // one line for SHOW tidemark.route: why there
 	Refusal *Refusal
 	Tx      *TxControl
+	// Bare are of a Broadcast: what it changes or drops, without schemas. If the session has temporary ones of these names it is about them,
+	// and runs where they are.
+	Bare []string
 	// Settings are of DO: the names with a dot that it may set.
 	Settings []string
 	Setting  *SettingChange

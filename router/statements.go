@@ -368,7 +368,7 @@ func (s *statement) ddl() *compiled {
 			return s.fixed(refuse(fmt.Sprintf("DDL on read model %s is not supported", s.rels[i].name), "Read models are declared in Tidemark's configuration.", "Change the configuration."))
 		}
 	}
-	return s.fixedPlan(&Plan{Kind: Broadcast, Flags: flags, Shards: s.all(), Reason: "DDL goes to every shard"})
+	return s.fixedPlan(&Plan{Kind: Broadcast, Flags: flags, Shards: s.all(), Bare: f.Bare, Reason: "DDL goes to every shard"})
 }
 
 // onlyTemporary says whether all that the statement names is in the session's temporary schema.

@@ -33,6 +33,7 @@ type Facts struct {
 	Args       []Value  // EXECUTE: the arguments
 	Unusual    string   // why the statement cannot be planned at all, "" when it can
 	Code       string   // DO: what it runs
+	Bare       []string // DDL: the tables, views, indexes and sequences that it changes or drops, if none has a schema before its name
 	Analyzes   bool     // EXPLAIN (ANALYZE): the statement inside does run
 
 	node *pg.Node

@@ -472,6 +472,13 @@ func (b *builder) copy(s *pg.CopyStmt) {
 	}
 }
 
+// bare notes a relation that is named without its schema.
+func (b *builder) bare(r *pg.RangeVar) {
+	if r != nil && r.Schemaname == "" && r.Catalogname == "" {
+		b.f.Bare = append(b.f.Bare, r.Relname)
+	}
+}
+
 // ddl reads the statements that change the catalog. Those that are the same on every shard are DDL; what must not
 // happen behind a proxy's back (databases, tablespaces, system settings, subscriptions) is unusual.
 func (b *builder) ddl(n *pg.Node) {
@@ -493,11 +500,17 @@ func (b *builder) ddl(n *pg.Node) {
 	case *pg.Node_CreateSeqStmt:
 		temporary(e.CreateSeqStmt.Sequence)
 	case *pg.Node_IndexStmt:
+		b.bare(e.IndexStmt.Relation)
 		b.utilityRelation(e.IndexStmt.Relation)
 		if e.IndexStmt.Concurrent {
 			f.Flags |= NoTxBlock
 		}
+	case *pg.Node_RenameStmt:
+		b.bare(e.RenameStmt.Relation)
+	case *pg.Node_AlterSeqStmt:
+		b.bare(e.AlterSeqStmt.Sequence)
 	case *pg.Node_AlterTableStmt:
+		b.bare(e.AlterTableStmt.Relation)
 		b.utilityRelation(e.AlterTableStmt.Relation)
 		for _, c := range e.AlterTableStmt.Cmds {
 			if c.GetAlterTableCmd().GetSubtype() == pg.AlterTableType_AT_DetachPartition && c.GetAlterTableCmd().GetDef().GetPartitionCmd().GetConcurrent() {
@@ -505,6 +518,17 @@ func (b *builder) ddl(n *pg.Node) {
 			}
 		}
 	case *pg.Node_DropStmt:
+		switch e.DropStmt.RemoveType {
+		case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW, pg.ObjectType_OBJECT_INDEX, pg.ObjectType_OBJECT_SEQUENCE:
+			for _, o := range e.DropStmt.Objects {
+				names := strs(o.GetList().GetItems())
+				if len(names) != 1 {
+					f.Bare = nil
+					break
+				}
+				f.Bare = append(f.Bare, names[0])
+			}
+		}
 		if e.DropStmt.RemoveType == pg.ObjectType_OBJECT_TABLE {
 			for _, o := range e.DropStmt.Objects {
 				if names := strs(o.GetList().GetItems()); len(names) > 0 {
@@ -521,7 +545,7 @@ func (b *builder) ddl(n *pg.Node) {
 		}
 	case *pg.Node_CreateFunctionStmt, *pg.Node_AlterFunctionStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
 		*pg.Node_CreateSchemaStmt, *pg.Node_CreateEnumStmt, *pg.Node_AlterEnumStmt, *pg.Node_CompositeTypeStmt, *pg.Node_CreateRangeStmt,
-		*pg.Node_CreateDomainStmt, *pg.Node_AlterDomainStmt, *pg.Node_AlterSeqStmt, *pg.Node_DefineStmt, *pg.Node_RenameStmt,
+		*pg.Node_CreateDomainStmt, *pg.Node_AlterDomainStmt, *pg.Node_DefineStmt,
 		*pg.Node_CommentStmt, *pg.Node_SecLabelStmt, *pg.Node_GrantStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_ReassignOwnedStmt,
 		*pg.Node_DropOwnedStmt, *pg.Node_AlterOwnerStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterObjectDependsStmt, *pg.Node_AlterTypeStmt,

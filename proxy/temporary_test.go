@@ -1,0 +1,51 @@
+package proxy_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// DDL that names no schema is about the session's temporary tables, if it has some of these names, and about those of all shards
+// otherwise.
+func TestTemporaryTablesOnSeveralShards(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		f, dsn := shop(t, engineName, fixtureSpec{pool: 3})
+		for _, mode := range bothModes {
+			a, b := connect(t, dsn), connect(t, dsn)
+			exec(t, b, "create table everywhere (a int)", mode)
+			exec(t, a, "create temp table tt (a int)", mode)
+			exec(t, a, "create temp table everywhere (a text)", mode) // which hides the other
+			for _, sql := range []string{
+				"create index tt_a on tt (a)", "alter table tt add b int default 7", "insert into tt values (1)", "alter table tt rename b to c",
+				"begin", "alter table tt add d int default 8", "drop index tt_a", "commit", "create index tt_d on tt (d)", "drop index if exists tt_d",
+				"alter table everywhere add z int",
+			} {
+				exec(t, a, sql, mode)
+			}
+			if got := outcome(t, a, "select * from tt"); got != "1|7|8" {
+				t.Errorf("%v: the temporary table has %s", mode, got)
+			}
+			if got := outcome(t, a, "drop table tt, products"); got != "0A000" {
+				t.Errorf("%v: both kinds in one DROP: %s", mode, got)
+			}
+			if got := outcome(t, a, "drop table nobody"); got != "42P01" {
+				t.Errorf("%v: a table that is nowhere: %s", mode, got)
+			}
+			for shard := range 2 {
+				direct := connect(t, f.direct(shard))
+				if got := text(t, direct, "select string_agg(attname, ',') from pg_attribute where attrelid = 'public.everywhere'::regclass and attnum > 0"); got != "a" {
+					t.Errorf("%v: shard %d has %s", mode, shard, got)
+				}
+				_ = direct.Close(t.Context())
+			}
+			exec(t, a, "drop table everywhere", mode) // the temporary one
+			exec(t, a, "alter table everywhere add y int", mode)
+			if got := outcome(t, b, "select y from everywhere"); got != "" {
+				t.Errorf("%v: the table on all shards: %s", mode, got)
+			}
+			exec(t, b, "drop table everywhere", pgx.QueryExecModeSimpleProtocol)
+			_, _ = a.Close(t.Context()), b.Close(t.Context())
+		}
+	})
+}
