@@ -272,8 +272,8 @@ func (p *Proxy) newSession(t *loop.Task, conn *loop.Conn, x *client, l *login, l
 	return &session{Relay: x.relay, p: p, user: l.user, client: x, identity: l.identity, unseat: leave}
 }
 
-// serve runs one client's session to its end. Its frame and those of run and next are what an idle session has on its stack;
-// 1,200 bytes in all let the stack shrink to 4 KB.
+// serve runs one client's session to its end. Its frame and those of run and next are what a session that waits has on its stack;
+// 1,200 bytes in all let the stack shrink to 4 KB. One that waits for long has none: see rest.
 func (s *session) serve(asked []wire.Parameter, params map[string]string) {
 	defer s.depart()
 	err := s.start(asked, params)
@@ -311,8 +311,24 @@ func (s *session) start(asked []wire.Parameter, params map[string]string) error 
 	return nil
 }
 
+// rest gives the stack of a session back whose client has been idle for long: all that it needs is in s. It goes on when the
+// client is heard again, or somebody wakes its task.
+func (s *session) rest() {
+	s.rests = true
+	s.Task.Rest(s.Client, s.goOn)
+}
+
+func (s *session) goOn(*loop.Task) {
+	s.rests = false
+	defer s.depart()
+	s.farewell(s.run())
+}
+
 // depart gives back all that the session holds, also after a panic.
 func (s *session) depart() {
+	if s.rests {
+		return
+	}
 	defer s.p.clients.count.Add(-1)
 	defer s.unseat()
 	defer func() { _ = s.Client.Close() }() // whatever it reports, this client is gone
@@ -350,6 +366,9 @@ func (s *session) farewell(err error) {
 	var e *wire.Error
 	var r *router.Refusal
 	switch {
+	case errors.Is(err, engine.ErrIdle):
+		s.rest()
+		return
 	case err == nil, errors.Is(err, engine.ErrClientGone), errors.Is(err, errTorn):
 		s.log().Debug("session ended", "user", s.user, "error", err)
 		return

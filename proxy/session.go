@@ -21,6 +21,7 @@ type session struct {
 	user   string
 	client *client
 	unseat func() // gives back the seat of the user
+	rests  bool   // its task has nothing on its stack until the client is heard again: see rest
 	// identity is who logs in to servers for this session; nil: the shared role.
 	identity *backend.Identity
 	mode     backend.Mode
@@ -163,7 +164,10 @@ func (s *session) next() (typ byte, size int, err error) {
 		if l := s.link; l != nil { // only here nothing is half done that a batch could get in the way of
 			l.MayRepeat = true
 		}
-		if err := s.Step(time.Time{}); err != nil {
+		s.Task.MayRest(s.link == nil && len(s.pins) == 0 && s.tx.state == txNone && !s.batch.sent)
+		err := s.Step(time.Time{})
+		s.Task.MayRest(false)
+		if err != nil {
 			return 0, 0, err
 		}
 		if l := s.link; l != nil {

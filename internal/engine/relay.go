@@ -15,6 +15,9 @@ var ErrClientGone = errors.New("client has left")
 // ErrClosing says that the engine is shutting down and the task should end.
 var ErrClosing = errors.New("shutting down")
 
+// ErrIdle says that nothing has happened for long: the task may rest, see loop.Task.Rest.
+var ErrIdle = errors.New("idle")
+
 // ErrStopped says that somebody has stopped the relay.
 var ErrStopped = errors.New("stopped")
 
@@ -373,6 +376,8 @@ func (r *Relay) wait(deadline time.Time) error {
 	switch r.Task.Wait(until, set...) {
 	case loop.Closing:
 		return ErrClosing
+	case loop.Idle:
+		return ErrIdle
 	case loop.Timeout:
 		if !collecting {
 			return ErrDeadline

@@ -18,6 +18,8 @@ type coroutine struct {
 	yield    func(struct{}) bool     // suspends it
 	internal bool                    // part of the engine: does not see Closing
 
+	rest *Conn // after Rest, until the coroutine has ended: what is to wake it
+
 	state    taskState
 	cause    Cause    // why it was queued
 	turns    uint8    // Waits in a row that did not suspend
@@ -36,7 +38,7 @@ type taskState uint8
 const (
 	queued   taskState = iota // in the run queue
 	running                   // being resumed
-	parked                    // in Wait, registered with its sources and the timers
+	parked                    // in Wait, or resting without a coroutine, registered with its sources and the timers
 	awaiting                  // in Await
 	transit                   // in Wait, on its way to another loop
 	ended
@@ -61,6 +63,9 @@ func (t *Task) begin() {
 func (t *Task) run() {
 	defer func() {
 		v := recover()
+		if v != nil {
+			t.rest = nil // it is over
+		}
 		if v == nil || v == (killed{}) {
 			return
 		}
@@ -161,6 +166,9 @@ func (l *eventLoop) park(t *Task) bool {
 	}
 	if t.deadline != 0 && (t.timerPos < 0 || t.timerAt > t.deadline) {
 		l.timers.set(t, t.deadline) // an earlier key stays: it fires once for nothing, and costs nothing until then
+	}
+	if t.mayRest && l.restAt == 0 {
+		l.restAt = l.clock + int64(l.eng.cfg.RestAfter)
 	}
 	t.state = parked
 	return true

@@ -66,6 +66,7 @@ type epoll struct {
 	stopped bool          // closing and nothing held: the loops are told to stop, later tasks run detached
 	idle    chan struct{} // closed with stopped
 
+	release         release
 	tasks           atomic.Int64
 	started, panics atomic.Uint64
 }
@@ -230,6 +231,7 @@ func (e *epoll) Stats() Stats {
 	now := e.now()
 	for _, l := range e.loops {
 		s.Resumes += l.resumes.Load()
+		s.Rests += l.rests.Load()
 		s.Stalls += l.stalls.Load()
 		s.Polls += l.polls.Load()
 		s.Sleeps += l.sleeps.Load()

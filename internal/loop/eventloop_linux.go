@@ -38,6 +38,7 @@ type eventLoop struct {
 	events  []unix.EpollEvent
 	clock   int64 // engine time, read after each round of slices and after each sleep
 	yielded int64 // when the scheduler was last given a turn
+	restAt  int64 // engine time at which to look for tasks that could rest; 0: there are none
 	current *Task // being resumed
 	stop    bool
 
@@ -50,6 +51,7 @@ type eventLoop struct {
 	mailed  atomic.Bool // mail is not empty
 	asleep  atomic.Bool // is about to block, or blocks: whoever turns it off must write to wakeFd
 	resumes atomic.Uint64
+	rests   atomic.Uint64
 	stalls  atomic.Uint64
 	polls   atomic.Uint64
 	sleeps  atomic.Uint64
@@ -100,6 +102,7 @@ func (l *eventLoop) run() {
 	for !l.stop {
 		l.takeMail()
 		l.expire()
+		l.rouse()
 		l.resumeAll()
 		l.rebalance()
 		if l.clock-l.yielded >= int64(yieldEvery) {
@@ -242,10 +245,15 @@ func (l *eventLoop) resume(t *Task) {
 	t.state = running
 	l.current = t
 	l.countActive(t)
+	if t.next == nil { // it has rested
+		t.begin()
+	}
 	_, alive := t.next()
 	l.current = nil
 	l.resumes.Add(1)
 	switch {
+	case !alive && t.rest != nil:
+		l.lieDown(t)
 	case !alive:
 		l.end(t)
 	case t.state == parked && l.shed > 0:
@@ -273,9 +281,12 @@ func (l *eventLoop) poll() {
 
 // sleep blocks until there is an event, a timer or mail.
 func (l *eventLoop) sleep() {
-	timeout := -1
-	if len(l.timers) > 0 {
-		wait := l.timers[0].timerAt - l.clock
+	timeout, due := -1, l.restAt
+	if len(l.timers) > 0 && (due == 0 || l.timers[0].timerAt < due) {
+		due = l.timers[0].timerAt
+	}
+	if due != 0 {
+		wait := due - l.clock
 		if wait <= 0 {
 			return
 		}

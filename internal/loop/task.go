@@ -8,7 +8,8 @@ import (
 // Task is one session or job that an engine runs. Its methods, except Wake, may be called only from within the task.
 type Task struct {
 	// woken is the sticky Wake. Set by anyone, taken by the task.
-	woken atomic.Bool
+	woken   atomic.Bool
+	mayRest bool // see MayRest
 
 	coroutine          // used by the epoll engine
 	routine   *routine // used by the goroutine engine, nil otherwise
@@ -35,6 +36,20 @@ func (t *Task) Wake() {
 		return
 	}
 	t.wakeOnLoop()
+}
+
+// MayRest says whether Wait may answer Idle from now on: whether what the task needs would survive Rest. The goroutine engine
+// never does.
+func (t *Task) MayRest(may bool) { t.mayRest = may }
+
+// Rest is for a task with nothing to do but to wait for c to be readable, and nothing on its stack that it needs: when its
+// function returns, the stack, which is most of what an idle task takes, is given back. The task lives on, and begins again
+// with body when c is readable, when Wake is called, or when the engine closes, as its next Wait will tell.
+func (t *Task) Rest(c *Conn, body func(*Task)) {
+	if t.routine != nil {
+		panic("loop: Rest in the goroutine engine, which never answers Idle")
+	}
+	t.restOnLoop(c, body)
 }
 
 // Await runs f in an ordinary goroutine and suspends the task until f has returned, so that f may block. A panic in f
