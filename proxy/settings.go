@@ -306,7 +306,7 @@ var printSeed = maphash.MakeSeed()
 func (s *settings) syncSQL() string { return "RESET SESSION AUTHORIZATION; RESET ALL" + s.sql }
 
 // makeSQL makes these settings on a connection that may keep others.
-func (s *settings) makeSQL() string { return strings.TrimPrefix(s.sql, "; ") }
+func (s *settings) makeSQL() string { return "RESET SESSION AUTHORIZATION" + s.sql }
 
 // raw is the value of a SET as set_config() takes it: PostgreSQL flattens a list the same way (flatten_set_variable_args).
 func raw(c *router.SettingChange) string {
