@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
 // faultProxy lies between Tidemark and a server, and hurts the connections that pass through it. A connection is cut, by
@@ -305,6 +306,8 @@ func (x *faulty) try(r faultRequest, i int) error {
 		x.t.Errorf("%s, request %d hangs", r.name, i)
 	case err == nil && got != r.want(i):
 		x.t.Errorf("%s, request %d: %q, want %q", r.name, i, got, r.want(i))
+	case err != nil && r.name == "prepared" && code(err) == wire.InvalidSQLStatementName:
+		// pgx had an error for an answer to its Close, and so took the statement for one that still exists.
 	case err != nil && !unreachable(err) && !c.IsClosed():
 		x.t.Errorf("%s, request %d: %v", r.name, i, err)
 	}
@@ -392,6 +395,7 @@ func TestServerFaults(t *testing.T) {
 		if len(felt) < len(faultRequests)/2 {
 			t.Errorf("faults were felt by %v only", felt)
 		}
+		_ = x.conn().Close(t.Context()) // with what the driver makes of the faults
 		for from, kind := range map[int]string{1000: "bytes", 2000: "delay"} {
 			fp.set(fault{kind: kind})
 			for i, r := range faultRequests {

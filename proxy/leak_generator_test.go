@@ -51,8 +51,12 @@ func (g *generator) pick(list ...string) string { return list[g.Intn(len(list))]
 func (g *generator) options() map[string]string {
 	o := map[string]string{"application_name": "leak"} // without, Tidemark's connections have a name of their own
 	for _, set := range []struct{ name, value string }{
-		{"application_name", g.pick("a", "b")}, {"datestyle", g.pick("German", "ISO, DMY")}, {"timezone", g.pick("Asia/Tokyo", "UTC")},
-		{"search_path", g.pick("s1", "s2, public")}, {"my.x", "of the startup"}, {"client_encoding", "LATIN1"},
+		{"application_name", g.pick("a", "b")},
+		{"datestyle", g.pick("German", "ISO, DMY")},
+		{"timezone", g.pick("Asia/Tokyo", "UTC")},
+		{"search_path", g.pick("s1", "s2, public")},
+		{"my.x", "of the startup"},
+		{"client_encoding", "LATIN1"},
 		{"options", g.pick("-c work_mem=3MB", "-c role=leak_a", "-c work_mem=4MB -c my.y=s", "-c default_transaction_read_only=on")},
 	} {
 		if g.Intn(5) == 0 {

@@ -27,8 +27,8 @@ func (l *eventLoop) lieDown(t *Task) {
 	}
 }
 
-// rouse asks the parked tasks that would rest, and that have not run for RestAfter, to do so. While there are such tasks that
-// have run since, it comes again.
+// rouse asks the parked tasks that would rest, and that have not run for RestAfter, to do so; not those that wait for a deadline,
+// too, which rest would forget. While there are tasks that have run since, it comes again.
 func (l *eventLoop) rouse() {
 	if l.restAt == 0 || l.clock < l.restAt {
 		return
@@ -37,7 +37,7 @@ func (l *eventLoop) rouse() {
 	l.restAt = 0
 	for t := range l.tasks {
 		switch {
-		case !t.mayRest || t.state != parked:
+		case !t.mayRest || t.state != parked || t.deadline != 0:
 		case l.clock-t.window >= after:
 			l.unpark(t, Idle)
 		case l.restAt == 0:

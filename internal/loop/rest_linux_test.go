@@ -10,6 +10,29 @@ import (
 	"time"
 )
 
+// A wait with a deadline is not ended for the sake of rest, which would forget the deadline.
+func TestNoRestBeforeADeadline(t *testing.T) {
+	e, err := NewEpoll(EpollConfig{Loops: 1, RestAfter: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	causes := make(chan Cause, 10)
+	e.Go(func(task *Task) {
+		task.MayRest(true)
+		for range cap(causes) {
+			causes <- task.Wait(time.Now().Add(20 * time.Millisecond))
+		}
+	})
+	for range cap(causes) {
+		if c := <-causes; c != Timeout {
+			t.Errorf("the wait ended by %s", c)
+		}
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // Tasks with nothing to do give their coroutines back, and go on when their peers speak, when they are woken, and when the
 // engine closes.
 func TestRest(t *testing.T) {

@@ -38,8 +38,8 @@ func (t *Task) Wake() {
 	t.wakeOnLoop()
 }
 
-// MayRest says whether Wait may answer Idle from now on: whether what the task needs would survive Rest. The goroutine engine
-// never does.
+// MayRest says whether a Wait without a deadline may answer Idle from now on: whether what the task needs would survive Rest. The
+// goroutine engine never does.
 func (t *Task) MayRest(may bool) { t.mayRest = may }
 
 // Rest is for a task with nothing to do but to wait for c to be readable, and nothing on its stack that it needs: when its
