@@ -176,6 +176,9 @@ func (s *session) executeLate(pt *portal) error {
 	if err != nil {
 		return s.failBatch(err)
 	}
+	if s.skipping() {
+		return nil
+	}
 	name := s.ensure(l, pt.st, engine.MuteAck)
 	out, err := wire.AppendRenamed(l.Out(), pt.bind, name)
 	if err != nil {

@@ -197,16 +197,25 @@ func (s *session) prepareHeld() error {
 	if len(s.batch.held) == 0 {
 		return nil
 	}
+	if s.skipping() { // the error of an earlier request has come since they were parsed
+		s.dropHeld()
+		return nil
+	}
 	l, err := s.linkFor(s.anywhere(s.batch.held[0].template.Generic()))
 	if err != nil {
-		for _, st := range s.batch.held {
-			s.undo(st)
-		}
-		s.batch.held = s.batch.held[:0]
+		s.dropHeld()
 		return err
 	}
 	s.flushHeld(l)
 	return nil
+}
+
+// dropHeld takes back what is held.
+func (s *session) dropHeld() {
+	for _, st := range s.batch.held {
+		s.undo(st)
+	}
+	s.batch.held = s.batch.held[:0]
 }
 
 // undo takes back a Parse that failed or was skipped.
