@@ -123,7 +123,9 @@ func (s *session) bind(size int) error {
 		s.reply(wire.AppendBindComplete(nil))
 		return nil
 	}
-	err = s.checkSetting(plan)
+	if err = s.checkSetting(plan); err == nil {
+		err = s.checkLastValue(plan)
+	}
 	if err == nil {
 		err = s.listenAhead(plan)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/lsn"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -172,6 +173,16 @@ func parseDuration(v string) (time.Duration, error) {
 		return 0, wire.Errorf(wire.InvalidParameterValue, "%s is outside the valid range for parameter \"tidemark.wait_timeout\" (0 to %s)", v, maxWait)
 	}
 	return d, nil
+}
+
+// checkLastValue refuses currval() and lastval() where the connection that the sequence gave its number on may be another's by now.
+func (s *session) checkLastValue(p *router.Plan) error {
+	if !p.Has(router.LastValue) || s.mode == backend.Session || s.tx.state != txNone || s.batch.sent || len(s.pins) > 0 {
+		return nil
+	}
+	return wire.Errorf(wire.FeatureNotSupported, "currval() and lastval() are not supported outside of a transaction").
+		WithDetail("They tell what a sequence gave last on the same server connection, and connections are shared between transactions.").
+		WithHint("Use INSERT ... RETURNING, or BEGIN before the statement that draws the number, or session mode for this user.")
 }
 
 // checkSetting refuses a SET under which SQL could not be read safely, or that is too much, before any server accepts it.

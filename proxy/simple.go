@@ -37,6 +37,9 @@ func (s *session) query() error {
 	if len(statements) > 1 {
 		p = s.together(statements)
 		defer func() { s.several, s.replays = nil, nil }() // what comes in the extended protocol is not of this string
+	} else if err := s.checkLastValue(p); err != nil {
+		s.Consume(len(frame))
+		return s.failed(err)
 	}
 	if err := s.simple(p, text, len(frame)); err != nil {
 		return s.failed(err)

@@ -361,6 +361,9 @@ func (s *session) simplePrepared(p *router.Plan, q *preparedString) error {
 	if err := s.checkSetting(p); err != nil {
 		return err
 	}
+	if err := s.checkLastValue(p); err != nil {
+		return err
+	}
 	if err := s.listenAhead(p); err != nil {
 		return err
 	}

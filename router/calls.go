@@ -24,6 +24,7 @@ type calls struct {
 
 	showsPrepared bool // pg_prepared_statements is read
 	showsChannels bool // pg_listening_channels() is called
+	lastValue     bool // currval() or lastval() is called
 }
 
 // What PostgreSQL's own volatile functions do cannot be read from the catalog. Those that are not listed may write and
@@ -34,7 +35,7 @@ var (
 	// sequences work on a sequence; each shard has its own.
 	sequences = set("nextval", "setval")
 	// asksConnection ask for what the connection did before.
-	asksConnection = set("currval", "lastval", "pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all")
+	asksConnection = set("pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all")
 	// sessionLocks are held until the session ends.
 	sessionLocks = set("pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared")
 	// meeting are effects that sessions meet at: on one shard, the default one.
@@ -90,6 +91,8 @@ func (s *statement) calls() calls {
 			if !sharded {
 				c.onDefault = label
 			}
+		case own && (name == "currval" || name == "lastval"):
+			c.volatile, c.harmless, c.here, c.unsafe, c.lastValue = true, false, true, label, true
 		case own && asksConnection[name]:
 			c.volatile, c.harmless, c.here, c.unsafe = true, false, true, label
 		case own && sessionLocks[name]:

@@ -93,9 +93,11 @@ const (
 	ShowsChannels
 	// Opaque: it may make settings whose names nobody can know, so that they cannot be carried to another connection.
 	Opaque
+	// LastValue: it asks for a number that a sequence gave earlier on the same connection: currval() or lastval().
+	LastValue
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value"}
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {

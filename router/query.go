@@ -142,6 +142,9 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 	if c.showsChannels {
 		o.flags |= ShowsChannels
 	}
+	if c.lastValue {
+		o.flags |= LastValue
+	}
 }
 
 // writes refuses writes that cannot be confined to a shard.
