@@ -71,6 +71,7 @@ type after struct {
 	discard bool              // it is DISCARD ALL
 	state   bool              // stateSQL was sent
 	mark    bool              // the probe was sent
+	aborted bool              // replay began in a transaction that had failed: its COMMIT is a ROLLBACK
 	tx      *router.TxControl // the transaction command whose outcome changes the session's state
 	errors  int               // what the link had seen when it began
 	unclear bool              // there are several, or settings beside it, so that an error leaves open which have run
@@ -440,11 +441,13 @@ func (s *session) replay(a *after, l *engine.Link) {
 		}
 		switch x.plan.Tx.Op {
 		case router.Commit, router.Rollback:
-			s.settings.end(x.plan.Tx.Op == router.Commit)
+			s.settings.end(x.plan.Tx.Op == router.Commit && !a.aborted)
+			a.aborted = false
 		case router.Savepoint:
 			s.settings.savepoint(x.plan.Tx.Name)
 		case router.RollbackTo:
 			s.settings.rollbackTo(x.plan.Tx.Name)
+			a.aborted = false
 		}
 	}
 	if l.Conn.TxStatus == wire.TxIdle {

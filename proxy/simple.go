@@ -248,7 +248,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		// Where a transaction ends within the string is not known before the server says so: see endTransaction.
 		a.active, a.changes = true, append(a.changes, s.several...)
 		if a.replay = nil; transacts(s.replays) {
-			a.replay = s.replays
+			a.replay, a.aborted = s.replays, l.Conn.TxStatus == wire.TxAborted
 		}
 		return true
 	}
