@@ -1,0 +1,101 @@
+package proxy
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// The session's record of its settings follows what the servers have accepted, through transactions and savepoints; the
+// router's view of the session follows the record.
+
+// settingsEnded closes the log of settings that a transaction changed. The server has done the same to its own.
+func (s *session) settingsEnded(committed bool, l *engine.Link) {
+	touched := s.settings.touched()
+	if s.settings.end(committed) {
+		l.Conn.Settings = s.settings.print
+	}
+	if touched {
+		s.refreshView()
+	}
+}
+
+// remember records a setting that the server has accepted.
+func (s *session) remember(c *router.SettingChange, l *engine.Link) {
+	inTx := l.Conn.TxStatus != wire.TxIdle
+	same := l.Conn.Settings == s.settings.print
+	s.settings.apply(c, inTx)
+	if same && !inTx {
+		l.Conn.Settings = s.settings.print
+	}
+	s.refreshView()
+}
+
+// replay follows settings through the transactions of a query string, as far as it came. Statements outside of a transaction
+// block are a transaction, too.
+func (s *session) replay(a *after, l *engine.Link) {
+	same := l.Conn.Settings == s.settings.print
+	for _, x := range a.replay {
+		if x.n >= a.outcome.Tags {
+			break
+		}
+		if x.plan.Kind != router.Tx {
+			for c := x.plan.Setting; c != nil; c = c.Next {
+				s.settings.apply(c, true)
+			}
+			continue
+		}
+		switch x.plan.Tx.Op {
+		case router.Commit, router.Rollback:
+			s.settings.end(x.plan.Tx.Op == router.Commit && !a.aborted)
+			a.aborted = false
+		case router.Savepoint:
+			s.settings.savepoint(x.plan.Tx.Name)
+		case router.RollbackTo:
+			s.settings.rollbackTo(x.plan.Tx.Name)
+			a.aborted = false
+		}
+	}
+	if l.Conn.TxStatus == wire.TxIdle {
+		s.settings.end(a.outcome.Err == nil)
+	}
+	if same {
+		l.Conn.Settings = s.settings.print
+	}
+	s.refreshView()
+}
+
+// refreshView makes the router's view of the session anew. The settings were checked before they were sent.
+func (s *session) refreshView() {
+	if v, err := s.viewWith(nil); err == nil {
+		s.view = v
+	}
+}
+
+// viewWith is the router's view of the session with one setting changed; it fails when SQL could not be read safely then.
+func (s *session) viewWith(c *router.SettingChange) (*router.Session, error) {
+	get := func(name, byDefault string) string {
+		v, ok := s.settings.value(name)
+		if c != nil && (c.Name == name || c.Op == router.ResetAll) {
+			v, ok = raw(c), c.Op == router.SetOp
+		}
+		if !ok {
+			return byDefault
+		}
+		return v
+	}
+	user := get("role", "none")
+	if user == "none" {
+		user = get("session_authorization", s.serverUser())
+	}
+	return router.NewSession(user, get("search_path", ""), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", "on")))
+}
+
+// boolean reads a boolean setting as PostgreSQL does; what it would refuse counts as on, and the server refuses it.
+func boolean(v string) bool {
+	switch v {
+	case "off", "false", "no", "0", "f", "n", "OFF", "FALSE", "NO":
+		return false
+	}
+	return true
+}
