@@ -215,7 +215,7 @@ func (k *leaks) open(options map[string]string) (*pair, error) {
 	}
 	p, err := dialPeer(k.plain, options)
 	if err != nil {
-		t.conn.Close()
+		_ = t.conn.Close()
 		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
 	return &pair{tidemark: t, plain: p}, nil
@@ -245,8 +245,8 @@ func (p *pair) do(a action) (diff string, diverged bool) {
 }
 
 func (p *pair) end() {
-	p.tidemark.conn.Close()
-	p.plain.conn.Close()
+	_ = p.tidemark.conn.Close()
+	_ = p.plain.conn.Close()
 }
 
 // aside leaves other settings in one or two server connections.
@@ -255,7 +255,7 @@ func (p *pair) aside(dsn string) bool {
 	if err != nil {
 		return false
 	}
-	defer x.conn.Close()
+	defer func() { _ = x.conn.Close() }()
 	x.play(simpleAction("set work_mem = '99MB'"))
 	x.play(simpleAction("set my.x = 'aside'; set datestyle = 'German'; set role leak_b"))
 	return true
