@@ -49,6 +49,7 @@ func TestRest(t *testing.T) {
 	var ended, woken, began atomic.Int64
 	var peers [n]net.Conn
 	var tasks [n]atomic.Pointer[Task]
+	before := runtime.NumGoroutine()
 	for i := range n {
 		if peers[i], err = net.Dial("tcp", ln.Addr().String()); err != nil {
 			t.Fatal(err)
@@ -119,10 +120,9 @@ func TestRest(t *testing.T) {
 	for i := range n {
 		say(i)
 	}
-	before := runtime.NumGoroutine()
 	until("all rest", func() bool { return e.Stats().Rests >= n })
-	if now := runtime.NumGoroutine(); now > before-n/2 {
-		t.Errorf("%d goroutines and coroutines, %d before the rest", now, before)
+	if now := runtime.NumGoroutine(); now > before+n/2 {
+		t.Errorf("%d goroutines and coroutines while %d tasks rest, %d before them", now, n, before)
 	}
 	for range 3 {
 		rests := e.Stats().Rests
