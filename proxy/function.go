@@ -1,19 +1,24 @@
 package proxy
 
 import (
+	"encoding/binary"
+
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
 
 // function handles FunctionCall, by which large objects are used: they live on the default shard.
-// Nothing of it is read here, so that it may have any size.
+// Nothing of it is read here but which function it is, so that it may have any size.
 func (s *session) function(size int) error {
-	if size <= streamFrom {
-		if _, err := s.Frame(size); err != nil {
-			return err
-		}
+	oid, err := s.functionOID(size)
+	if err != nil {
+		return err
 	}
 	p := &router.Plan{Kind: router.Route, Access: router.Write, Flags: router.Writes | router.Dirty, Shards: s.p.defaultShard}
+	if s.p.router.Load().KeepsState(oid) {
+		p.Flags |= router.Keeps
+	}
 	if s.trace(nil, false); s.traced != nil {
 		s.traced.describe(p)
 	}
@@ -23,7 +28,7 @@ func (s *session) function(size int) error {
 		}
 		return s.failed(s.errAborted())
 	}
-	err := s.listenAhead(p)
+	err = s.listenAhead(p)
 	var l *engine.Link
 	if err == nil {
 		l, err = s.linkFor(p)
@@ -52,4 +57,24 @@ func (s *session) function(size int) error {
 		s.sendProbe(l)
 	}
 	return nil
+}
+
+// functionOID is the function that a FunctionCall of that size asks for; 0 for one too short to say. A small message has come whole
+// then.
+func (s *session) functionOID(size int) (uint32, error) {
+	const oidEnd = wire.HeaderLen + 4
+	if size <= streamFrom {
+		if _, err := s.Frame(size); err != nil {
+			return 0, err
+		}
+	}
+	if size < oidEnd {
+		return 0, nil
+	}
+	for len(s.Input()) < oidEnd {
+		if err := s.More(); err != nil {
+			return 0, err
+		}
+	}
+	return binary.BigEndian.Uint32(s.Input()[wire.HeaderLen:]), nil
 }

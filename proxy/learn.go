@@ -118,7 +118,7 @@ func (s *session) learn(l *engine.Link, answer []byte) error {
 
 // serverKnows says whether a setting that is set in the session is always in settingsSQL's answer.
 func serverKnows(name string) bool {
-	return !strings.Contains(name, ".") && name != "role" && name != "session_authorization" && !ofTransaction(name) && name != "seed"
+	return !strings.Contains(name, ".") && name != "role" && name != "session_authorization" && !passing(name)
 }
 
 // stateAnswer is what the server said to stateSQL: whether the connection is clean, the channels it listens to, and the settings.

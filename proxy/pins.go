@@ -17,7 +17,8 @@ import (
 //	not pinned          clean             it is given back, and cleaned there
 //	not pinned          state             it is pinned
 //
-// What a session loads by LOAD nobody can take away again, and a session in session mode keeps its connections anyway. The
+// What a session loads by LOAD nobody can take away again, nor what some functions keep in the server process (router.Keeps): it
+// has its connection until its end, and nobody gets it afterwards. A session in session mode keeps its connections anyway. The
 // same question brings what the statement did to the session's settings, see learn.go.
 
 // stateSQL asks whether nothing is left in the connection that would miss its session, and to which channels it listens.
@@ -29,8 +30,6 @@ const stateSQL = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_
 // pinned says why a plan pins its session, as the admin tables tell it.
 func pinned(p *router.Plan) string {
 	switch p.Command {
-	case sql.Load:
-		return loaded
 	case sql.Declare:
 		return "cursor WITH HOLD"
 	case sql.DDL, sql.CreateTableAs:
@@ -42,6 +41,7 @@ func pinned(p *router.Plan) string {
 // The reasons of pins that no probe ends.
 const (
 	loaded = "LOAD"
+	kept   = "state of the server process"
 	opaque = "settings that a function made"
 )
 
@@ -50,7 +50,10 @@ func (s *session) pin(l *engine.Link, why string) {
 	if s.pins == nil {
 		s.pins = map[string]*engine.Link{}
 	}
-	if why == loaded || why == opaque && s.forever == "" {
+	switch {
+	case why == loaded, why == kept:
+		s.forever, l.Conn.Spoilt = why, true
+	case why == opaque && s.forever == "":
 		s.forever = why
 	}
 	if s.forever != "" {

@@ -535,10 +535,6 @@ func (s *session) end() {
 	}
 	for _, l := range s.pins {
 		s.client.unpin(l.Conn)
-		if s.forever == loaded { // DISCARD ALL does not unload it
-			l.Conn.Close()
-			continue
-		}
 		l.Conn.Dirty = true
 		l.Conn.Release()
 	}

@@ -39,7 +39,9 @@ func (s *settings) startup(params []wire.Parameter) {
 	}
 	s.base, s.start = map[string]string{}, map[string]string{}
 	for _, p := range params {
-		s.start[strings.ToLower(p.Name)] = p.Value
+		if name := strings.ToLower(p.Name); name != router.Seed { // which PostgreSQL ignores there
+			s.start[name] = p.Value
+		}
 	}
 	maps.Copy(s.base, s.start)
 	s.fingerprint()
@@ -48,7 +50,7 @@ func (s *settings) startup(params []wire.Parameter) {
 
 // apply records a SET or RESET that a server accepted.
 func (s *settings) apply(c *router.SettingChange, inTx bool) {
-	if ofTransaction(c.Name) {
+	if passing(c.Name) {
 		return
 	}
 	x := change{name: c.Name, local: c.Local}
@@ -72,9 +74,9 @@ func (s *settings) apply(c *router.SettingChange, inTx bool) {
 	}
 }
 
-// ofTransaction says whether a setting is the transaction's own, gone at its end.
-func ofTransaction(name string) bool {
-	return name == "transaction_isolation" || name == "transaction_read_only" || name == "transaction_deferrable"
+// passing says whether a setting is not one of the session: the transaction's own, gone at its end, or the seed, which is said once.
+func passing(name string) bool {
+	return name == router.Seed || name == "transaction_isolation" || name == "transaction_read_only" || name == "transaction_deferrable"
 }
 
 // maxSettingBytes bounds the names and values of a session's settings; what a transaction has set counts each time.

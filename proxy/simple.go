@@ -206,11 +206,15 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if p.Has(router.Dirty) {
 		l.Conn.Dirty = true
 	}
-	if p.Has(router.Pin) {
-		s.pin(l, pinned(p))
-	}
-	if p.Has(router.Opaque) {
+	switch {
+	case p.Has(router.Keeps) && p.Command == sql.Load:
+		s.pin(l, loaded)
+	case p.Has(router.Keeps):
+		s.pin(l, kept)
+	case p.Has(router.Opaque):
 		s.pin(l, opaque)
+	case p.Has(router.Pin):
+		s.pin(l, pinned(p))
 	}
 	if len(p.Settings) > 0 {
 		s.mayHaveSet(p.Settings...)

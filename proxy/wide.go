@@ -68,6 +68,7 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 		if p.Has(router.Dirty) {
 			l.Conn.Dirty = true
 		}
+		l.Conn.Spoilt = l.Conn.Spoilt || p.Has(router.Keeps)
 		if access == backend.Write {
 			l.Conn.Notifier = s.client.pid
 		}

@@ -14,6 +14,7 @@ type calls struct {
 	dirty     bool   // something may change the session unseen
 	pin       bool   // something leaves state in the connection on purpose
 	opaque    bool   // something may make a setting whose name nobody knows
+	keeps     bool   // something may keep state that nothing takes away
 	user      bool   // some function is the user's own, and may read tables
 	here      bool   // something asks for state of the connection
 	aggregate string // an aggregate that is called
@@ -70,6 +71,7 @@ func (s *statement) calls() calls {
 			c.unstable = label
 		}
 		c.opaque = c.opaque || f.Opaque
+		c.keeps = c.keeps || f.Keeps || keepers[call.Name]
 		if f.User && f.Volatility != Immutable {
 			c.user = true
 			if c.unsafe == "" {
@@ -100,7 +102,7 @@ func (s *statement) calls() calls {
 		case own && meeting[name]:
 			c.volatile, c.harmless, c.unsafe, c.onDefault = true, false, label, label
 		case own && name == "setseed":
-			c.volatile, c.harmless, c.dirty, c.unsafe = true, false, true, label
+			c.volatile, c.harmless, c.unsafe = true, false, label
 		case own && name == "set_config" && (call.Local || s.f.SetConfigs != nil):
 			c.volatile, c.harmless, c.dirty, c.here, c.unsafe = true, false, true, true, label
 		case own && name == "set_config":

@@ -7,6 +7,7 @@ type Catalog struct {
 	Views     []View
 	Functions []Function
 	Settings  []string // with a dot in their names, that functions make
+	Keepers   []uint32 // OIDs of functions that keep state in their server process, see keeps.go
 	Models    []Model
 }
 
@@ -19,6 +20,8 @@ type Table struct {
 	// Traces: writing to it runs a function that may leave traces in the session: a trigger's, a default's, a constraint's.
 	// ReadTraces: reading it does, by a policy.
 	Traces, ReadTraces bool
+	// Keeps, ReadKeeps: ... a function that keeps state there which nobody can take away. Opaque, ReadOpaque: ... an opaque one.
+	Keeps, ReadKeeps, Opaque, ReadOpaque bool
 }
 
 // Column of a table.
@@ -64,6 +67,7 @@ type Function struct {
 	Aggregate    bool // pg_proc.prokind = 'a'
 	Set          bool // pg_proc.proretset
 	Opaque       bool // it may make a setting whose name cannot be read in its code
+	Keeps        bool // it may keep state in its server process, see keeps.go
 }
 
 // Model is a read model that is queried as a table.

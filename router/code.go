@@ -12,12 +12,14 @@ import (
 //     to a table that has it as a trigger.
 //   - Which settings does it make whose names have a dot? A server has a list of all others, but not of these.
 //   - Does it put such a name together, so that it cannot be read?
+//   - Does it keep state in its server process that nothing takes away? See keeps.go.
 //
 // All of it errs on the side of too much: who mentions a function does what the function does.
 type code struct {
 	traces   bool
 	settings []string
 	opaque   bool
+	keeps    bool
 }
 
 var (
@@ -40,7 +42,8 @@ func read(text string) (c code) {
 		}
 	}
 	c.opaque = len(calls) < len(setConfigCall.FindAllString(text, -1)) || execute.MatchString(text) && setByText.MatchString(text)
-	c.traces = leavesBehind.MatchString(text)
+	c.keeps = keepsState.MatchString(text)
+	c.traces = c.keeps || leavesBehind.MatchString(text)
 	return c
 }
 

@@ -24,6 +24,14 @@ func TestReadCode(t *testing.T) {
 		{"begin create temp table x (a int); end", code{traces: true}},
 		{"begin perform pg_advisory_xact_lock(1); end", code{}},
 		{"begin perform pg_try_advisory_lock(1); end", code{traces: true}},
+		{"begin perform SetSeed (0.5); end", code{traces: true, keeps: true}},
+		{"begin set session seed to 0.5; end", code{traces: true, keeps: true}},
+		{"select public.dblink_connect_u('a', 'b')", code{traces: true, keeps: true}},
+		{"select from dblink('host=a', 'select 1') x(a int)", code{}},
+		{"begin load 'auto_explain'; end", code{traces: true, keeps: true}},
+		{"$_SHARED{user} = shift; return;", code{traces: true, keeps: true}},
+		{"if 'plan' in SD: return SD['plan']", code{traces: true, keeps: true}},
+		{"select seed, setseedling from plants where state in ('SD', 'GD')", code{}},
 	} {
 		if d := cmp.Diff(tt.want, read(tt.text), cmp.AllowUnexported(code{})); d != "" {
 			t.Errorf("%s: %s", tt.text, d)

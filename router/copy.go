@@ -199,10 +199,7 @@ func (s *statement) copyFrom() *compiled {
 	if !c.Stdio {
 		return s.copyFile()
 	}
-	flags := Writes
-	if rel.traces {
-		flags |= Dirty
-	}
+	flags := Writes | rel.leaves()
 	switch rel.place {
 	case model, derived, anywhere:
 		return s.fixed(refuse(fmt.Sprintf("COPY into %s is not supported", rel.name), "It is not a table that can be written to.", ""))

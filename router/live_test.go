@@ -3,6 +3,7 @@ package router_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -199,6 +200,12 @@ CREATE FUNCTION quiet() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END $
 CREATE TABLE triggered (a int) PARTITION BY LIST (a); CREATE TABLE triggered_1 PARTITION OF triggered FOR VALUES IN (1);
 CREATE TRIGGER t BEFORE INSERT ON triggered_1 FOR EACH ROW EXECUTE FUNCTION named();
 CREATE TABLE guarded (a int); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON guarded USING (allowed(a));
+CREATE FUNCTION seeds() RETURNS int LANGUAGE plpgsql SET seed = 0.5 AS $$ BEGIN RETURN 1; END $$;
+CREATE FUNCTION dblink_connect(text) RETURNS text LANGUAGE internal STRICT AS 'textin'; -- whoever has that name
+CREATE FUNCTION reaches() RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM dblink_connect('x'); RETURN 1; END $$;
+CREATE VIEW seeding AS SELECT setseed(0.5)::text; CREATE VIEW through AS SELECT * FROM seeding;
+CREATE TABLE reaching (a int DEFAULT reaches());
+CREATE TABLE set_by_name (a int, b text DEFAULT any_name('a.b', 'c'));
 CREATE TABLE plain (a int DEFAULT quiet())`).ReadAll(); err != nil {
 		t.Fatal(err)
 	}
@@ -218,22 +225,41 @@ CREATE TABLE plain (a int DEFAULT quiet())`).ReadAll(); err != nil {
 	if d := cmp.Diff([]string{"app.atomic", "app.row"}, c.Settings); d != "" {
 		t.Error(d)
 	}
-	functions := map[string]string{"named": "v", "any_name": "v opaque", "calls_any": "v opaque", "atomic": "v", "quiet": "v"}
+	functions := map[string]string{
+		"named": "v", "any_name": "v opaque", "calls_any": "v opaque", "atomic": "v", "quiet": "v",
+		"seeds": "v keeps", "dblink_connect": "v keeps", "reaches": "v keeps",
+	}
 	for _, f := range c.Functions {
 		if want, ok := functions[f.Name]; ok && f.Schema == "public" {
 			got := string(f.Volatility)
 			if f.Opaque {
 				got += " opaque"
 			}
+			if f.Keeps {
+				got += " keeps"
+			}
 			if got != want {
 				t.Errorf("%s is %s, want %s", f.Name, got, want)
 			}
 		}
 	}
-	tables := map[string][2]bool{"triggered": {true, false}, "triggered_1": {true, false}, "guarded": {true, true}, "plain": {false, false}}
-	for _, table := range c.Tables {
-		if want, ok := tables[table.Name]; ok && [2]bool{table.Traces, table.ReadTraces} != want {
-			t.Errorf("%s: leaves traces when written %v, when read %v", table.Name, table.Traces, table.ReadTraces)
+	type marks struct{ Traces, ReadTraces, Keeps, ReadKeeps, Opaque, ReadOpaque bool }
+	for name, want := range map[string]marks{
+		"triggered": {Traces: true}, "triggered_1": {Traces: true}, "guarded": {Traces: true, ReadTraces: true}, "plain": {},
+		"reaching": {Traces: true, Keeps: true}, "set_by_name": {Traces: true, Opaque: true},
+		"seeding": {Keeps: true, ReadKeeps: true}, "through": {Keeps: true, ReadKeeps: true},
+	} {
+		for _, table := range c.Tables {
+			got := marks{table.Traces, table.ReadTraces, table.Keeps, table.ReadKeeps, table.Opaque, table.ReadOpaque}
+			if table.Name == name && got != want {
+				t.Errorf("%s: %+v, want %+v", name, got, want)
+			}
+		}
+	}
+	for _, f := range []string{"setseed", "dblink_connect", "reaches"} {
+		var oid uint32
+		if err := conn.QueryRow(ctx, "SELECT oid FROM pg_proc WHERE proname = $1", f).Scan(&oid); err != nil || !slices.Contains(c.Keepers, oid) {
+			t.Errorf("%s, OID %d, is not among those that keep state: %v", f, oid, err)
 		}
 	}
 }

@@ -95,9 +95,15 @@ const (
 	Opaque
 	// LastValue: it asks for a number that a sequence gave earlier on the same connection: currval() or lastval().
 	LastValue
+	// Keeps: it may leave state in the server process that nothing shows and nothing takes away: the session keeps this
+	// connection, and nobody gets it afterwards.
+	Keeps
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps"}
+
+// leftByRunning are the flags of what happens only if the statement is run, not planned.
+const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {
@@ -212,6 +218,12 @@ type SettingChange struct {
 	Function bool
 	Next     *SettingChange
 }
+
+// seeds says whether it does what setseed() does: that is no setting which could be carried to another connection.
+func (s *SettingChange) seeds() bool { return s.Op == SetOp && s.Name == Seed }
+
+// Seed is the setting that is no setting: to set it is to call setseed(), and nothing shows it.
+const Seed = "seed"
 
 // Value is the setting's value as one string, as SHOW would print a list.
 func (s *SettingChange) Value() string {

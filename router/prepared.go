@@ -89,6 +89,9 @@ func (s *statement) prepared(op PreparedOp) *compiled {
 	if calls.opaque {
 		x.Flags |= Opaque
 	}
+	if calls.keeps {
+		x.Flags |= Keeps
+	}
 	c := s.fixedPlan(p)
 	if len(s.f.Args) > 0 {
 		c.always, c.args, c.cost = nil, s.f.Args, c.cost+int64(len(s.f.Args))*120
@@ -204,7 +207,7 @@ func (t *Template) explained(q *Plan, x *Prepared) *Plan {
 	}
 	q.Command = sql.Explain
 	if !x.Analyze {
-		q.Flags &^= Writes | Dirty | Pin | Opaque
+		q.Flags &^= leftByRunning
 		q.Flags |= x.Flags
 	}
 	return q

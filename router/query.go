@@ -128,10 +128,11 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 	if c.opaque {
 		o.flags |= Opaque
 	}
+	if c.keeps {
+		o.flags |= Keeps
+	}
 	for i := range s.rels {
-		if s.rels[i].traces {
-			o.flags |= Dirty
-		}
+		o.flags |= s.rels[i].leaves()
 	}
 	if c.here {
 		o.flags |= Here
@@ -314,7 +315,7 @@ func (s *statement) unsharded(o *outcome, replicas []int, c calls) *Plan {
 	switch {
 	case o.only >= 0:
 		p.Kind, p.Shards = Route, s.r.oneShard[o.only]
-	case c.user || o.access == Write && !c.harmless || o.flags&(Dirty|Pin|Here) != 0 || s.f.Flags&sql.Locking != 0:
+	case c.user || o.access == Write && !c.harmless || o.flags&(Dirty|Pin|Here|Keeps) != 0 || s.f.Flags&sql.Locking != 0:
 		// Functions of the user and the like see the shard that they run on: always the same one.
 		p.Kind, p.Shards, p.Reason = Route, s.r.oneShard[s.r.m.Default()], "no sharded table, and not safe to run just anywhere"
 		if o.flags&Here != 0 {

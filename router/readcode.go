@@ -7,13 +7,14 @@ import (
 )
 
 // codeQuery: name and code of the functions that may leave traces, see code.go, which looks more closely.
-const codeQuery = `
+var codeQuery = `
 SELECT name, code FROM (
-  SELECT p.proname, coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid))
+  SELECT p.proname, coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid)) ||
+    coalesce((SELECT pg_catalog.string_agg('; set ' || s, '') FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'seed=%'), '')
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
   WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
 ) f(name, code)
-WHERE code ~* '\mset_config\s*\(|\m(set|reset|discard|prepare|listen|load)\s|\mtemp|advisory_lock'`
+WHERE code ~* '\mset_config\s*\(|\m(set|reset|discard|prepare|listen|load)\s|\mtemp|advisory_lock' OR ` + keepsQuery
 
 // callersQuery: names of the functions that mention any of the named ones, themselves included. %s: their names.
 const callersQuery = `
@@ -28,9 +29,9 @@ WITH RECURSIVE code(name, code) AS MATERIALIZED (
 )
 SELECT name FROM callers`
 
-// usersQuery: schema and name of the tables that use any of the named functions, and whether by a policy. %s: their names.
+// usersQuery: schema and name of the tables that use any of the named functions, which, and whether by a policy. %s: their names.
 const usersQuery = `
-SELECT n.nspname, c.relname, bool_or(pol.oid IS NOT NULL)
+SELECT n.nspname, c.relname, p.proname, pol.oid IS NOT NULL
 FROM pg_catalog.pg_depend d
 JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.proname::text = ANY (ARRAY[%s]::text[])
 LEFT JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::regclass AND t.oid = d.objid
@@ -39,12 +40,16 @@ LEFT JOIN pg_catalog.pg_attrdef a ON d.classid = 'pg_catalog.pg_attrdef'::regcla
 LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid
 JOIN pg_catalog.pg_class c ON c.oid = coalesce(t.tgrelid, pol.polrelid, a.adrelid, k.conrelid)
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
-GROUP BY 1, 2`
+WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass`
 
 // readCode finds the functions that may leave traces in a session, who calls them, and the tables that do.
 func (c *Catalog) readCode(query Query) error {
-	var traces, opaque []string
+	var traces, opaque, keeps []string
+	for i := range c.Functions { // their own code is in C
+		if f := &c.Functions[i]; f.User && keepers[f.Name] {
+			keeps = append(keeps, f.Name)
+		}
+	}
 	err := query(codeQuery, func(row [][]byte) error {
 		if len(row) != 2 {
 			return fmt.Errorf("%d values in a row", len(row))
@@ -55,6 +60,9 @@ func (c *Catalog) readCode(query Query) error {
 		}
 		if code.opaque {
 			opaque = append(opaque, string(row[0]))
+		}
+		if code.keeps {
+			keeps = append(keeps, string(row[0]))
 		}
 		for _, name := range code.settings {
 			if len(c.Settings) < maxSettings && !slices.Contains(c.Settings, name) {
@@ -70,7 +78,13 @@ func (c *Catalog) readCode(query Query) error {
 	if opaque, err = callers(query, opaque); err != nil {
 		return err
 	}
-	if traces, err = callers(query, append(traces, opaque...)); err != nil || len(traces) == 0 {
+	if keeps, err = callers(query, keeps); err != nil {
+		return err
+	}
+	if err = c.readKeepers(query, keeps); err != nil {
+		return err
+	}
+	if traces, err = callers(query, slices.Concat(traces, opaque, keeps)); err != nil || len(traces) == 0 {
 		return err
 	}
 	for i := range c.Functions {
@@ -80,24 +94,30 @@ func (c *Catalog) readCode(query Query) error {
 		}
 	}
 	return query(fmt.Sprintf(usersQuery, literals(traces)), func(row [][]byte) error {
-		if len(row) != 3 {
+		if len(row) != 4 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
-		c.mark(Name{string(row[0]), string(row[1])}, yes(row[2]))
+		function := string(row[2])
+		c.mark(Name{string(row[0]), string(row[1])}, use{policy: yes(row[3]), opaque: slices.Contains(opaque, function), keeps: slices.Contains(keeps, function)})
 		return nil
 	})
 }
 
+// use is how a table uses a function that may leave traces.
+type use struct{ policy, opaque, keeps bool }
+
 // mark notes that a table uses a function that may leave traces; so does the table that it is a partition of.
-func (c *Catalog) mark(n Name, policy bool) {
+func (c *Catalog) mark(n Name, u use) {
 	for i := range c.Tables {
 		t := &c.Tables[i]
 		if t.Schema != n.Schema || t.Name != n.Name {
 			continue
 		}
-		t.Traces, t.ReadTraces = true, t.ReadTraces || policy
+		t.Traces, t.ReadTraces = true, t.ReadTraces || u.policy
+		t.Opaque, t.ReadOpaque = t.Opaque || u.opaque, t.ReadOpaque || u.opaque && u.policy
+		t.Keeps, t.ReadKeeps = t.Keeps || u.keeps, t.ReadKeeps || u.keeps && u.policy
 		if t.Root != (Name{}) && t.Root != n {
-			c.mark(t.Root, policy)
+			c.mark(t.Root, u)
 		}
 		return
 	}

@@ -16,6 +16,8 @@ type names struct {
 	functions map[string][]Function
 	settings  []string
 	opaque    []string // names of opaque functions, in lower case
+	keeps     []string // ... of the user's own that keep state
+	keepers   []uint32 // OIDs of all that do
 	known     bool     // there is a catalog
 }
 
@@ -43,8 +45,11 @@ func index(c *Catalog) *names {
 		if f.Opaque {
 			n.opaque = append(n.opaque, strings.ToLower(f.Name))
 		}
+		if f.Keeps && f.User {
+			n.keeps = append(n.keeps, strings.ToLower(f.Name))
+		}
 	}
-	n.settings = c.Settings
+	n.settings, n.keepers = c.Settings, c.Keepers
 	return n
 }
 
@@ -69,8 +74,24 @@ type relation struct {
 	table   sharding.Table // split
 	columns []Column       // nil when unknown
 	traces  bool           // its use in this statement may leave traces
+	opaque  bool           // ... of names that nobody knows
+	keeps   bool           // ... that nothing takes away
 	model   *Model
 	key     *Column // split: the key's column, nil when the catalog does not know it
+}
+
+// leaves is what the relation's use in this statement may leave in the session.
+func (r *relation) leaves() (f Flags) {
+	if r.traces {
+		f |= Dirty
+	}
+	if r.opaque {
+		f |= Opaque
+	}
+	if r.keeps {
+		f |= Keeps
+	}
+	return f
 }
 
 func (r *relation) has(column string) (has, known bool) {
@@ -137,6 +158,7 @@ func (r *Router) at(out *relation, n Name) {
 	out.shard = r.m.Default()
 	if t := r.names.tables[n]; t != nil {
 		out.columns, out.traces = t.Columns, t.ReadTraces || t.Traces && out.Target
+		out.opaque, out.keeps = t.ReadOpaque || t.Opaque && out.Target, t.ReadKeeps || t.Keeps && out.Target
 	}
 	if systemSchema(n.Schema) {
 		out.place = anywhere
@@ -234,6 +256,7 @@ func (r *Router) function(ses *Session, c sql.FunctionCall) Function {
 		out.User = out.User || f.User
 		out.Aggregate = out.Aggregate || f.Aggregate
 		out.Opaque = out.Opaque || f.Opaque
+		out.Keeps = out.Keeps || f.Keeps
 		if worse(f.Volatility, out.Volatility) {
 			out.Volatility = f.Volatility
 		}

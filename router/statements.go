@@ -73,7 +73,7 @@ func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 	case sql.Notify:
 		return s.onDefault(0, "LISTEN and NOTIFY meet on the default shard")
 	case sql.Load:
-		return s.here(Pin | Dirty)
+		return s.here(Pin | Dirty | Keeps)
 	case sql.Call, sql.Do:
 		return s.code()
 	}
@@ -118,6 +118,9 @@ func (s *statement) code() *compiled {
 	if s.r.opaque(s.f.Code) || s.f.Command == sql.Call && s.calls().opaque {
 		flags |= Opaque
 	}
+	if s.r.keeps(s.f.Code) || s.f.Command == sql.Call && s.calls().keeps {
+		flags |= Keeps
+	}
 	c := s.onDefault(flags, "what the code does is not known; it runs on the default shard")
 	c.generic.Settings = names
 	for _, name := range names {
@@ -146,6 +149,11 @@ func (s *statement) setConfigs() *compiled {
 	p.Shards, p.Reason = s.r.oneShard[s.r.m.Default()], "a setting of the session"
 	var params []*sql.Setting
 	p.Setting, params = settingChanges(s.f.SetConfigs)
+	for change := p.Setting; change != nil; change = change.Next {
+		if change.seeds() {
+			p.Flags |= Keeps
+		}
+	}
 	c := s.fixedPlan(&p)
 	if params != nil {
 		c.always, c.settings = nil, params
@@ -205,6 +213,9 @@ func (c *compiled) bindSettings(src *source) *Plan {
 		if n := set.LocalParam; n > 0 {
 			change.Local = isTrue(src.values[n-1])
 		}
+		if change.seeds() {
+			p.Flags |= Keeps
+		}
 		change = change.Next
 	}
 	return &p
@@ -234,10 +245,10 @@ func (s *statement) explain() *compiled {
 		o.unkeyed = s.plan(&Plan{Kind: AnyShard, Shards: s.all(), Reason: o.unkeyed.Reason})
 	}
 	if !s.f.Analyzes {
-		o.flags &^= Writes | Dirty | Pin | Opaque
+		o.flags &^= leftByRunning
 		if o.unkeyed.Kind != Refuse {
 			p := *o.unkeyed
-			p.Flags &^= Writes | Dirty | Pin | Opaque
+			p.Flags &^= leftByRunning
 			o.unkeyed = &p
 		}
 	}
@@ -323,6 +334,9 @@ func (s *statement) setting() *compiled {
 	switch set.Op {
 	case sql.SetTo:
 		c.Op, p.Tag = SetOp, "SET"
+		if c.seeds() {
+			p.Flags |= Keeps
+		}
 	case sql.Reset:
 		c.Op, p.Tag = ResetOp, "RESET"
 		if set.ToDefault {

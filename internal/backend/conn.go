@@ -2,8 +2,11 @@ package backend
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -27,6 +30,9 @@ type Conn struct {
 	// Dirty says that session state which the proxy does not track may be left behind. Release then cleans the
 	// connection by DISCARD ALL before anybody else gets it.
 	Dirty bool
+
+	// Spoilt says that there is state which DISCARD ALL leaves: Release closes the connection.
+	Spoilt bool
 
 	// Settings is a fingerprint of the session settings applied on this connection; 0 is the server's defaults.
 	Settings uint64
@@ -74,7 +80,7 @@ func (c *Conn) PID() uint32 { return c.pid }
 // All others are closed.
 func (c *Conn) Release() {
 	switch {
-	case c.TxStatus != wire.TxIdle || c.Outstanding != 0 || !c.quiet():
+	case c.Spoilt || c.TxStatus != wire.TxIdle || c.Outstanding != 0 || !c.quiet():
 		c.Close()
 	case c.Dirty:
 		c.pool.b.eng.Go(c.clean)
@@ -106,7 +112,7 @@ const checkTimeout = time.Second
 // that lost its power says nothing either; what else was idle for as long has most likely met the same fate, and is closed
 // if this one is dead, so that no session finds out one after the other.
 func (c *Conn) prove(t *loop.Task) bool {
-	err := c.exec(t, "", time.Now().Add(checkTimeout))
+	err := c.exec(t, "", "", time.Now().Add(checkTimeout))
 	if err == nil {
 		c.unproven = false
 		return true
@@ -179,7 +185,12 @@ func (c *Conn) SetParam(name, value []byte) {
 // clean is the task that makes a dirty connection as good as new, proven by the server's answer, or closes it.
 func (c *Conn) clean(t *loop.Task) {
 	t.Own(c.IO)
-	if err := c.exec(t, "DISCARD ALL", time.Now().Add(c.pool.b.cfg().ResetTimeout)); err != nil {
+	until := time.Now().Add(c.pool.b.cfg().ResetTimeout)
+	err := c.exec(t, "DISCARD ALL", "DISCARD ALL", until)
+	if err == nil {
+		err = c.exec(t, reseed(), "SET", until)
+	}
+	if err != nil {
 		c.pool.b.log.Warn("a server connection could not be cleaned and was closed", "endpoint", c.endpoint.String(), "error", err)
 		c.Close()
 		return
@@ -189,9 +200,16 @@ func (c *Conn) clean(t *loop.Task) {
 	c.pool.put(c)
 }
 
-// exec runs one statement without rows, whose command tag is its own text, and waits for its end. The connection must be
+// reseed gives random() a seed that nobody knows, as the server process began with: whoever had the connection may have set it.
+func reseed() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return fmt.Sprintf("SET seed = %.17f", float64(binary.BigEndian.Uint64(b[:])>>11)/(1<<52)-1)
+}
+
+// exec runs one statement without rows, whose command tag is known, and waits for its end. The connection must be
 // idle; any other answer than that of this statement is an error, so that what an earlier one left unread is found out.
-func (c *Conn) exec(t *loop.Task, sql string, deadline time.Time) error {
+func (c *Conn) exec(t *loop.Task, sql, tag string, deadline time.Time) error {
 	out := wire.AppendQuery(nil, sql)
 	in := make([]byte, 0, asyncBuffer)
 	var failed error
@@ -251,8 +269,8 @@ func (c *Conn) exec(t *loop.Task, sql string, deadline time.Time) error {
 				}
 				failed = e
 			case wire.MsgCommandComplete, wire.MsgEmptyQueryResponse:
-				if tag := string(bytes.TrimSuffix(f.Body, []byte{0})); answered || tag != sql {
-					return wire.Errorf(wire.ProtocolViolation, "%s: the server answers something else: %q", sql, tag)
+				if got := string(bytes.TrimSuffix(f.Body, []byte{0})); answered || got != tag {
+					return wire.Errorf(wire.ProtocolViolation, "%s: the server answers something else: %q", sql, got)
 				}
 				answered = true
 			default:
