@@ -31,7 +31,7 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 			return l, nil
 		case s.tx.state == txOpen && l.Conn.TxStatus == wire.TxAborted:
 			return nil, s.errAborted()
-		case s.tx.state == txOpen && !s.tx.neutral, s.tx.state != txOpen && s.batch.wrote:
+		case s.tx.state == txOpen && (!s.tx.neutral || s.portals.open(l)), s.tx.state != txOpen && s.batch.wrote:
 			return nil, s.errElsewhere(l, p)
 		}
 		if err := s.leave(); err != nil {
@@ -88,26 +88,28 @@ func (s *session) drain() error {
 }
 
 // leave ends the link's part in a batch or transaction that may go on elsewhere: only reads, or nothing that matters,
-// have run there.
+// have run there. After an error the transaction stays where it failed.
 func (s *session) leave() error {
 	l := s.link
 	before := l.Errors
 	if s.batch.sent {
 		l.SetOut(wire.AppendSync(l.Out()))
 		l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+		s.batch.sent = false
+		if err := s.Await(l); err != nil {
+			return err
+		}
 	}
-	moving := s.tx.state == txOpen
-	if moving {
+	failed := l.Errors > before || l.Err != nil
+	if !failed && s.tx.state == txOpen {
 		s.ask(l, "ROLLBACK", nil)
+		if err := s.Await(l); err != nil {
+			return err
+		}
+		if l.Err == nil {
+			s.tx.state = txBegun
+		}
 	}
-	s.batch.sent = false
-	if err := s.Await(l); err != nil {
-		return err
-	}
-	if l.Err == nil && moving {
-		s.tx.state = txBegun
-	}
-	failed := l.Errors > before
 	if err := s.settle(); err != nil {
 		return err
 	}
@@ -130,6 +132,17 @@ func (s *session) ask(l *engine.Link, sql string, reply *engine.Reply) {
 // acquire begins to use a connection to a shard, brings it to the session's settings and, in a transaction, says the
 // preamble. It becomes the session's link.
 func (s *session) acquire(shard string, access backend.Access) (*engine.Link, error) {
+	l, err := s.reach(shard, access)
+	if err == nil && s.tx.state == txBegun {
+		l.SetOut(wire.AppendQuery(l.Out(), s.tx.preamble))
+		l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
+		s.tx.state = txOpen
+	}
+	return l, err
+}
+
+// reach is acquire outside of the session's transaction.
+func (s *session) reach(shard string, access backend.Access) (*engine.Link, error) {
 	l, err := s.connect(shard, access)
 	if err != nil {
 		return nil, err
@@ -147,11 +160,6 @@ func (s *session) acquire(shard string, access backend.Access) (*engine.Link, er
 	s.tell(l)
 	if s.ear != nil && s.ear.prime {
 		s.primeChannels(l)
-	}
-	if s.tx.state == txBegun {
-		l.SetOut(wire.AppendQuery(l.Out(), s.tx.preamble))
-		l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
-		s.tx.state = txOpen
 	}
 	return l, nil
 }

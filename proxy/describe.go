@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -41,6 +42,12 @@ func (s *session) describe() error {
 		s.reply(s.appendFields(b, g, nil))
 		return nil
 	}
+	if s.undecided(g) {
+		if err := s.prepareOutside(g, st); err != nil {
+			return s.failBatch(err)
+		}
+		return nil
+	}
 	l := s.link
 	if l == nil || l.Err != nil {
 		if l, err = s.linkFor(s.anywhere(g)); err != nil {
@@ -52,6 +59,49 @@ func (s *session) describe() error {
 	l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
 	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names})
 	s.batch.sent = true
+	return nil
+}
+
+// undecided says whether the session is in a transaction that no server has heard of, and the plan does not say yet where that belongs.
+func (s *session) undecided(p *router.Plan) bool {
+	return s.tx.state == txBegun && s.link == nil && !s.tx.nested && len(p.Shards) > 1
+}
+
+// prepareOutside prepares what is held, and describes a statement if there is one to describe, on a shard where the plan may run, but
+// outside of the transaction: it would begin there, and its key may lead elsewhere. Nothing of it depends on what a transaction without
+// statements has done. An error is the transaction's.
+func (s *session) prepareOutside(p *router.Plan, st *statement) error {
+	access := backend.Write
+	if s.tx.readOnly {
+		access = backend.Read
+	}
+	l, err := s.reach(s.p.shard(p, 0), access)
+	if err != nil {
+		s.dropHeld()
+		return err
+	}
+	before := l.Errors
+	s.flushHeld(l)
+	if st != nil {
+		onServer := s.ensure(l, st, engine.MuteAck)
+		l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
+		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names})
+	}
+	l.SetOut(wire.AppendSync(l.Out()))
+	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+	s.batch.sent = false
+	if err := s.Await(l); err != nil {
+		return err
+	}
+	failed := l.Errors > before || l.Err != nil
+	if err := s.settle(); err != nil {
+		return err
+	}
+	if failed {
+		s.tx.fail(nil)
+		s.batch.skip = true
+		return errAnswered
+	}
 	return nil
 }
 

@@ -43,6 +43,9 @@ func (s *session) execute() error {
 			e.Names = pt.st.names
 			if s.effects(l, pt.plan) {
 				e.Reply = &s.after.outcome
+			} else if s.tx.state == txOpen && s.tx.neutral && len(m.Portal) > 0 {
+				pt.last = &engine.Reply{}
+				e.Reply = pt.last
 			}
 			if n := len(s.after.aside); pt.plan.Has(router.Discards) && n > 0 {
 				e.Undo = s.after.aside[n-1].restore

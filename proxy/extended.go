@@ -36,7 +36,11 @@ func (s *session) failBatch(err error) error {
 	if !errors.As(err, &e) || e.EndsSession() {
 		return err
 	}
-	if err := s.prepareHeld(); err != nil && !errors.As(err, new(*wire.Error)) { // what was parsed before the error is prepared
+	switch err := s.prepareHeld(); { // what was parsed before the error is prepared
+	case err == nil, errors.As(err, new(*wire.Error)):
+	case errors.Is(err, errAnswered): // that error came first
+		return nil
+	default:
 		return err
 	}
 	s.batch.skip = true

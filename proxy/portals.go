@@ -15,6 +15,8 @@ type portal struct {
 	told bool         // Describe was asked and is to be answered when it runs
 	name string       // of one that the proxy runs
 	ran  bool         // ... and has run
+	// last is the reply to the last Execute of one with a name in a transaction that may move; nil: not asked for.
+	last *engine.Reply
 }
 
 // portals are those of a session, by name. The unnamed one, which drivers bind for each execution, lives here: it costs
@@ -72,6 +74,16 @@ func (p *portals) remove(name []byte) {
 		return
 	}
 	p.unnamed, p.bound = portal{}, false
+}
+
+// open says whether a portal on the link has a name and, as far as is known, more rows: it would be lost elsewhere.
+func (p *portals) open(l *engine.Link) bool {
+	for _, x := range p.named {
+		if x.link == l && (x.last == nil || x.last.Tags == 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // clear forgets all: their transaction has ended.

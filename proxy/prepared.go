@@ -201,7 +201,11 @@ func (s *session) prepareHeld() error {
 		s.dropHeld()
 		return nil
 	}
-	l, err := s.linkFor(s.anywhere(s.batch.held[0].template.Generic()))
+	g := s.batch.held[0].template.Generic()
+	if s.undecided(g) {
+		return s.prepareOutside(g, nil)
+	}
+	l, err := s.linkFor(s.anywhere(g))
 	if err != nil {
 		s.dropHeld()
 		return err

@@ -258,6 +258,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	}
 	ends := false
 	if p.Kind == router.Tx {
+		s.tx.follow(p.Tx)
 		a.unclear = a.unclear || a.tx != nil || len(a.changes) > 0
 		a.active, a.tx = true, p.Tx
 		ends = (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) && !p.Tx.Chain

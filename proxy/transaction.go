@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -66,6 +68,30 @@ func (t *transaction) add(sql []byte) {
 	t.preamble = append(t.preamble, sql...)
 }
 
+// maxPreamble bounds what is kept to be said again.
+const maxPreamble = 16 << 10
+
+// follow notes what was said to the server of a transaction that may still move: it is said again where that goes.
+func (t *transaction) follow(c *router.TxControl) {
+	if t.state != txOpen || !t.neutral {
+		return
+	}
+	if len(t.preamble) > maxPreamble {
+		t.neutral = false
+		return
+	}
+	switch name := `"` + strings.ReplaceAll(c.Name, `"`, `""`) + `"`; c.Op {
+	case router.Savepoint:
+		t.add([]byte("SAVEPOINT " + name))
+	case router.Release:
+		t.add([]byte("RELEASE " + name))
+	case router.RollbackTo:
+		t.add([]byte("ROLLBACK TO " + name))
+	default:
+		t.neutral = false
+	}
+}
+
 // control handles transaction commands that no server needs to hear of. Its answer is a command tag, perhaps with a notice
 // before it; handled is false when the command must go to the link. The error is a *wire.Error for the client.
 func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bool, err error) {
@@ -106,7 +132,7 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 			s.tx.reset()
 		}
 	case router.Savepoint, router.SetTransaction:
-		if s.tx.state != txBegun {
+		if s.tx.state != txBegun || len(s.tx.preamble) > maxPreamble {
 			return nil, false, nil // PostgreSQL's own error is the right one
 		}
 		if c.Op == router.SetTransaction && s.tx.nested {
