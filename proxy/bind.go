@@ -26,6 +26,13 @@ func (s *session) bind(size int) error {
 	repeatable := repeatable(st, &m)
 	s.template(st)
 	plan := st.template.Generic()
+	if want := st.template.NumParams(); want >= 0 && m.NumParams() != want {
+		err := errParameters(&m, st.name, want)
+		if serr := s.Skip(size); serr != nil {
+			return serr
+		}
+		return s.failBatch(err)
+	}
 	if !st.template.Fixed() || s.proxyOwn(plan) || wide(plan) {
 		if !m.Whole() {
 			frame, err := s.Frame(s.p.cfg().MaxMessage)
@@ -97,7 +104,7 @@ func (s *session) bind(size int) error {
 	}
 	if s.proxyOwn(plan) || wide(plan) {
 		if want := len(st.template.Params()); !wide(plan) && m.NumParams() != want {
-			err := wire.Errorf(wire.ProtocolViolation, "bind message supplies %d parameters, but prepared statement \"%s\" requires %d", m.NumParams(), st.name, want)
+			err := errParameters(&m, st.name, want)
 			if serr := s.Skip(size); serr != nil {
 				return serr
 			}
@@ -174,6 +181,10 @@ func (s *session) bind(size int) error {
 	pt.link = l
 	s.portals.put(s.name, pt)
 	return nil
+}
+
+func errParameters(m *wire.Bind, statement string, want int) *wire.Error {
+	return wire.Errorf(wire.ProtocolViolation, "bind message supplies %d parameters, but prepared statement \"%s\" requires %d", m.NumParams(), statement, want)
 }
 
 // bindHead decodes as much of a Bind as has come, at least its names. A small one is read whole.

@@ -8,6 +8,7 @@ type compiled struct {
 	always  *Plan   // not nil: no value matters
 	keys    []*key  // all must lead to one shard
 	uses    []int   // how often each parameter occurs, by number
+	params  int     // the greatest number of a parameter
 	routes  []*Plan // by shard: what a key leads to; nil where a local table forbids the shard
 	unkeyed *Plan   // when a key cannot be read: Scatter or Refuse
 	refused *Plan   // when keys lead to different shards
@@ -27,10 +28,11 @@ const planCost = 400
 func (s *statement) compiled(o outcome) *compiled {
 	if len(o.keys) == 0 {
 		c := s.fixedPlan(o.unkeyed)
+		c.params = s.f.Params
 		return c
 	}
 	shards := len(s.r.m.Shards())
-	c := &compiled{keys: o.keys, uses: s.f.Uses, routes: make([]*Plan, shards), unkeyed: o.unkeyed, utf8: s.ses.utf8, cost: int64(shards+3) * planCost}
+	c := &compiled{keys: o.keys, uses: s.f.Uses, params: s.f.Params, routes: make([]*Plan, shards), unkeyed: o.unkeyed, utf8: s.ses.utf8, cost: int64(shards+3) * planCost}
 	for _, k := range o.keys {
 		c.cost += int64(len(k.values)) * 120
 	}

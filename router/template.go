@@ -93,6 +93,14 @@ func (t *Template) Params() []uint32 {
 	return out
 }
 
+// NumParams is how many parameters a Bind must have; -1 for statements that one server says it of.
+func (t *Template) NumParams() int {
+	if t.c.keys == nil && t.c.generic.Kind != Scatter {
+		return -1
+	}
+	return max(t.c.params, len(t.oids))
+}
+
 // Bind is the plan for the values of a Bind message: values in order, nil for NULL; formats as in the message (none: all
 // text, one: all alike, else one each). It allocates nothing when the plan is a matter of place. A value that cannot
 // be read gives a plan of kind Refuse.
