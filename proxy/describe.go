@@ -77,7 +77,7 @@ func (s *session) prepareOutside(p *router.Plan, st *statement) error {
 	}
 	l, err := s.reach(s.p.shard(p, 0), access)
 	if err != nil {
-		s.dropHeld()
+		s.dropHeld(true)
 		return err
 	}
 	before := l.Errors

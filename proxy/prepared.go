@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"errors"
+
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -37,11 +39,11 @@ func (s *session) parse() error {
 	}
 	st := &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil), syncs: s.syncs}
 	var taken error
-	if st.name == "" {
-		delete(s.stmts, "") // whatever becomes of this one
-	} else if old, dup := s.stmts[st.name]; dup && old.again {
+	if old, dup := s.stmts[st.name]; st.name == "" || !dup {
+		// the unnamed one is replaced
+	} else if old.again {
 		s.forget(st.name)
-	} else if dup {
+	} else {
 		taken = errDuplicate(string(m.Name))
 	}
 	s.Consume(len(frame))
@@ -53,9 +55,9 @@ func (s *session) parse() error {
 	}
 	s.template(st)
 	if g := st.template.Generic(); g.Kind == router.Refuse {
-		return s.failBatch(refusal(g.Refusal))
+		return s.unparsable(st, refusal(g.Refusal))
 	} else if s.tx.state == txFailed && !endsTransaction(g) || s.link != nil && s.link.Owed() == 0 && s.aborted() && !runsAborted(g) {
-		return s.failBatch(s.errAborted())
+		return s.unparsable(st, s.errAborted())
 	}
 	if taken != nil {
 		if goesOn, err := s.caughtUp(); !goesOn || err != nil { // what took the name may fail yet
@@ -74,8 +76,12 @@ func (s *session) parse() error {
 			return err
 		}
 		if s.aborted() && !runsAborted(st.template.Generic()) {
-			return s.failBatch(s.errAborted())
+			return s.unparsable(st, s.errAborted())
 		}
+	}
+	if st.name == "" {
+		st.id = s.p.statements.fresh()
+		s.replace(st.id)
 	}
 	s.keep(st)
 	if own {
@@ -91,20 +97,76 @@ func (s *session) parse() error {
 	return nil
 }
 
+// unparsable answers a Parse with an error of the proxy's own.
+func (s *session) unparsable(st *statement, e *wire.Error) error {
+	if st.name == "" {
+		if goesOn, err := s.caughtUp(); !goesOn || err != nil { // it may be skipped, for an error before it
+			return err
+		}
+		delete(s.stmts, "")
+	}
+	return s.failBatch(e)
+}
+
 // statement is the prepared statement of that name, or nil. A Parse of the unnamed one may have failed meanwhile.
 func (s *session) statement(name []byte) *statement {
-	if l := s.link; len(name) == 0 && l != nil && l.Unparsed != 0 {
+	if l := s.link; len(name) == 0 && l != nil && len(l.Unparsed) > 0 {
 		s.unparsed(l)
 	}
 	return s.stmts[string(shortened(name))]
 }
 
-// unparsed drops the unnamed statement if its Parse has failed on the link. Those with names are dropped by undo.
-func (s *session) unparsed(l *engine.Link) {
-	if st := s.stmts[""]; st != nil && st.id == l.Unparsed {
-		delete(s.stmts, "")
+// replaced is the unnamed statement that was there before a Parse; nil for none.
+type replaced struct {
+	by  uint64 // the id of its successor
+	was *statement
+}
+
+// maxReplaced bounds how many are kept while nothing of a client's pipeline has been answered.
+const maxReplaced = 256
+
+// replace notes that the unnamed statement has a successor of that id, if that may yet turn out not to have been prepared: PostgreSQL
+// skips it after an error, and the one before is still there then.
+func (s *session) replace(by uint64) {
+	if l := s.link; l == nil || l.Owed() == 0 {
+		if s.replaced = nil; len(s.batch.held) == 0 {
+			return
+		}
+	} else if len(l.Unparsed) > 0 {
+		s.unparsed(l)
 	}
-	l.Unparsed = 0
+	if len(s.replaced) == maxReplaced {
+		s.replaced = append(s.replaced[:0], s.replaced[1:]...)
+	}
+	s.replaced = append(s.replaced, replaced{by, s.stmts[""]})
+}
+
+// unparsed takes back unnamed statements whose Parse has failed on the link, or was skipped. Those with names are dropped by undo.
+func (s *session) unparsed(l *engine.Link) {
+	for _, u := range l.Unparsed {
+		s.takeBack(u)
+	}
+	l.Unparsed = nil
+}
+
+func (s *session) takeBack(u engine.Unparsed) {
+	without := func(st *statement) bool { return st != nil && u.From <= st.id && st.id <= u.To }
+	var before *statement
+	for i, r := range s.replaced {
+		if r.by == u.From && !u.Failed {
+			before = r.was
+		}
+		if without(r.was) && r.by > u.To {
+			s.replaced[i].was = before
+		}
+	}
+	switch {
+	case !without(s.stmts[""]):
+	case before == nil:
+		delete(s.stmts, "")
+	default:
+		s.stmts[""] = before
+	}
 }
 
 // template plans a statement, anew when the schema has changed since.
@@ -198,7 +260,7 @@ func (s *session) prepareHeld() error {
 		return nil
 	}
 	if s.skipping() { // the error of an earlier request has come since they were parsed
-		s.dropHeld()
+		s.dropHeld(false)
 		return nil
 	}
 	g := s.batch.held[0].template.Generic()
@@ -207,17 +269,25 @@ func (s *session) prepareHeld() error {
 	}
 	l, err := s.linkFor(s.anywhere(g))
 	if err != nil {
-		s.dropHeld()
+		s.dropHeld(!errors.Is(err, errAnswered))
 		return err
 	}
 	s.flushHeld(l)
 	return nil
 }
 
-// dropHeld takes back what is held.
-func (s *session) dropHeld() {
-	for _, st := range s.batch.held {
-		s.undo(st)
+// dropHeld takes back what is held: all of it is skipped, or the first has failed.
+func (s *session) dropHeld(failed bool) {
+	var unparsed engine.Unparsed
+	for i, st := range s.batch.held {
+		if st.name != "" {
+			s.undo(st)
+		} else if unparsed.To = st.id; unparsed.From == 0 {
+			unparsed.From, unparsed.Failed = st.id, failed && i == 0
+		}
+	}
+	if unparsed.From != 0 {
+		s.takeBack(unparsed)
 	}
 	s.batch.held = s.batch.held[:0]
 }

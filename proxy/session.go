@@ -41,6 +41,7 @@ type session struct {
 	after after
 
 	stmts    map[string]*statement
+	replaced []replaced      // unnamed statements whose successors may not be prepared after all
 	shown    map[string]bool // names of statements that some connection has been given as they are, see showPrepared
 	portals  portals
 	settings settings
@@ -260,7 +261,7 @@ func (s *session) settle() error {
 	if l.Since != 0 {
 		s.measure(l, engine.Clock())
 	}
-	if l.Unparsed != 0 {
+	if len(l.Unparsed) > 0 {
 		s.unparsed(l)
 	}
 	if l.Stale != 0 {
@@ -493,6 +494,7 @@ func (s *session) release() {
 		s.unlend(l.Conn)
 	}
 	s.client.letGo()
+	s.replaced = nil // all is answered
 	if cap(s.again) > maxAgain {
 		s.again = nil
 	}

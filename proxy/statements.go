@@ -79,9 +79,7 @@ func (r *registry) retire(id uint64) {
 
 // keep makes the statement the client's own under its name.
 func (s *session) keep(st *statement) {
-	if st.name == "" {
-		st.id = s.p.statements.fresh()
-	} else {
+	if st.name != "" {
 		st.shared = s.p.statements.take(s.view.Key(), st.sql, st.oids, st.types)
 		st.id = st.shared.id
 		st.names = &engine.Names{Client: st.name}

@@ -28,8 +28,8 @@ type Link struct {
 	Copying bool
 	// Errors counts the errors that the server has reported.
 	Errors int
-	// Unparsed is the id of the last statement whose Parse failed or was skipped; 0 for none since the owner has looked.
-	Unparsed uint64
+	// Unparsed are the Parses of the unnamed statement that have failed or were skipped since the owner has looked.
+	Unparsed []Unparsed
 	// Stale is the id of a statement that the server refuses since a table changed under it; 0 for none.
 	Stale uint64
 	// MayRepeat lets a batch be sent again when the server refuses its statement. Again are then the replies that it owes: the
@@ -121,9 +121,15 @@ func (l *Link) compact() {
 // Forget is for the Undo of a request that prepares a statement by other means than a Parse.
 func (l *Link) Forget(statement uint64) { l.forget(statement) }
 
+// Unparsed are the Parses of the unnamed statement in one batch that had no effect, by the ids of the statements. PostgreSQL drops
+// the statement that was there before for one that fails, and leaves it for one that is skipped.
+type Unparsed struct {
+	From, To uint64
+	Failed   bool // the first of them has failed
+}
+
 // forget takes back that a statement is prepared: its Parse failed, or was not looked at.
 func (l *Link) forget(statement uint64) {
-	l.Unparsed = statement
 	if l.Conn.Unnamed == statement {
 		l.Conn.Unnamed = 0
 	}
@@ -442,9 +448,15 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 	if e.Kind == Query || e.Kind == Function || e.Kind == Sync {
 		return forward
 	}
-	for e := l.first(); e != nil && e.Kind != Sync; e = l.first() {
+	var unparsed Unparsed
+	for failing := e; e != nil && e.Kind != Sync; e = l.first() {
 		if e.Kind == Parse {
 			l.forget(e.Statement)
+			if e.Undo == nil && e.Mute&MuteAck == 0 {
+				if unparsed.To = e.Statement; unparsed.From == 0 {
+					unparsed.From, unparsed.Failed = e.Statement, e == failing
+				}
+			}
 		}
 		if e.Undo != nil {
 			e.Undo()
@@ -453,6 +465,9 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 			e.Reply.Err = err
 		}
 		l.done()
+	}
+	if unparsed.From != 0 {
+		l.Unparsed = append(l.Unparsed, unparsed)
 	}
 	l.Skipping = l.first() == nil
 	return forward
