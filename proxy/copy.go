@@ -22,25 +22,11 @@ func (s *session) copying(typ byte, size int) error {
 		return s.Skip(size)
 	}
 	if typ == wire.MsgCopyData {
-		size = s.copyData(size)
-	} else {
-		l.EndCopy() // the server reads Sync again
-		s.batch.copying = false
+		return s.PassCopy(l, size)
 	}
+	l.EndCopy() // the server reads Sync again
+	s.batch.copying = false
 	return s.Pass(l, size)
-}
-
-// copyData is the size of all CopyData messages at the start of Input, of which the first has that size: many clients send a
-// message for each row, and these leave in one write.
-func (s *session) copyData(size int) int {
-	for in := s.Input(); len(in) >= size+wire.HeaderLen; {
-		typ, next, err := wire.Header(in[size:], wire.Frontend)
-		if err != nil || next == 0 || typ != wire.MsgCopyData {
-			break
-		}
-		size += next
-	}
-	return size
 }
 
 // amidCopy takes a message that comes while a server reads, or may be about to read, copy data. It says whether that was all

@@ -52,6 +52,7 @@ type Link struct {
 	out   []byte   // for the server, not yet accepted: out[sent:]
 	queue []Expect // the replies that are owed: queue[head:]
 	sent  int
+	held  bool // the relay has bytes of the client that the socket did not take
 	in    buffer
 	bulk  bulk
 	rest  int  // bytes of a row or copy message still to come
@@ -142,14 +143,19 @@ func (l *Link) Send(b []byte) {
 		return // the replies owed are answered by Fail; what comes after is of no interest
 	}
 	if len(l.out) == 0 {
-		n, err := l.Conn.IO.Write(b)
-		if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
-			l.broke()
-			return
-		}
-		b = b[n:]
+		b = b[l.write(b):]
 	}
 	l.out = append(l.out, b...)
+}
+
+// write gives the socket what it takes now of b; all of it when the connection breaks.
+func (l *Link) write(b []byte) int {
+	n, err := l.Conn.IO.Write(b)
+	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
+		l.broke()
+		return len(b)
+	}
+	return n
 }
 
 // Queue appends bytes without sending, so that several messages leave in one write.

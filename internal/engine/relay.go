@@ -131,27 +131,65 @@ func (r *Relay) More() error {
 	return nil
 }
 
-// Pass forwards the next n bytes of the client to a link untouched, in bounded memory.
+// Pass forwards the next n bytes of the client to a link untouched, in bounded memory: what the server's socket does not take
+// stays where it was read.
 func (r *Relay) Pass(l *Link, n int) error {
 	for n > 0 {
-		if r.in.len() == 0 {
-			if err := r.More(); err != nil {
-				return err
-			}
-			continue
-		}
-		b := r.in.bytes()
-		if b = b[:min(len(b), n)]; len(l.out) > 0 || len(b) > maxPending {
-			b = b[:min(len(b), maxPending)] // what the socket does not take is copied
-		}
-		l.Send(b)
-		n -= len(b)
-		r.in.consume(len(b))
-		if err := r.room(l); err != nil {
+		k, err := r.pass(l, n)
+		if err != nil {
 			return err
 		}
+		n -= k
 	}
 	return nil
+}
+
+// PassCopy is Pass for a CopyData message of n bytes and all those that follow it closely: many clients send a message for
+// each row, and these leave in one write.
+func (r *Relay) PassCopy(l *Link, n int) error {
+	for n > 0 {
+		for in := r.in.bytes(); l.Owed() > 0 && len(in) >= n+wire.HeaderLen; {
+			typ, size, err := wire.Header(in[n:], wire.Frontend)
+			if err != nil || typ != wire.MsgCopyData {
+				break
+			}
+			n += size
+		}
+		k, err := r.pass(l, n)
+		if err != nil {
+			return err
+		}
+		n -= k
+	}
+	return nil
+}
+
+// pass forwards as much as can be at once of the client's next n bytes, or waits until some can.
+func (r *Relay) pass(l *Link, n int) (passed int, err error) {
+	if r.in.len() == 0 {
+		return 0, r.More()
+	}
+	b := r.in.bytes()
+	b = b[:min(len(b), n)]
+	switch {
+	case l.Err != nil:
+		passed = len(b) // see Send
+	case len(l.out) > 0 && len(l.out)-l.sent+len(b) <= maxPending/2:
+		l.out = append(l.out, b...) // they leave together
+		passed = len(b)
+	default:
+		if l.flush(); len(l.out) == 0 {
+			passed = l.write(b)
+		}
+	}
+	r.in.consume(passed)
+	if passed > 0 {
+		return passed, nil
+	}
+	l.held = true
+	err = r.Step(time.Time{})
+	l.held = false
+	return 0, err
 }
 
 // Skip consumes the next n bytes of the client.
@@ -296,7 +334,7 @@ func (r *Relay) move() bool {
 			}
 		}
 	}
-	if !r.gone && !r.in.full() && r.Client.Readable() {
+	if r.takes() && r.Client.Readable() {
 		if r.fill() {
 			moved = true
 		}
@@ -305,6 +343,17 @@ func (r *Relay) move() bool {
 		r.out, r.sent = nil, 0
 	}
 	return moved
+}
+
+// takes says whether the client is read from: not while what it sent before waits for a server, so that what comes next is
+// collected by the kernel and does not fill this buffer in small pieces.
+func (r *Relay) takes() bool {
+	for _, l := range r.links {
+		if l.held {
+			return false
+		}
+	}
+	return !r.gone && !r.in.full()
 }
 
 // fill reads once from the client.
@@ -337,7 +386,7 @@ func (r *Relay) wait(deadline time.Time) error {
 	}
 	client := loop.Interest(0)
 	collecting := false
-	if !r.gone && !r.in.full() {
+	if r.takes() {
 		client |= loop.Readable
 		collecting = r.bulk.on
 	}
@@ -353,7 +402,7 @@ func (r *Relay) wait(deadline time.Time) error {
 			server |= loop.Readable
 			collecting = collecting || l.bulk.on
 		}
-		if l.Err == nil && len(l.out) > 0 {
+		if l.Err == nil && (l.held || len(l.out) > 0) {
 			server |= loop.Writable
 		}
 		if server != 0 {
