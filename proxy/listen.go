@@ -221,6 +221,9 @@ func (s *session) speaks(l *engine.Link, p *router.Plan) error {
 
 // ready gives the client ReadyForQuery, behind the notifications that are due.
 func (s *session) ready(status byte) error {
+	if len(s.owns) > 0 {
+		s.doLast()
+	}
 	if s.ear != nil && status == wire.TxIdle {
 		if err := s.hearAll(); err != nil {
 			return err

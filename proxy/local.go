@@ -49,17 +49,20 @@ func (s *session) discard() {
 // setOwn runs SET, RESET or SHOW of a tidemark setting.
 func (s *session) setOwn(p *router.Plan, bound *wire.Bind) error {
 	c := p.Setting
+	if err := s.own.check(s, c); err != nil {
+		return err
+	}
 	switch c.Op {
 	case router.SetOp:
 		if err := s.own.set(s, c.Name, c.Value()); err != nil {
 			return err
 		}
-		s.SetOut(wire.AppendCommandComplete(s.Out(), "SET"))
+		s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))
 	case router.ResetOp:
 		if err := s.own.reset(s, c.Name); err != nil {
 			return err
 		}
-		s.SetOut(wire.AppendCommandComplete(s.Out(), "RESET"))
+		s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))
 	case router.ShowOp:
 		value, err := s.own.show(s, c.Name)
 		if err != nil {
@@ -70,8 +73,7 @@ func (s *session) setOwn(p *router.Plan, bound *wire.Bind) error {
 		}
 		s.SetOut(wire.AppendDataRow(s.Out(), []byte(value)))
 		s.SetOut(wire.AppendCommandComplete(s.Out(), "SHOW"))
-	default:
-		return wire.Errorf(wire.FeatureNotSupported, "this form of SHOW is not supported").WithHint("Show one setting by its name.")
+	case router.ResetAll, router.ShowAll: // see check
 	}
 	return nil
 }

@@ -186,6 +186,30 @@ func TestReadsGoToReplicasInTurn(t *testing.T) {
 	})
 }
 
+// A query string can be handed a token before it reads, and tells the one that it makes behind what it writes.
+func TestTokenInAQueryString(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{replicas: 1})
+		a, b := connect(t, dsn), connect(t, dsn)
+		before := text(t, a, "show tidemark.token")
+		res, err := a.PgConn().Exec(t.Context(), "insert into customers values (1, 'x'); show tidemark.token").ReadAll()
+		if err != nil || len(res) != 2 || len(res[1].Rows) != 1 {
+			t.Fatalf("%v, %v", res, err)
+		}
+		token := string(res[1].Rows[0][0])
+		if token == before || token != text(t, a, "show tidemark.token") {
+			t.Errorf("the token behind the write is %q, before it was %q", token, before)
+		}
+		res, err = b.PgConn().Exec(t.Context(), "set tidemark.token = '"+token+"'; select name from customers where id = 1; show tidemark.token").ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resultText(res); got != "x;"+token {
+			t.Errorf("who is handed it reads %q", got)
+		}
+	})
+}
+
 // COPY into a table of one shard runs while the session has a mark to take behind it.
 func TestCopyLeavesAMark(t *testing.T) {
 	engines(t, func(t *testing.T, engineName string) {

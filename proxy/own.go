@@ -99,14 +99,9 @@ func (o *ownSettings) set(s *session, name, value string) error {
 		o.traceparent = value
 		return nil
 	case "tidemark.token":
-		t, err := lsn.ParseToken(value)
+		t, err := s.parseToken(value)
 		if err != nil {
-			return wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.token\": %v", err)
-		}
-		for shard := range t {
-			if s.p.backend.Shard(shard) == nil {
-				return wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.token\": there is no shard \"%s\"", shard)
-			}
+			return err
 		}
 		s.know()
 		s.token.Merge(t)
@@ -115,6 +110,41 @@ func (o *ownSettings) set(s *session, name, value string) error {
 		return wire.Errorf(wire.CantChangeRuntimeParam, "parameter \"%s\" cannot be changed", name)
 	}
 	return errUnknownSetting(name)
+}
+
+// check says whether a SET, RESET or SHOW will succeed.
+func (o *ownSettings) check(s *session, c *router.SettingChange) error {
+	tried := *o
+	switch {
+	case c.Local:
+		return wire.Errorf(wire.FeatureNotSupported, "SET LOCAL %s is not supported", c.Name).
+			WithDetail("Tidemark's own settings belong to the session, not to transactions.").WithHint("Use SET, and RESET behind the transaction.")
+	case c.Op == router.ResetAll || c.Op == router.ShowAll:
+		return wire.Errorf(wire.FeatureNotSupported, "this form of SHOW is not supported").WithHint("Show one setting by its name.")
+	case c.Op == router.SetOp && c.Name == "tidemark.token":
+		_, err := s.parseToken(c.Value())
+		return err
+	case c.Op == router.SetOp:
+		return tried.set(s, c.Name, c.Value())
+	}
+	if c.Op == router.ResetOp && (c.Name == "tidemark.route" || c.Name == "tidemark.version") {
+		return errUnknownSetting(c.Name)
+	}
+	_, err := o.show(s, c.Name)
+	return err
+}
+
+func (s *session) parseToken(value string) (lsn.Token, error) {
+	t, err := lsn.ParseToken(value)
+	if err != nil {
+		return nil, wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.token\": %v", err)
+	}
+	for shard := range t {
+		if s.p.backend.Shard(shard) == nil {
+			return nil, wire.Errorf(wire.InvalidParameterValue, "invalid value for parameter \"tidemark.token\": there is no shard \"%s\"", shard)
+		}
+	}
+	return t, nil
 }
 
 // reset gives a setting its default again; an empty name resets all. The token stays: forgetting it would let reads go

@@ -53,6 +53,7 @@ type session struct {
 	view    *router.Session         // what of the settings changes the meaning of SQL
 	replays []step                  // of the query string in hand: settings, channels and transaction commands
 	several []*router.SettingChange // of the query string of several statements in hand; nil: it has one
+	owns    []ownStep               // of the query string in hand: Tidemark's own settings that are still to be done
 	values  [][]byte                // reused by Bind
 	formats []int16
 	name    []byte // of the portal that is being bound
@@ -427,6 +428,9 @@ func (s *session) finish(l *engine.Link) error {
 		s.Task.Await(func() { s.p.reloadCatalog() })
 	}
 	hold := a.hold
+	if len(s.owns) > 0 && a.outcome.Err != nil {
+		s.owns = nil
+	}
 	*a = after{}
 	if hold {
 		return s.ready(l.Conn.TxStatus)
@@ -450,7 +454,7 @@ func (s *session) lost(l *engine.Link) error {
 	for _, x := range s.after.aside {
 		x.restore() // nobody knows: what is prepared once more does no harm
 	}
-	s.after = after{}
+	s.after, s.owns = after{}, nil
 	if s.tx.wrote || s.tx.probeLater || s.batch.wrote || probing {
 		s.doubt(l.Shard)
 	}

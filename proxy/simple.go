@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/sql"
@@ -27,6 +28,17 @@ func (s *session) query() error {
 	scratch := scratches.Get().(*router.Scratch) // the statements live in it
 	defer scratches.Put(scratch)
 	statements := s.plan(scratch, text)
+	if n := len(frame); len(statements) > 1 && slices.ContainsFunc(statements, func(st router.Statement) bool { return isOwnSetting(st.Plan) }) {
+		if statements, err = s.withoutOwn(statements, n); err != nil {
+			s.Consume(n)
+			return s.failed(err)
+		}
+		text = s.Input()[wire.HeaderLen : n-1]
+		if len(statements) == 0 {
+			s.Consume(n)
+			return s.ready(s.status())
+		}
+	}
 	p := statements[0].Plan
 	if p.Kind == router.OfPrepared || len(statements) > 1 && speaksOfPrepared(statements) {
 		if err := s.queryPrepared(statements, text); err != nil {
@@ -165,6 +177,7 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine.Expect) {
 	if s.effects(l, p) {
 		e.Reply = &s.after.outcome
+		s.between(e.Reply)
 		if s.held() {
 			s.after.hold = true
 			e.Mute = engine.MuteReady
@@ -188,7 +201,7 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 
 // held says whether ReadyForQuery must wait for something of the session's own.
 func (s *session) held() bool {
-	return s.after.active && (s.ear != nil || s.after.schema || s.after.mark || s.tx.probeLater || s.several != nil && s.tx.wrote || s.restarts())
+	return s.after.active && (s.ear != nil || len(s.owns) > 0 || s.after.schema || s.after.mark || s.tx.probeLater || s.several != nil && s.tx.wrote || s.restarts())
 }
 
 // effects notes what the statement will have changed. It says whether the session must look at its outcome.
@@ -196,7 +209,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if s.ear != nil || p.Has(router.Listens) {
 		s.heed(l, p)
 	}
-	if p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.several == nil && s.ear == nil {
+	if p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.several == nil && s.ear == nil && len(s.owns) == 0 {
 		s.tx.neutral = false
 		return false
 	}
@@ -224,7 +237,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if !a.active {
 		a.errors = l.Errors
 	}
-	a.active = a.active || s.ear != nil
+	a.active = a.active || s.ear != nil || len(s.owns) > 0
 	if p.Has(router.Discards) {
 		a.active, a.aside = true, append(a.aside, s.setAside(l))
 	}
@@ -281,6 +294,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 
 // failed answers an error of the proxy's own to the request in progress. Errors that are not for the client are returned.
 func (s *session) failed(err error) error {
+	s.owns = nil
 	if errors.Is(err, errAnswered) {
 		return nil
 	}

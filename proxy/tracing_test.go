@@ -183,7 +183,6 @@ TRANSACTION shop
     PREPARE server0 shard=shard0 role=primary
   UPDATE shop plan=route text=UPDATE customers SET name = $2 WHERE id = $1
     plan
-    UPDATE server0 shard=shard0 role=primary
     acquire shard=shard1 role=primary
     UPDATE server1 shard=shard1 role=primary
   COMMIT shop plan=tx text=commit

@@ -150,6 +150,9 @@ func (s *statement) setConfigs() *compiled {
 	var params []*sql.Setting
 	p.Setting, params = settingChanges(s.f.SetConfigs)
 	for change := p.Setting; change != nil; change = change.Next {
+		if change.Own {
+			return s.fixed(ownByFunction(change.Name))
+		}
 		if change.seeds() {
 			p.Flags |= Keeps
 		}
@@ -213,6 +216,10 @@ func (c *compiled) bindSettings(src *source) *Plan {
 		if n := set.LocalParam; n > 0 {
 			change.Local = isTrue(src.values[n-1])
 		}
+		if change.Own {
+			p.Kind, p.Setting, p.Refusal = Refuse, nil, ownByFunction(change.Name)
+			return &p
+		}
 		if change.seeds() {
 			p.Flags |= Keeps
 		}
@@ -229,6 +236,10 @@ func isTrue(v []byte) bool {
 	default:
 		return s != "" && (strings.HasPrefix("true", s) || strings.HasPrefix("yes", s))
 	}
+}
+
+func ownByFunction(name string) *Refusal {
+	return refuse(fmt.Sprintf("set_config of %s is not supported", name), "It is a setting of Tidemark's own, and servers, which run the function, do not know it.", "Use SET.")
 }
 
 func own(setting string) bool { return strings.HasPrefix(setting, "tidemark.") }

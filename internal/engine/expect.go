@@ -55,9 +55,10 @@ type Reply struct {
 	// What the client gets of it though its kind is muted: notices, and so many command tags.
 	PassNotices bool
 	PassTags    uint32
-	Err         *wire.Error // the first error
-	Tag         string      // the last command tag
-	Tags        int         // how many there were
-	Desc        []byte      // body of the RowDescription or CopyInResponse
-	Row         []byte      // body of the first DataRow
+	Between     func(tags int) // called behind each command tag with their number; nil for most
+	Err         *wire.Error    // the first error
+	Tag         string         // the last command tag
+	Tags        int            // how many there were
+	Desc        []byte         // body of the RowDescription or CopyInResponse
+	Row         []byte         // body of the first DataRow
 }

@@ -269,6 +269,10 @@ func (l *Link) consume(r *Relay) {
 		} else {
 			drop(1 + size)
 		}
+		if e := l.first(); typ == 'C' && e != nil && e.Kind == Query && e.Reply != nil && e.Reply.Between != nil {
+			drop(0)
+			e.Reply.Between(e.Reply.Tags)
+		}
 		l.synthetic(r, func() { drop(0) })
 	}
 	if from < pos {
