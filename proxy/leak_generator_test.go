@@ -49,7 +49,7 @@ func (g *generator) pick(list ...string) string { return list[g.Intn(len(list))]
 
 // options are settings of the startup message.
 func (g *generator) options() map[string]string {
-	o := map[string]string{"application_name": "leak"} // without, Tidemark's connections have a name of their own
+	o := map[string]string{}
 	for _, set := range []struct{ name, value string }{
 		{"application_name", g.pick("a", "b")},
 		{"datestyle", g.pick("German", "ISO, DMY")},

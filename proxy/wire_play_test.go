@@ -29,9 +29,18 @@ type wireClient struct {
 }
 
 // dialWire logs in with pgconn and takes the connection over.
-func dialWire(t *testing.T, dsn string) *wireClient {
+func dialWire(t *testing.T, dsn string, settings ...string) *wireClient {
 	t.Helper()
-	pc, err := pgconn.Connect(t.Context(), dsn)
+	cfg, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range settings {
+		if name, value, ok := strings.Cut(line, " "); ok {
+			cfg.RuntimeParams[name] = value
+		}
+	}
+	pc, err := pgconn.ConnectConfig(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +82,7 @@ func (c *wireClient) run(t *testing.T, d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "dial":
 		_ = c.conn.Close() // the server may have done so
-		*c = *dialWire(t, c.dsn)
+		*c = *dialWire(t, c.dsn, strings.Split(d.Input, "\n")...)
 		return ""
 	case "send":
 		return c.play(t, d)

@@ -17,7 +17,7 @@ import (
 //	what was received, up to as many ReadyForQuery as were asked for (or as ready says), to the message named, or to the end
 //	of the connection
 //
-//	dial            a new connection
+//	dial            a new connection; settings of its startup message, one a line: name and value
 //
 // Parameter status messages are left out unless status asks for them: it shows, before each ReadyForQuery, what the client knows
 // otherwise than at the one before. Of errors all but severity, code and message are left out unless fields asks for the

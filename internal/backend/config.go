@@ -134,7 +134,6 @@ const (
 	maxBackoff       = 5 * time.Second
 	janitorInterval  = time.Second
 	nudgeDuration    = time.Second // how long one Nudge keeps an endpoint's checks fast
-	applicationName  = "tidemark"
 	healthName       = "tidemark health"
 	poolKeep         = time.Minute // how long an identity's pool stays when it is empty
 	defaultReserve   = 5 * time.Second

@@ -36,7 +36,7 @@ func newLogin(cfg *Config, eng loop.Engine, database string, ec EndpointConfig) 
 	plain.DialFunc = dialer.DialContext
 
 	pooled := plain.Copy()
-	pooled.RuntimeParams["application_name"] = applicationName
+	pooled.RuntimeParams = map[string]string{} // what its clients name themselves, the connection is named
 	pooled.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		nc, err := dialer.DialContext(ctx, network, address)
 		if err != nil {

@@ -199,6 +199,7 @@ func (e *Endpoint) checkPassed(st Status) {
 				params[name] = v
 			}
 		}
+		params["application_name"] = "" // which is the check's own
 		e.shard.setParams(params, st.Role == RolePrimary)
 		e.b.log.Info("endpoint role", "endpoint", e.String(), "role", st.Role.String(), "timeline", st.Timeline, "level", st.Level.String(), "version", st.ServerVersion)
 		if e.cfg.Role != RoleAuto && e.cfg.Role != st.Role {

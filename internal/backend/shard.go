@@ -112,7 +112,6 @@ func (s *Shard) setParams(values map[string]string, fromPrimary bool) {
 	if old := s.params.Load(); old != nil && old.fromPrimary && !fromPrimary {
 		return
 	}
-	values["application_name"] = applicationName // also where a health check was told
 	s.params.Store(&serverParams{values, fromPrimary})
 	s.paramsOnce.Do(func() { close(s.paramsKnown) })
 }
