@@ -63,7 +63,8 @@ type instance struct {
 	dsn, addr string
 	proxy     *proxy.Proxy
 	backend   *backend.Backend
-	drain     func() // begins the shutdown
+	config    backend.Config // of it
+	drain     func()         // begins the shutdown
 }
 
 // direct is the way around the proxy to a shard's primary.
@@ -169,7 +170,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 	addr := ln.Addr().(*net.TCPAddr)
 	return &instance{
 		dsn:  fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/shop?sslmode=disable", clientUser, clientPassword, addr.Port),
-		addr: addr.String(), proxy: p, backend: be, drain: stop,
+		addr: addr.String(), proxy: p, backend: be, config: bc, drain: stop,
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/proxy"
+	"github.com/tidemarkdb/tidemark/testcontainers"
 )
 
 // listeners counts the server connections that listen, as the servers table tells.
@@ -202,7 +203,7 @@ func TestListeningWithinTheBudget(t *testing.T) {
 	})
 }
 
-// PAUSE does not wait for who listens, and loses nothing of what comes meanwhile; nor does RECONNECT. DRAIN sends away who
+// PAUSE does not wait for who listens, and loses nothing of what comes meanwhile; nor do RECONNECT and a reload. DRAIN sends away who
 // only listens.
 func TestListenersThroughALife(t *testing.T) {
 	f := newFixture(t, fixtureSpec{shards: 1, pool: 2, config: asAdmin})
@@ -221,7 +222,16 @@ func TestListenersThroughALife(t *testing.T) {
 		execute(t, admin, "RECONNECT")
 		exec(t, direct, "notify a, 'reconnected'")
 		exec(t, a, "notify a, 'own'")
-		if diff := cmp.Diff([]string{"a=reconnected", "a=own"}, heard(t, a, 2)); diff != "" {
+		cfg := p.config
+		cfg.PoolSize, cfg.Budget, cfg.Mode, cfg.IdleTime, cfg.Lifetime = 1, 2, backend.Statement, time.Second, time.Second
+		apply, err := p.backend.Prepare(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply()
+		exec(t, direct, "notify a, 'reloaded'")
+		exec(t, a, "notify a, 'own, reloaded'")
+		if diff := cmp.Diff([]string{"a=reconnected", "a=own", "a=reloaded", "a=own, reloaded"}, heard(t, a, 4)); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 		p.drain()
@@ -231,6 +241,84 @@ func TestListenersThroughALife(t *testing.T) {
 			t.Errorf("a client that listens, in a drain: %v, want 57P01", err)
 		}
 	})
+}
+
+// The primary moves to another server, and the old one lets nobody in any more, but ends no connection and goes on notifying: who
+// listens is told, in a transaction behind its end, and hears again when it has connected and listened again. Others go on.
+func TestListenersWhenThePrimaryMoves(t *testing.T) {
+	c := testcontainers.New(t, testcontainers.Spec{Shards: 1, Replicas: 1})
+	f := newFixture(t, fixtureSpec{shards: 1, replicas: 1, cluster: c, config: asAdmin})
+	type party struct {
+		engine, dsn                      string
+		idle, begun, bystander, listener *pgx.Conn
+	}
+	var parties []*party
+	for _, e := range []string{"epoll", "goroutines"} {
+		p := &party{engine: e, dsn: f.start(t, e)}
+		p.idle, p.begun, p.bystander, p.listener = connect(t, p.dsn), connect(t, p.dsn), connect(t, p.dsn), connect(t, p.dsn)
+		exec(t, p.idle, "listen a")
+		exec(t, p.begun, "listen a")
+		exec(t, p.begun, "begin")
+		exec(t, p.listener, "listen a")
+		exec(t, p.listener, "unlisten a") // who listens to nothing any more has nothing to lose
+		parties = append(parties, p)
+	}
+	exec(t, parties[0].bystander, "notify a, 'before'")
+	for _, p := range parties {
+		if diff := cmp.Diff([]string{"a=before"}, heard(t, p.idle, 1)); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", p.engine, diff)
+		}
+	}
+	old := c.Shards[0].Primary
+	beat := connect(t, old.DSN(f.database))
+	if err := c.Shards[0].Replicas[0].Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	super := connect(t, old.DSN("postgres"))
+	exec(t, super, "alter database "+f.database+" allow_connections false")
+	exec(t, super, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tidemark health'")
+	ctx, stop := context.WithTimeout(t.Context(), 60*time.Second)
+	defer stop()
+	beats := make(chan error)
+	go func() {
+		for ctx.Err() == nil {
+			if _, err := beat.Exec(ctx, "notify a, 'beat'"); err != nil {
+				beats <- err
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		beats <- nil
+	}()
+	defer func() {
+		stop()
+		if err := <-beats; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}()
+	for _, p := range parties {
+		var err error
+		for err == nil {
+			_, err = p.idle.WaitForNotification(ctx)
+		}
+		if code(err) != "57P01" {
+			t.Errorf("%s: a client that listens: %v, want 57P01", p.engine, err)
+		}
+		if got := outcome(t, p.begun, "commit"); got != "57P01" {
+			t.Errorf("%s: a client that listens, behind its transaction: %s, want 57P01", p.engine, got)
+		}
+		for _, x := range []*pgx.Conn{p.bystander, p.listener} {
+			if got := outcome(t, x, "select pg_is_in_recovery()"); got != "f" {
+				t.Errorf("%s: who does not listen: %s", p.engine, got)
+			}
+		}
+		again := connect(t, p.dsn)
+		exec(t, again, "listen a")
+		exec(t, p.bystander, "notify a, 'behind'")
+		if diff := cmp.Diff([]string{"a=behind"}, heard(t, again, 1)); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", p.engine, diff)
+		}
+	}
 }
 
 // Who cannot share keeps a connection: in session mode, and where notifications come in another encoding.

@@ -43,7 +43,7 @@ func (l *listener) connect(t *loop.Task) *wire.Error {
 	if err != nil {
 		return wire.AsError(err)
 	}
-	c := &connection{Conn: conn, listener: l, heard: time.Now()}
+	c := &connection{Conn: conn, listener: l, heard: time.Now(), looked: time.Now()}
 	ended := false
 	defer func() {
 		if ended {
@@ -81,12 +81,19 @@ type connection struct {
 	round    bool   // ReadyForQuery is owed
 	since    time.Time
 	heard    time.Time // when the server last said something
+	looked   time.Time // when it was last seen to be the primary
 	err      *wire.Error
 }
 
 // step makes what progress is possible, or waits.
 func (c *connection) step(t *loop.Task) (finished bool, err *wire.Error) {
 	now := time.Now()
+	if now.Sub(c.looked) >= lookAfter { // however busy it is
+		c.looked = now
+		if e, err := c.listener.hub.shard.Primary(); err == nil && e != c.Endpoint() {
+			return false, wire.Errorf(wire.ConnectionFailure, "%s is not the primary any more", c.Endpoint())
+		}
+	}
 	if !c.round {
 		if sql, ok := c.listener.compose(); ok {
 			c.ask(sql, now)
@@ -116,11 +123,7 @@ func (c *connection) step(t *loop.Task) (finished bool, err *wire.Error) {
 	switch t.Wait(now.Add(lookAfter), loop.Source{Conn: c.IO, For: want}) {
 	case loop.Closing:
 		return false, errClosing
-	case loop.Timeout:
-		if e, err := c.listener.hub.shard.Primary(); err == nil && e != c.Endpoint() {
-			return false, wire.Errorf(wire.ConnectionFailure, "%s is not the primary any more", c.Endpoint())
-		}
-	case loop.Ready, loop.Woken:
+	case loop.Timeout, loop.Ready, loop.Woken:
 	}
 	return false, nil
 }
