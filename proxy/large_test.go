@@ -77,6 +77,37 @@ func TestLargeValues(t *testing.T) {
 	})
 }
 
+// A line of a COPY that is split by key is not gathered either, once its key has come.
+func TestLargeLinesOfASplitCopy(t *testing.T) {
+	const large = 96 << 20
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		c := dialWire(t, dsn).conn
+		if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		peak := watchHeap()
+		write(t, c, frames(frame('Q', "copy customers (id, name) from stdin\x00"), frame('d', "1\tfirst\n")))
+		sent := make(chan error, 1)
+		go func() { sent <- sendLarge(c, 'd', "2\t", large, "\n3\tthird\n", frame('c', "")) }()
+		if got, err := shapeOfAnswer(c); got != "G C Z" || err != nil {
+			t.Errorf("%s, %v", got, err)
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+		if grown := peak(); grown > 64<<20 {
+			t.Errorf("took %d MB", grown>>20)
+		}
+		d := connect(t, dsn)
+		for id, want := range []string{"", "5", fmt.Sprint(large), "5"} {
+			if got := text(t, d, "select length(name) from customers where id = $1", id); got != want {
+				t.Errorf("customer %d has %s characters, want %s", id, got, want)
+			}
+		}
+	})
+}
+
 func length(n int) string { return string(binary.BigEndian.AppendUint32(nil, uint32(n))) }
 
 // sendLarge sends one message in pieces, and what follows it. typ 0: there is no such.

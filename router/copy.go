@@ -31,7 +31,7 @@ func (c *Copy) Place(line []byte) (int, error) {
 	if n := len(line); n > 0 && line[n-1] == '\r' {
 		line = line[:n-1]
 	}
-	field, ok := c.field(line)
+	field, _, ok := c.field(line)
 	if !ok {
 		return 0, &Refusal{
 			Code: "22P04", Message: fmt.Sprintf("missing data for column \"%s\"", c.Columns[c.Key]),
@@ -65,6 +65,12 @@ func (c *Copy) Place(line []byte) (int, error) {
 	return shard, nil
 }
 
+// HasKey says whether the key's field is whole in part, the beginning of a line whose end has not come.
+func (c *Copy) HasKey(part []byte) bool {
+	_, rest, ok := c.field(part)
+	return ok && len(rest) > 0
+}
+
 // Row is the length of the first row of data, newline included; 0 when data does not hold a whole row yet. A newline
 // behind a backslash belongs to the row.
 func (c *Copy) Row(data []byte) int {
@@ -86,8 +92,8 @@ func (c *Copy) Row(data []byte) int {
 	}
 }
 
-// field is the key's field, still escaped.
-func (c *Copy) field(line []byte) ([]byte, bool) {
+// field is the key's field, still escaped, and what follows it.
+func (c *Copy) field(line []byte) (field, rest []byte, ok bool) {
 	for i := 0; ; i++ {
 		end := 0
 		for end < len(line) && line[end] != c.Delimiter {
@@ -98,10 +104,10 @@ func (c *Copy) field(line []byte) ([]byte, bool) {
 		}
 		end = min(end, len(line))
 		if i == c.Key {
-			return line[:end], true
+			return line[:end], line[end:], true
 		}
 		if end == len(line) {
-			return nil, false
+			return nil, nil, false
 		}
 		line = line[end+1:]
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/tidemarkdb/tidemark/router"
 )
 
-// maxLine bounds, in bytes, one line of a split COPY.
+// maxLine bounds, in bytes, what is gathered of one line of a split COPY: up to where its key ends.
 const maxLine = 64 << 20
 
 // CopySplit runs COPY table FROM STDIN in text format over several links: each of the client's lines goes to the link of
@@ -41,7 +41,7 @@ func (r *Relay) CopySplit(links []*Link, linkOf []*Link, sql string, c *router.C
 	}
 	r.SetOut(wire.AppendCopyInResponse(r.Out(), 0, make([]int16, format.NumColumns())))
 
-	s := splitter{r: r, c: c, links: links, linkOf: linkOf}
+	s := splitter{r: r, c: c, links: links, linkOf: linkOf, long: longLine}
 	if err := s.run(func() error { return firstError(links, replies) }); err != nil {
 		return 0, err
 	}
@@ -86,6 +86,9 @@ type splitter struct {
 	part   []byte // a line whose end has not come
 	line   int    // number of the line in hand, from 1
 	ended  bool   // the end marker has come: the rest is ignored
+	long   int    // longLine, or less in tests
+	into   *Link  // where the rest of a long line goes; nil: none is under way
+	look   int    // bytes that part must have before its key is looked for again
 }
 
 // run reads the client's messages up to CopyDone. failed reports what a link has answered meanwhile.
@@ -109,12 +112,7 @@ func (s *splitter) run(failed func() error) error {
 			}
 		case wire.MsgCopyDone:
 			s.r.Consume(size)
-			if s.c.Key >= 0 && len(s.part) > 0 && !s.ended { // the last line need not end with a newline
-				if err := s.deal(s.part); err != nil {
-					return err
-				}
-			}
-			return nil
+			return s.last()
 		case wire.MsgCopyFail:
 			frame, err := s.r.Frame(wire.SmallMessageLimit)
 			if err != nil {
@@ -178,14 +176,24 @@ func (s *splitter) lines(b []byte) error {
 		}
 		return nil
 	}
-	if len(s.part) > 0 {
+	if s.ended {
+		return nil
+	}
+	if s.into != nil {
+		s.part = append(s.part, b...)
+		if err := s.passOn(); err != nil || s.into != nil {
+			return err
+		}
+		b = s.part
+	} else if len(s.part) > 0 {
 		if len(s.part)+len(b) > maxLine {
-			return wire.Errorf(wire.ProgramLimitExceeded, "line %d of COPY is longer than %d bytes", s.line+1, maxLine)
+			return wire.Errorf(wire.ProgramLimitExceeded, "the key of line %d of COPY has not come within %d bytes", s.line+1, maxLine).
+				WithHint("Name the key before the columns that are so large.")
 		}
 		whole := bytes.IndexByte(b, '\n') >= 0 // a long row is not looked at again for each piece of it
 		s.part = append(s.part, b...)
 		if !whole {
-			return nil
+			return s.stream()
 		}
 		b = s.part
 	}
@@ -200,20 +208,36 @@ func (s *splitter) lines(b []byte) error {
 		b = b[n:]
 	}
 	s.part = append(s.part[:0], b...)
+	return s.stream()
+}
+
+// last deals with the last line, which need not end with a newline.
+func (s *splitter) last() error {
+	switch {
+	case s.c.Key < 0 || s.ended:
+	case s.into != nil:
+		row := bytes.TrimSuffix(s.part, []byte("\r"))
+		if bytes.IndexByte(row, '\r') >= 0 {
+			return where(errCarriageReturn(), s.c, s.line)
+		}
+		appendLine(s.into, row)
+	case len(s.part) > 0:
+		return s.deal(s.part)
+	}
 	return nil
 }
 
 // deal sends one line where it belongs.
 func (s *splitter) deal(line []byte) error {
 	s.line++
+	s.look = 0
 	row := bytes.TrimSuffix(line, []byte("\r"))
 	if len(row) == 2 && row[0] == '\\' && row[1] == '.' {
 		s.ended = true
 		return nil
 	}
 	if bytes.IndexByte(row, '\r') >= 0 {
-		return wire.Errorf(wire.BadCopyFileFormat, "literal carriage return found in data").
-			WithHint(`Use "\r" to represent carriage return, and end lines with a newline.`)
+		return errCarriageReturn()
 	}
 	shard, err := s.c.Place(row)
 	if err != nil {
@@ -221,6 +245,11 @@ func (s *splitter) deal(line []byte) error {
 	}
 	appendLine(s.linkOf[shard], row)
 	return nil
+}
+
+func errCarriageReturn() *wire.Error {
+	return wire.Errorf(wire.BadCopyFileFormat, "literal carriage return found in data").
+		WithHint(`Use "\r" to represent carriage return, and end lines with a newline.`)
 }
 
 // appendLine queues one line as a CopyData message of its own.

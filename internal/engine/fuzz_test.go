@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 	"github.com/tidemarkdb/tidemark/sharding"
 )
@@ -40,7 +41,8 @@ func FuzzEncodeColumn(f *testing.F) {
 	})
 }
 
-// FuzzCopySplit: however a client cuts its copy data, the same lines reach the same shards, or the same error ends it.
+// FuzzCopySplit: however a client cuts its copy data, and from whatever length on lines are not gathered, the same lines reach
+// the same shards, or the same error ends it.
 func FuzzCopySplit(f *testing.F) {
 	m, err := sharding.New(sharding.Definition{
 		Shards: []sharding.Shard{{Name: "a", Buckets: []sharding.Range{{First: 0, Last: 2047}}}, {Name: "b", Buckets: []sharding.Range{{First: 2048, Last: 4095}}}},
@@ -65,26 +67,38 @@ func FuzzCopySplit(f *testing.F) {
 		}
 		plans = append(plans, p.Copy)
 	}
-	for _, s := range []string{"a\nb\n", "a\\\nb\tc\nd\te\n", "x,none\n", "\\N\n", "a\tb\\x41\\101\\n\r\nc\td\n\\.\nrest", "\\\\\n\\\\\\\n\n", "no end", "\r\r\n", "\\"} {
+	for _, s := range []string{"a\nb\n", "a\\\nb\tc\nd\te\n", "x,none\n", "\\N\n", "a\tb\\x41\\101\\n\r\nc\td\n\\.\nrest", "\\\\\n\\\\\\\n\n", "no end", "\r\r\n", "\\", "key\tvery long\\\nindeed\r\nk2\tx\\", "very,k\\,ey,long,\r"} {
 		f.Add([]byte(s), 1, uint16(2))
 		f.Add([]byte(s), 2, uint16(3))
 		f.Add([]byte(s), 0, uint16(0))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, plan int, cuts uint16) {
 		c := plans[uint(plan)%uint(len(plans))]
-		split := func(pieces [][]byte) ([2][]byte, error) {
+		split := func(pieces [][]byte, long int) (data [2]string, err error) {
 			links := []*Link{{}, {}}
-			s := splitter{c: c, links: links, linkOf: links}
-			var err error
+			s := splitter{c: c, links: links, linkOf: links, long: long}
 			for _, p := range pieces {
 				if err = s.lines(p); err != nil {
 					break
 				}
 			}
-			if err == nil && len(s.part) > 0 && !s.ended {
-				err = s.deal(s.part)
+			if err == nil {
+				err = s.last()
 			}
-			return [2][]byte{links[0].out, links[1].out}, err
+			if err != nil {
+				return data, err // what has been sent by then is of no consequence
+			}
+			for i, l := range links {
+				for out := l.out; len(out) > 0; {
+					f, need, err := wire.Next(out, wire.Frontend, 0)
+					if err != nil || need != 0 || f.Type != wire.MsgCopyData {
+						t.Fatalf("%q was sent for %q", l.out, data)
+					}
+					data[i] += string(f.Body)
+					out = out[f.Len:]
+				}
+			}
+			return data, nil
 		}
 		var pieces [][]byte
 		for rest := data; len(rest) > 0; {
@@ -92,10 +106,12 @@ func FuzzCopySplit(f *testing.F) {
 			cuts = cuts>>2 | cuts<<14
 			pieces, rest = append(pieces, rest[:n]), rest[n:]
 		}
-		want, wantErr := split([][]byte{slices.Clone(data)})
-		got, err := split(pieces)
-		if !bytes.Equal(got[0], want[0]) || !bytes.Equal(got[1], want[1]) || (err == nil) != (wantErr == nil) {
-			t.Fatalf("%q in pieces %q: %q, %v; whole %q, %v", data, pieces, got, err, want, wantErr)
+		want, wantErr := split([][]byte{slices.Clone(data)}, longLine)
+		for _, long := range []int{longLine, 1, 6} {
+			got, err := split(pieces, long)
+			if got != want || (err == nil) != (wantErr == nil) {
+				t.Fatalf("%q in pieces %q, long from %d: %q, %v; whole %q, %v", data, pieces, long, got, err, want, wantErr)
+			}
 		}
 	})
 }
