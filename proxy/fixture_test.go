@@ -129,7 +129,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 	p, err := proxy.New(cfg, proxy.Parts{
 		Engine: eng, Backend: be, Map: m, ServerUser: cmp.Or(f.spec.user, testcontainers.AppUser), Lookup: f.spec.lookup, Version: "test", Log: log,
 		Catalog: func(ctx context.Context) (*router.Catalog, error) {
-			conn, err := pgx.Connect(ctx, f.direct(0))
+			conn, err := pgx.Connect(ctx, f.direct(0)+"&application_name=catalog")
 			if err != nil {
 				return nil, err
 			}
