@@ -48,6 +48,10 @@ func testAllocations(t *testing.T, config func(*proxy.Config)) {
 	bind := wire.AppendBind(nil, "", "byKey", nil, [][]byte{[]byte("7")}, nil)
 	bind = wire.AppendDescribe(bind, wire.KindPortal, "")
 	bind = wire.AppendSync(wire.AppendExecute(bind, "", 0))
+	parsed := wire.AppendParse(nil, "", "SELECT v FROM kept WHERE id = $1", nil)
+	parsed = wire.AppendBind(parsed, "", "", nil, [][]byte{[]byte("7")}, nil)
+	parsed = wire.AppendDescribe(parsed, wire.KindPortal, "")
+	parsed = wire.AppendSync(wire.AppendExecute(parsed, "", 0))
 	for _, tt := range []struct {
 		name    string
 		request []byte
@@ -55,6 +59,7 @@ func testAllocations(t *testing.T, config func(*proxy.Config)) {
 		rows    int
 	}{
 		{"simple", wire.AppendQuery(nil, "SELECT v FROM kept WHERE id = 7"), 4000, 1},
+		{"extended", parsed, 4000, 1},
 		{"prepared", bind, 4000, 1},
 		{"rows", wire.AppendQuery(nil, "SELECT generate_series(1, 20000)"), 20, 20000},
 	} {

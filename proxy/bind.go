@@ -74,21 +74,22 @@ func (s *session) bind(size int) error {
 		}
 	}
 	s.note(plan)
-	s.name = append(s.name[:0], m.Portal...) // the message may move
+	var short [maxName]byte
+	name := append(short[:0], shortened(m.Portal)...) // the message may move
 	pt := portal{st: st, plan: plan}
-	if len(s.name) > 0 && s.portals.crowded() {
+	if len(name) > 0 && s.portals.crowded() {
 		if err := s.Skip(size); err != nil {
 			return err
 		}
 		return s.failBatch(wire.Errorf(wire.ProgramLimitExceeded, "too many portals: %d", len(s.portals.named)).
 			WithHint("Close those that are not used any more, or end the transaction."))
 	}
-	if old := s.portals.get(s.name); len(s.name) > 0 && old != nil && old.link == nil { // of others the server knows
-		name := string(s.name)
+	if old := s.portals.get(name); len(name) > 0 && old != nil && old.link == nil { // of others the server knows
+		taken := string(name)
 		if err := s.Skip(size); err != nil {
 			return err
 		}
-		return s.failBatch(wire.Errorf(wire.DuplicateCursor, "cursor %q already exists", name))
+		return s.failBatch(wire.Errorf(wire.DuplicateCursor, "cursor %q already exists", taken))
 	}
 	if plan.Kind == router.Refuse {
 		if err := s.Skip(size); err != nil {
@@ -110,7 +111,7 @@ func (s *session) bind(size int) error {
 			}
 			return s.failBatch(err)
 		}
-		pt.bind, pt.name = append([]byte(nil), s.Input()[:size]...), string(s.name)
+		pt.bind, pt.name = append([]byte(nil), s.Input()[:size]...), string(name)
 		s.Consume(size)
 		if err := s.prepareHeld(); err != nil {
 			return s.failBatch(err)
@@ -126,7 +127,7 @@ func (s *session) bind(size int) error {
 		if s.aborted() && (plan.Kind == router.Nothing || !runsAborted(plan)) {
 			return s.failBatch(s.errAborted())
 		}
-		s.portals.put(s.name, pt)
+		s.portals.put(name, pt)
 		s.reply(wire.AppendBindComplete(nil))
 		return nil
 	}
@@ -179,7 +180,7 @@ func (s *session) bind(size int) error {
 		return err
 	}
 	pt.link = l
-	s.portals.put(s.name, pt)
+	s.portals.put(name, pt)
 	return nil
 }
 

@@ -142,11 +142,11 @@ func (s *session) commits(p *router.Plan) bool {
 
 // listensOf are the plans in the request in hand that matter to channels.
 func (s *session) listensOf(p *router.Plan) []*router.Plan {
-	if s.several == nil {
+	if s.strung == nil {
 		return []*router.Plan{p}
 	}
-	all := make([]*router.Plan, 0, len(s.replays))
-	for _, x := range s.replays {
+	all := make([]*router.Plan, 0, len(s.strung.steps))
+	for _, x := range s.strung.steps {
 		all = append(all, x.plan)
 	}
 	return all
@@ -168,8 +168,8 @@ func (s *session) answered(r *notify.Request) error {
 // heed notes what the statement, which is sent to the link now, does to the session's channels.
 func (s *session) heed(l *engine.Link, p *router.Plan) {
 	list, n := []step{{0, p}}, 1
-	if s.several != nil {
-		list, n = s.replays, int(s.strung)
+	if s.strung != nil {
+		list, n = s.strung.steps, s.strung.n
 	}
 	for _, x := range list {
 		if x.plan.Command == sql.Listen {

@@ -217,7 +217,10 @@ func (s *session) checkLastValue(p *router.Plan) error {
 
 // checkSetting refuses a SET under which SQL could not be read safely, or that is too much, before any server accepts it.
 func (s *session) checkSetting(p *router.Plan) error {
-	changes := s.several
+	var changes []*router.SettingChange
+	if s.strung != nil {
+		changes = s.strung.changes
+	}
 	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
 		changes = nil
 		for ; c != nil; c = c.Next {

@@ -13,9 +13,10 @@ import (
 // counts for what follows; what is in between when the server has come so far; what is last behind the end, so that the
 // token has the mark of what the string wrote. A string with a wrong one is refused whole.
 
-// ownStep is one of them, behind so many statements for servers.
+// ownStep is one of them, behind so many statements for servers, or behind all.
 type ownStep struct {
 	behind int
+	last   bool
 	plan   *router.Plan
 }
 
@@ -43,14 +44,17 @@ func (s *session) withoutOwn(statements []router.Statement, n int) ([]router.Sta
 		case behind == 0:
 			first = append(first, ownStep{plan: st.Plan})
 		default:
-			owns = append(owns, ownStep{behind, st.Plan})
+			owns = append(owns, ownStep{behind: behind, plan: st.Plan})
 		}
 		if err := s.own.check(s, st.Plan.Setting); err != nil {
 			return nil, err
 		}
 	}
+	for i := range owns {
+		owns[i].last = owns[i].behind == behind
+	}
 	for _, st := range rest {
-		if len(owns) > 0 && wide(st.Plan) && owns[0].behind < behind {
+		if len(owns) > 0 && wide(st.Plan) && !owns[0].last {
 			return nil, wire.Errorf(wire.FeatureNotSupported, "Tidemark's own settings between statements of several shards are not supported").
 				WithHint("Send them before or behind, or in a query string of their own.")
 		}
@@ -78,16 +82,16 @@ func (s *session) withoutOwn(statements []router.Statement, n int) ([]router.Sta
 	return rest, nil
 }
 
-// between has the relay do, while the answer to a string of so many statements comes, what is not last.
+// between has the relay do, while the answer to a string comes, what is not last.
 func (s *session) between(r *engine.Reply) {
-	if len(s.owns) > 0 && s.owns[0].behind < int(s.strung) && s.several != nil {
+	if len(s.owns) > 0 && !s.owns[0].last && s.strung != nil {
 		r.Between = s.doOwn
 	}
 }
 
 // doOwn does those that stand behind so many statements, and before any later one.
 func (s *session) doOwn(behind int) {
-	for len(s.owns) > 0 && s.owns[0].behind <= behind && s.owns[0].behind < int(s.strung) {
+	for len(s.owns) > 0 && s.owns[0].behind <= behind && !s.owns[0].last {
 		_ = s.setOwn(s.owns[0].plan, nil) // it was checked before
 		s.owns = s.owns[1:]
 	}

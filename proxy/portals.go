@@ -86,6 +86,9 @@ func (p *portals) open(l *engine.Link) bool {
 	return false
 }
 
+// any says whether there are any.
+func (p *portals) any() bool { return p.bound || len(p.named) > 0 }
+
 // clear forgets all: their transaction has ended.
 func (p *portals) clear() {
 	if p.bound {

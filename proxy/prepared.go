@@ -22,9 +22,10 @@ type statement struct {
 	offset   int        // where sql begins in it
 	undone   bool       // its Parse has failed or was skipped
 	template *router.Template
-	rt       *router.Router // that made the template
-	syncs    uint64         // session.syncs when it was parsed
-	again    bool           // see prepareAgain
+	rt       *router.Router  // that made the template
+	view     *router.Session // for which it did
+	syncs    uint64          // session.syncs when it was parsed
+	again    bool            // see prepareAgain
 }
 
 // parse handles Parse.
@@ -37,7 +38,11 @@ func (s *session) parse() error {
 	if err != nil {
 		return s.malformed(err)
 	}
-	st := &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil), syncs: s.syncs}
+	st := s.recycled(&m)
+	if st == nil {
+		st = &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil)}
+	}
+	st.syncs = s.syncs
 	var taken error
 	if old, dup := s.stmts[st.name]; st.name == "" || !dup {
 		// the unnamed one is replaced
@@ -116,59 +121,6 @@ func (s *session) statement(name []byte) *statement {
 	return s.stmts[string(shortened(name))]
 }
 
-// replaced is the unnamed statement that was there before a Parse; nil for none.
-type replaced struct {
-	by  uint64 // the id of its successor
-	was *statement
-}
-
-// maxReplaced bounds how many are kept while nothing of a client's pipeline has been answered.
-const maxReplaced = 256
-
-// replace notes that the unnamed statement has a successor of that id, if that may yet turn out not to have been prepared: PostgreSQL
-// skips it after an error, and the one before is still there then.
-func (s *session) replace(by uint64) {
-	if l := s.link; l == nil || l.Owed() == 0 {
-		if s.replaced = nil; len(s.batch.held) == 0 {
-			return
-		}
-	} else if len(l.Unparsed) > 0 {
-		s.unparsed(l)
-	}
-	if len(s.replaced) == maxReplaced {
-		s.replaced = append(s.replaced[:0], s.replaced[1:]...)
-	}
-	s.replaced = append(s.replaced, replaced{by, s.stmts[""]})
-}
-
-// unparsed takes back unnamed statements whose Parse has failed on the link, or was skipped. Those with names are dropped by undo.
-func (s *session) unparsed(l *engine.Link) {
-	for _, u := range l.Unparsed {
-		s.takeBack(u)
-	}
-	l.Unparsed = nil
-}
-
-func (s *session) takeBack(u engine.Unparsed) {
-	without := func(st *statement) bool { return st != nil && u.From <= st.id && st.id <= u.To }
-	var before *statement
-	for i, r := range s.replaced {
-		if r.by == u.From && !u.Failed {
-			before = r.was
-		}
-		if without(r.was) && r.by > u.To {
-			s.replaced[i].was = before
-		}
-	}
-	switch {
-	case !without(s.stmts[""]):
-	case before == nil:
-		delete(s.stmts, "")
-	default:
-		s.stmts[""] = before
-	}
-}
-
 // template plans a statement, anew when the schema has changed since.
 func (s *session) template(st *statement) {
 	rt := s.p.router.Load()
@@ -185,7 +137,7 @@ func (s *session) template(st *statement) {
 		t = rt.Template(scratch, s.view, st.sql, st.oids)
 	}
 	scratches.Put(scratch)
-	st.template, st.rt = t, rt
+	st.template, st.rt, st.view = t, rt, s.view
 }
 
 // proxyOwn says whether the proxy answers the statement without any server, Describe included.

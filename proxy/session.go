@@ -30,8 +30,7 @@ type session struct {
 	pins map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
 	// askState: a statement may have changed what pins, or settings. forever: one did for good, and which.
 	askState bool
-	drawn    bool   // chance has decided whether the batch is traced
-	strung   uint32 // how many statements the query string in hand has, if several is not nil
+	drawn    bool // chance has decided whether the batch is traced
 	forever  string
 	question *question // what is asked then; nil: nothing in particular
 
@@ -50,13 +49,11 @@ type session struct {
 	told     uint64          // what the client knows of its settings, see told.go
 	unsure   map[string]bool // shards where something was written and no mark could be taken
 
-	view    *router.Session         // what of the settings changes the meaning of SQL
-	replays []step                  // of the query string in hand: settings, channels and transaction commands
-	several []*router.SettingChange // of the query string of several statements in hand; nil: it has one
-	owns    []ownStep               // of the query string in hand: Tidemark's own settings that are still to be done
-	values  [][]byte                // reused by Bind
+	view    *router.Session // what of the settings changes the meaning of SQL
+	strung  *queryString    // the query string in hand; nil: it has one statement
+	owns    []ownStep       // of the query string in hand: Tidemark's own settings that are still to be done
+	values  [][]byte        // reused by Bind
 	formats []int16
-	name    []byte // of the portal that is being bound
 	again   []byte // the batch that was sent last, if it may be sent again
 	last    route
 	traced  *traced       // the trace under way; nil: none, see tracing.go

@@ -48,7 +48,7 @@ func (s *session) query() error {
 	}
 	if len(statements) > 1 {
 		p = s.together(statements)
-		defer func() { s.several, s.replays = nil, nil }() // what comes in the extended protocol is not of this string
+		defer func() { s.strung = nil }() // what comes in the extended protocol is not of this string
 	} else if err := s.checkLastValue(p); err != nil {
 		s.Consume(len(frame))
 		return s.failed(err)
@@ -201,7 +201,7 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 
 // held says whether ReadyForQuery must wait for something of the session's own.
 func (s *session) held() bool {
-	return s.after.active && (s.ear != nil || len(s.owns) > 0 || s.after.schema || s.after.mark || s.tx.probeLater || s.several != nil && s.tx.wrote || s.restarts())
+	return s.after.active && (s.ear != nil || len(s.owns) > 0 || s.after.schema || s.after.mark || s.tx.probeLater || s.strung != nil && s.tx.wrote || s.restarts())
 }
 
 // effects notes what the statement will have changed. It says whether the session must look at its outcome.
@@ -209,7 +209,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if s.ear != nil || p.Has(router.Listens) {
 		s.heed(l, p)
 	}
-	if p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.several == nil && s.ear == nil && len(s.owns) == 0 {
+	if p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.strung == nil && s.ear == nil && len(s.owns) == 0 {
 		s.tx.neutral = false
 		return false
 	}
@@ -261,11 +261,11 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		s.batch.wrote = true
 		s.tx.wrote = s.tx.wrote || s.marksMatter()
 	}
-	if s.several != nil {
+	if s.strung != nil {
 		// Where a transaction ends within the string is not known before the server says so: see endTransaction.
-		a.active, a.changes = true, append(a.changes, s.several...)
-		if a.replay = nil; transacts(s.replays) {
-			a.replay, a.aborted = s.replays, l.Conn.TxStatus == wire.TxAborted
+		a.active, a.changes = true, append(a.changes, s.strung.changes...)
+		if a.replay = nil; transacts(s.strung.steps) {
+			a.replay, a.aborted = s.strung.steps, l.Conn.TxStatus == wire.TxAborted
 		}
 		return true
 	}

@@ -81,7 +81,7 @@ func (s *session) queryPrepared(statements []router.Statement, text []byte) erro
 	p := statements[0].Plan
 	if len(statements) > 1 {
 		p = s.together(statements)
-		defer func() { s.several, s.replays = nil, nil }()
+		defer func() { s.strung = nil }()
 	}
 	return s.simplePrepared(p, q)
 }

@@ -13,8 +13,7 @@ import (
 // in one place, forwarded as one message; what they are is the sum of what each is.
 func (s *session) together(statements []router.Statement) *router.Plan {
 	var whole *router.Plan
-	s.several, s.replays = []*router.SettingChange{}, nil
-	n := 0
+	s.strung = &queryString{}
 	for _, st := range statements {
 		p := st.Plan
 		switch {
@@ -28,14 +27,12 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 		case whole == nil:
 			copied := *s.p.onDefault(p)
 			whole = &copied
-			s.collect(n, p)
-			n++
+			s.strung.add(p)
 			continue
 		case p.Command == sql.CopyFrom:
 			whole.Command = p.Command // of all, that is what the client has to do something about
 		}
-		s.collect(n, p)
-		n++
+		s.strung.add(p)
 		if !s.join(whole, s.p.onDefault(p)) {
 			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{
 				Code:    wire.FeatureNotSupported,
@@ -48,14 +45,20 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 	if whole == nil {
 		return statements[0].Plan
 	}
-	s.strung = uint32(n)
 	if whole.Kind == router.Tx { // BEGIN; …; COMMIT in one string: the server follows it, settle reads the status
 		whole.Kind, whole.Tx = router.AnyShard, nil
 	}
-	if whole.Kind == router.Setting && len(s.several) > 0 {
+	if whole.Kind == router.Setting && len(s.strung.changes) > 0 {
 		whole.Kind, whole.Setting = router.AnyShard, nil
 	}
 	return whole
+}
+
+// queryString is a query string of several statements.
+type queryString struct {
+	n       int // statements, empty ones left out
+	changes []*router.SettingChange
+	steps   []step
 }
 
 // step is what statement number n of a query string, counted from 0, does to settings, channels or transactions.
@@ -64,21 +67,22 @@ type step struct {
 	plan *router.Plan
 }
 
+// add counts a statement, and keeps what it does to the session's settings and channels.
+func (q *queryString) add(p *router.Plan) {
+	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
+		for ; c != nil; c = c.Next {
+			q.changes = append(q.changes, c)
+		}
+		q.steps = append(q.steps, step{q.n, p})
+	} else if p.Kind == router.Tx || p.Has(router.Listens) {
+		q.steps = append(q.steps, step{q.n, p})
+	}
+	q.n++
+}
+
 // transacts says whether some step begins, ends or divides a transaction.
 func transacts(steps []step) bool {
 	return slices.ContainsFunc(steps, func(x step) bool { return x.plan.Kind == router.Tx })
-}
-
-// collect keeps what a statement does to the session's settings and channels.
-func (s *session) collect(n int, p *router.Plan) {
-	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
-		for ; c != nil; c = c.Next {
-			s.several = append(s.several, c)
-		}
-		s.replays = append(s.replays, step{n, p})
-	} else if p.Kind == router.Tx || p.Has(router.Listens) {
-		s.replays = append(s.replays, step{n, p})
-	}
 }
 
 // join makes the plan a of some statements one for those and b; false when they cannot run in one place.

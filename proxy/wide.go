@@ -162,8 +162,8 @@ func (s *session) change(p *router.Plan, links []*engine.Link, text string) erro
 		tag, err = s.InTurn(links, text)
 	default:
 		statements := 1
-		if s.several != nil {
-			statements = int(s.strung)
+		if s.strung != nil {
+			statements = s.strung.n
 		}
 		tag, err = s.Everywhere(links, text, statements)
 	}

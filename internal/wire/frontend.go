@@ -23,6 +23,19 @@ func (p *Parse) AppendOIDs(dst []uint32) []uint32 {
 	return dst
 }
 
+// HasOIDs says whether the parameter types are these.
+func (p *Parse) HasOIDs(oids []uint32) bool {
+	if p.NumOIDs() != len(oids) {
+		return false
+	}
+	for i, oid := range oids {
+		if p.OID(i) != oid {
+			return false
+		}
+	}
+	return true
+}
+
 // DecodeParse decodes the body of a Parse message.
 func DecodeParse(body []byte) (Parse, error) {
 	r := reader{b: body}
