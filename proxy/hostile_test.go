@@ -252,9 +252,80 @@ func TestLyingLengths(t *testing.T) {
 	})
 }
 
+// Clients that stop in the middle of a message, whichever it is and wherever, hold no server connection between transactions: with a
+// single one for all, others go on. Where they had one, they give it back when they leave.
+func TestHalfFrames(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
+	exec(t, connect(t, f.direct(0)), "create table half (a text)")
+	prepared := frames(frame('P', "a\x00select $1::text\x00\x00\x00"), frame('S', ""))
+	bound := frame('B', "\x00a\x00\x00\x00\x00\x01\x00\x00\x00\x03abc\x00\x00")
+	copying := frame('Q', "copy half from stdin\x00")
+	messages := map[string]struct{ first, half []byte }{
+		"Query":        {nil, frame('Q', "select 'half a query'\x00")},
+		"Parse":        {nil, frame('P', "b\x00select 'half a parse'\x00\x00\x00")},
+		"Bind":         {prepared, bound},
+		"Describe":     {prepared, frame('D', "Sa\x00")},
+		"Close":        {prepared, frame('C', "Sa\x00")},
+		"Sync":         {nil, frame('S', "")},
+		"Flush":        {nil, frame('H', "")},
+		"Terminate":    {nil, frame('X', "")},
+		"FunctionCall": {nil, frame('F', "\x00\x00\x06\x24\x00\x00\x00\x01\x00\x00\x00\x01-\x00\x00")},
+		"CopyData":     {nil, frame('d', "half a line\n")},
+		"long Parse":   {nil, frame('P', "c\x00select '"+strings.Repeat("x", 100_000)+"'\x00\x00\x00")},
+		"long Query":   {nil, frame('Q', "select '"+strings.Repeat("x", 100_000)+"'\x00")},
+	}
+	amid := map[string]struct{ first, half []byte }{ // a transaction has begun: the connection is theirs
+		"Execute":       {frames(prepared, bound), frame('E', "\x00\x00\x00\x00\x00")},
+		"Sync":          {frames(prepared, bound, frame('E', "\x00\x00\x00\x00\x00")), frame('S', "")},
+		"CopyData":      {copying, frame('d', "half a line\n")},
+		"CopyDone":      {copying, frame('c', "")},
+		"CopyFail":      {copying, frame('f', "half an excuse\x00")},
+		"long CopyData": {copying, frame('d', strings.Repeat("x", 100_000)+"\n")},
+		"long Bind":     {prepared, frame('B', "\x00a\x00\x00\x00\x00\x01\x00\x01\x86\xa0"+strings.Repeat("x", 100_000)+"\x00\x00")},
+		"Query in one":  {frame('Q', "begin; insert into half values ('never')\x00"), frame('Q', "commit\x00")},
+	}
+	cuts := func(m []byte) map[int]bool { return map[int]bool{1: true, 4: true, len(m) / 2: true, len(m) - 1: true} }
+	engines(t, func(t *testing.T, engineName string) {
+		p := f.run(t, engineName)
+		b := standBy(t, p.dsn)
+		before := heapNow()
+		var open []net.Conn
+		for _, m := range messages {
+			for cut := range cuts(m.half) {
+				c := dialWire(t, p.dsn).conn
+				write(t, c, frames(m.first, m.half[:cut]))
+				open = append(open, c)
+			}
+		}
+		b.goesOn(t)
+		if grown := heapNow() - before; grown > len(open)*(256<<10) {
+			t.Errorf("%d halves of messages took %d kB each", len(open), grown/len(open)>>10)
+		}
+		for i, c := range open {
+			if i%2 == 0 {
+				_ = c.(*net.TCPConn).SetLinger(0) // it leaves by RST
+			}
+			_ = c.Close()
+		}
+		for _, m := range amid {
+			for cut := range cuts(m.half) {
+				c := dialWire(t, p.dsn).conn
+				write(t, c, frames(m.first, m.half[:cut]))
+				_ = c.Close()
+			}
+		}
+		b.goesOn(t)
+		b.leave(t)
+		whole(t, p, 1)
+		if got := text(t, connect(t, f.direct(0)), "select count(*) from half"); got != "0" {
+			t.Errorf("%s rows of COPYs and transactions that nobody ended", got)
+		}
+	})
+}
+
 // Clients that connect and say nothing, or half of something, keep nobody out for long.
 func TestHalfOpenLogins(t *testing.T) {
-	const n = 1500
+	const n = 2500
 	cert, _ := selfSigned(t)
 	f := newFixture(t, fixtureSpec{shards: 1, pool: 2, config: func(c *proxy.Config) { c.LoginTimeout, c.TLS = 5*time.Second, cert }})
 	engines(t, func(t *testing.T, engineName string) {
@@ -441,6 +512,8 @@ func TestGarbageInTLS(t *testing.T) {
 	f := newFixture(t, fixtureSpec{shards: 1, config: func(c *proxy.Config) { c.LoginTimeout, c.TLS = 2*time.Second, cert }})
 	engines(t, func(t *testing.T, engineName string) {
 		p := f.run(t, engineName)
+		b := standBy(t, p.dsn)
+		before := heapNow()
 		start := packet(3<<16, "user", clientUser, "database", "shop")
 		for name, sent := range map[string][]byte{
 			"a startup message":   frames(packet(80877103), start),
@@ -454,6 +527,12 @@ func TestGarbageInTLS(t *testing.T) {
 			if err := untilClosed(c); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
+			_ = c.Close()
+		}
+		b.goesOn(t)
+		b.leave(t)
+		if grown := heapNow() - before; grown > 4<<20 {
+			t.Errorf("garbage took %d MB", grown>>20)
 		}
 		var e *pgconn.PgError
 		if _, err := pgx.Connect(t.Context(), altered(p.dsn, "sslmode=disable", "sslmode=require")); err != nil && !errors.As(err, &e) {
