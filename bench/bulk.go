@@ -28,9 +28,17 @@ func bulk(b *bench) *scenario {
 			return p.transfer(ctx, func(c net.Conn) (int64, error) { return readResult(c, sql, stall) })
 		}
 	}
+	write := func(move func(net.Conn) (int64, error)) func(context.Context, *peer) (sample, error) {
+		return func(ctx context.Context, p *peer) (sample, error) { return p.transfer(ctx, move) }
+	}
+	value := 1_000_000_000 // PostgreSQL's limit is 2^30 bytes with what is around it
+	if b.quick {
+		value /= 10
+	}
+	one := func(what string) string { return fmt.Sprintf("%s %g GB", what, float64(value)/1e9) }
 	return &scenario{
 		name: "bulk", title: "Large results and COPY",
-		note: fmt.Sprintf("%g GB through one connection, by rows of the given width; the server makes them up, or parses and drops them, and the client discards. *stalled*: the reader stops for "+
+		note: fmt.Sprintf("%g GB through one connection, by rows of the given width, or as one value; the server makes them up, or parses and drops them, and the client discards. *stalled*: the reader stops for "+
 			"%s at the first megabyte and again every 256 MB. Memory is the peak of a new process. Goal: half of PgBouncer's CPU.", b.gigabytes, stall),
 		keys: []string{"transfer"}, cost: "CPU s/GB", fresh: true,
 		columns: []column{
@@ -45,9 +53,10 @@ func bulk(b *bench) *scenario {
 			{labels: []string{"SELECT, 1000 B"}, measure: read(query(1000), 0)},
 			{labels: []string{"SELECT, 1000 B, stalled"}, measure: read(query(1000), stall)},
 			{labels: []string{"COPY TO, 1000 B"}, measure: read("COPY ("+query(1000)+") TO STDOUT", 0)},
-			{labels: []string{"COPY FROM, 1000 B"}, measure: func(ctx context.Context, p *peer) (sample, error) {
-				return p.transfer(ctx, func(c net.Conn) (int64, error) { return writeCopy(c, rows(1000), 1000) })
-			}},
+			{labels: []string{"COPY FROM, 1000 B"}, measure: write(func(c net.Conn) (int64, error) { return writeCopy(c, rows(1000), 1000) })},
+			{labels: []string{one("SELECT, one value of")}, measure: read(fmt.Sprintf("SELECT repeat('x', %d)", value), 0)},
+			{labels: []string{one("COPY FROM, one row of")}, measure: write(func(c net.Conn) (int64, error) { return writeRow(c, value) })},
+			{labels: []string{one("one parameter of")}, measure: write(func(c net.Conn) (int64, error) { return writeParameter(c, value) })},
 		},
 	}
 }
@@ -127,20 +136,10 @@ func (s *stalling) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// writeCopy sends rows in messages of some 8 kB, as psql does. WHERE false has the server parse and drop them.
+// writeCopy sends rows in messages of some 8 kB, as psql does.
 func writeCopy(c net.Conn, rows, width int) (total int64, err error) {
-	if _, err := c.Write(message('Q', "COPY bench_copy FROM STDIN WHERE false\x00")); err != nil {
-		return 0, err
-	}
-	in := bufio.NewReader(c)
-	kind, size, err := header(in)
+	in, err := beginCopy(c)
 	if err != nil {
-		return 0, err
-	}
-	if kind != 'G' {
-		return 0, serverError(in, size)
-	}
-	if _, err := in.Discard(size); err != nil {
 		return 0, err
 	}
 	out := bufio.NewWriterSize(c, bulkBuffer)
@@ -154,25 +153,101 @@ func writeCopy(c net.Conn, rows, width int) (total int64, err error) {
 		}
 		total += int64(n)
 	}
-	if _, err := out.Write(message('c', "")); err != nil {
+	return total, endCopy(out, in)
+}
+
+// writeRow sends one row.
+func writeRow(c net.Conn, width int) (total int64, err error) {
+	in, err := beginCopy(c)
+	if err != nil {
+		return 0, err
+	}
+	out := bufio.NewWriterSize(c, bulkBuffer)
+	if total, err = writeLarge(out, 'd', "1\t", width, "\n"); err != nil {
+		return total, err
+	}
+	return total, endCopy(out, in)
+}
+
+// writeParameter sends a value that the server measures.
+func writeParameter(c net.Conn, width int) (total int64, err error) {
+	if _, err := c.Write(message('P', "\x00SELECT length($1::text)\x00\x00\x00")); err != nil {
+		return 0, err
+	}
+	out := bufio.NewWriterSize(c, bulkBuffer)
+	head := binary.BigEndian.AppendUint32([]byte("\x00\x00\x00\x00\x00\x01"), uint32(width)) // unnamed, all text, one value
+	if total, err = writeLarge(out, 'B', string(head), width, "\x00\x00"); err != nil {
+		return total, err
+	}
+	if _, err := out.Write(append(message('E', "\x00\x00\x00\x00\x00"), message('S', "")...)); err != nil {
 		return total, err
 	}
 	if err := out.Flush(); err != nil {
 		return total, err
 	}
+	return total, untilReady(bufio.NewReader(c))
+}
+
+// writeLarge sends one message with so many bytes between head and tail.
+func writeLarge(out *bufio.Writer, kind byte, head string, n int, tail string) (total int64, err error) {
+	size := len(head) + n + len(tail)
+	if _, err := out.Write(binary.BigEndian.AppendUint32([]byte{kind}, uint32(size+4))); err != nil {
+		return 0, err
+	}
+	if _, err := out.WriteString(head); err != nil {
+		return 0, err
+	}
+	for filler := strings.Repeat("x", bulkBuffer); n > 0; n -= min(n, len(filler)) {
+		if _, err := out.WriteString(filler[:min(n, len(filler))]); err != nil {
+			return 0, err
+		}
+	}
+	_, err = out.WriteString(tail)
+	return int64(size) + 5, err
+}
+
+// beginCopy waits until the server takes data. WHERE false has it parse and drop the rows.
+func beginCopy(c net.Conn) (*bufio.Reader, error) {
+	if _, err := c.Write(message('Q', "COPY bench_copy FROM STDIN WHERE false\x00")); err != nil {
+		return nil, err
+	}
+	in := bufio.NewReader(c)
+	kind, size, err := header(in)
+	if err != nil {
+		return nil, err
+	}
+	if kind != 'G' {
+		return nil, serverError(in, size)
+	}
+	_, err = in.Discard(size)
+	return in, err
+}
+
+func endCopy(out *bufio.Writer, in *bufio.Reader) error {
+	if _, err := out.Write(message('c', "")); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return untilReady(in)
+}
+
+// untilReady skips over the server's messages up to ReadyForQuery.
+func untilReady(in *bufio.Reader) error {
 	for {
 		kind, size, err := header(in)
 		if err != nil {
-			return total, err
+			return err
 		}
 		if kind == 'E' {
-			return total, serverError(in, size)
+			return serverError(in, size)
 		}
 		if _, err := in.Discard(size); err != nil {
-			return total, err
+			return err
 		}
 		if kind == 'Z' {
-			return total, nil
+			return nil
 		}
 	}
 }
