@@ -124,7 +124,8 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	s.endpoints.metrics.MustRegister(p.metrics(), meterMetrics(p.proxy.Meters), p.tracing.metrics())
 	drained := make(chan struct{})
 	var controlled sync.WaitGroup
-	controlled.Go(func() { p.control(ctx, drained) })
+	// A handover passes on every socket, so no signal is heeded before they are open.
+	s.opened = func() { controlled.Go(func() { p.control(ctx, drained) }) }
 	defer controlled.Wait()
 	defer close(drained)
 	return s.run(ctx, c, c.HTTP, log)

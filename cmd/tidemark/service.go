@@ -24,6 +24,7 @@ type service struct {
 	tasks []func(ctx context.Context) error
 
 	listen       func(ctx context.Context, name, address string) (net.Listener, error)
+	opened       func()               // called once all sockets are open; nil: nobody wants to know
 	drainTimeout func() time.Duration // nil: the configuration's
 	handedOver   error                // the cause of a stop after which another process serves HTTP on the same socket
 }
@@ -64,6 +65,9 @@ func (s *service) run(ctx context.Context, c *config.Config, http string, log *s
 	serve, err := serveHTTP(web, s.listen, http, s.endpoints.handler(), log)
 	if err != nil {
 		return err
+	}
+	if s.opened != nil {
+		s.opened()
 	}
 	drainTimeout := s.drainTimeout
 	if drainTimeout == nil {
