@@ -335,6 +335,9 @@ func TestTooLargeStopsThePublisher(t *testing.T) {
 			return nil
 		})
 		p.publish(t, bustest.Tx("s1", 8, "small", 1, 2, 3))
+		for len(p.acknowledged()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
 		p.publish(t, bustest.Tx("s1", 16, "huge", 1))
 		err := <-p.err
 		p.err <- nil

@@ -452,8 +452,10 @@ func testPages(t *testing.T, s Suite) {
 		for i := from; i < from+5000; i++ {
 			events = append(events, b.put(base, strconv.Itoa(i), strconv.Itoa(i%7), pad))
 		}
-		if errs := b.Apply(b.ctx, events); errs != nil {
-			t.Fatal(errs)
+		for i, err := range b.Apply(b.ctx, events) {
+			if err != nil {
+				t.Fatalf("event %d: %v", from+i, err)
+			}
 		}
 	}
 	b.visible()

@@ -3,6 +3,7 @@ package elastic
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,11 +13,12 @@ import (
 func TestRefreshIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
-		var began time.Time
+		var began atomic.Pointer[time.Time] // when the last refresh that has ended began
 		r := refresher{run: func() error {
 			runs++
-			began = time.Now()
+			now := time.Now()
 			time.Sleep(100 * time.Millisecond)
+			began.Store(&now)
 			return nil
 		}}
 		const waiters = 50
@@ -26,7 +28,7 @@ func TestRefreshIsShared(t *testing.T) {
 				time.Sleep(time.Duration(i) * time.Millisecond)
 				asked := time.Now()
 				err := r.wait(t.Context())
-				if began.Before(asked) {
+				if began.Load().Before(asked) {
 					err = errors.New("served by a refresh that had begun before")
 				}
 				done <- err

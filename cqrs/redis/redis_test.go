@@ -35,6 +35,7 @@ func suite(addr string, base redis.Config) cqrstest.Suite {
 	return cqrstest.Suite{Addr: addr, Open: func(t *testing.T, name string, cols []cqrs.Column, addr string) cqrstest.Store {
 		cfg := base
 		cfg.Name, cfg.Columns, cfg.URL = name, cols, "redis://"+addr
+		cfg.Timeout = 30 * time.Second // a batch of thousands on a busy machine
 		return open(t, cfg)
 	}}
 }
