@@ -164,7 +164,7 @@ func Start(ctx context.Context, spec Spec) (*Cluster, error) {
 	case "docker":
 		return startDocker(ctx, spec)
 	case "", "auto":
-		if !dockerAnswers(ctx) {
+		if !dockerConfigured() || askEngine(ctx) != nil {
 			return startLocal(ctx, spec)
 		}
 		c, err := startDocker(ctx, spec)

@@ -29,27 +29,34 @@ const (
 	stopTimeout   = 20 * time.Second      // for a clean shutdown
 )
 
-// dockerAnswers reports whether a Docker engine can be reached. It asks testcontainers-go only where there is a sign of one, for without any that
-// panics.
-func dockerAnswers(ctx context.Context) (answers bool) {
-	if !dockerConfigured() {
-		return false
-	}
-	defer func() {
-		if recover() != nil { // testcontainers-go's way to say that it finds no engine
-			answers = false
-		}
-	}()
+// askEngine returns nil when a Docker engine can be reached, else why not. testcontainers-go says by a panic that it finds none, and waits without
+// end for one that takes connections and is silent: then its goroutine stays behind.
+func askEngine(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
-	provider, err := tc.NewDockerProvider(tc.WithLogger(log.NewNoopLogger()))
-	if err != nil {
-		return false
+	answer := make(chan error, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				answer <- fmt.Errorf("%v", r)
+			}
+		}()
+		provider, err := tc.NewDockerProvider(tc.WithLogger(log.NewNoopLogger()))
+		if err != nil {
+			answer <- err
+			return
+		}
+		answer <- errors.Join(provider.Health(ctx), provider.Close())
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return provider.Health(ctx) == nil
 }
 
-// dockerConfigured looks for what testcontainers-go would use.
+// dockerConfigured looks for what testcontainers-go would use. Without any sign of an engine it is not asked: that can take seconds.
 func dockerConfigured() bool {
 	if os.Getenv("DOCKER_HOST") != "" {
 		return true
@@ -82,15 +89,14 @@ type docker struct {
 }
 
 // startDocker starts the cluster in containers on a network of its own.
-func startDocker(ctx context.Context, spec Spec) (_ *Cluster, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("testcontainers: no Docker engine answers: %v", r)
-		}
-	}()
-	d := &docker{spec: spec, begun: time.Now()}
-	if d.engine, err = tc.NewDockerClientWithOpts(ctx); err != nil {
+func startDocker(ctx context.Context, spec Spec) (*Cluster, error) {
+	if err := askEngine(ctx); err != nil {
 		return nil, fmt.Errorf("testcontainers: no Docker engine answers: %w", err)
+	}
+	d := &docker{spec: spec, begun: time.Now()}
+	var err error
+	if d.engine, err = tc.NewDockerClientWithOpts(ctx); err != nil {
+		return nil, fmt.Errorf("testcontainers: %w", err)
 	}
 	provider, err := tc.NewDockerProvider(tc.WithLogger(log.NewNoopLogger()))
 	if err != nil {
@@ -171,7 +177,13 @@ func (d *docker) run(ctx context.Context, name, image string, inner, published i
 			h.PortBindings = network.PortMap{port: {{HostIP: publish, HostPort: strconv.Itoa(published)}}}
 		}),
 		tcnetwork.WithNetwork([]string{name}, d.network))
-	c, err := tc.Run(ctx, image, options...)
+	// Another service's failure must not end the call in the middle: the engine would make a container that nobody knows, and stop would miss it.
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	create, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+	defer cancel()
+	c, err := tc.Run(create, image, options...)
 	s := &dockerService{name: name, docker: d, container: c, ready: ready}
 	if c != nil {
 		d.mu.Lock()
