@@ -20,6 +20,9 @@ import (
 // the whole process allocates while a client that does not allocate itself repeats one request: what runs in the
 // background comes on top, hence the small allowance.
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes sync.Pool forget")
+	}
 	t.Run("without traces", func(t *testing.T) { testAllocations(t, nil) })
 	t.Run("nobody asks for traces", func(t *testing.T) {
 		testAllocations(t, tracedTo(t, collector.New(t), func(x *proxy.Tracing) { x.Sample = 1e-12 }))

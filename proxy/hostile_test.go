@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tidemarkdb/tidemark/proxy"
 )
@@ -441,7 +439,7 @@ func TestExtremeStatements(t *testing.T) {
 				"a long name":         {"select 1 as " + r("x", 100_000), ""},
 				"many columns":        {"select 1" + r(", 1", 2000), "54011"},
 			} {
-				ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 				_, err := c.Exec(ctx, tc.sql, mode)
 				stop()
 				if got := code(err); err == nil && tc.want != "" || err != nil && got != tc.want {
@@ -534,10 +532,13 @@ func TestGarbageInTLS(t *testing.T) {
 		if grown := heapNow() - before; grown > 4<<20 {
 			t.Errorf("garbage took %d MB", grown>>20)
 		}
-		var e *pgconn.PgError
-		if _, err := pgx.Connect(t.Context(), altered(p.dsn, "sslmode=disable", "sslmode=require")); err != nil && !errors.As(err, &e) {
-			t.Errorf("with TLS: %v", err)
-		}
+		eventually(t, "a login with TLS", func() error { // again where a busy machine takes longer than LoginTimeout
+			c, err := pgx.Connect(t.Context(), altered(p.dsn, "sslmode=disable", "sslmode=require"))
+			if err == nil {
+				err = c.Close(t.Context())
+			}
+			return err
+		})
 		if err := connect(t, p.dsn).Ping(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -232,6 +232,13 @@ func (l *ledger) Progress(_ context.Context, p Progress) error {
 	return nil
 }
 
+// published is what has come so far; more may be coming.
+func (l *ledger) published() ([]*Tx, []Progress) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.txs), slices.Clone(l.progress)
+}
+
 func (l *ledger) acknowledge(at lsn.LSN) {
 	if l.hold {
 		l.behind = append(l.behind, at)

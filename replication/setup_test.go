@@ -247,7 +247,8 @@ func TestEpochFollowsTheStream(t *testing.T) {
 
 		epochs := func(r *running) map[string]lsn.Epoch {
 			out := map[string]lsn.Epoch{}
-			for _, tx := range r.txs {
+			txs, _ := r.published()
+			for _, tx := range txs {
 				for _, c := range tx.Changes {
 					out[string(c.key())] = tx.Epoch
 				}
@@ -274,9 +275,10 @@ func TestEpochFollowsTheStream(t *testing.T) {
 		if diff := cmp.Diff(want, epochs(r)); diff != "" {
 			t.Errorf("second reading (-want +got):\n%s", diff)
 		}
-		r.Acked(r.txs[1].End)
-		if got := r.Level(); got != (lsn.Mark{Epoch: 8, LSN: r.txs[1].End}) {
-			t.Errorf("level is %+v, want epoch 8 at %s", got, r.txs[1].End)
+		txs, _ := r.published()
+		r.Acked(txs[1].End)
+		if got := r.Level(); got != (lsn.Mark{Epoch: 8, LSN: txs[1].End}) {
+			t.Errorf("level is %+v, want epoch 8 at %s", got, txs[1].End)
 		}
 		r.stop()
 		r = start(t, cfg)

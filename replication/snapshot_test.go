@@ -68,7 +68,8 @@ func TestSnapshotJoinsStream(t *testing.T) {
 		seen := map[id]bool{}
 		done := false
 		now := map[string]string{}
-		for _, tx := range r.txs {
+		txs, progress := r.published()
+		for _, tx := range txs {
 			for _, c := range tx.Changes {
 				i := id{tx.Commit, c.Ordinal}
 				if seen[i] {
@@ -90,7 +91,7 @@ func TestSnapshotJoinsStream(t *testing.T) {
 				}
 			}
 		}
-		if got := r.progress[0]; !got.SnapshotDone || got.Epoch != 1 {
+		if got := progress[0]; !got.SnapshotDone || got.Epoch != 1 {
 			t.Errorf("first progress is %+v, want the end of the snapshot in epoch 1", got)
 		}
 	})

@@ -104,7 +104,8 @@ func TestLargeTransactions(t *testing.T) {
 
 		parts, last := 0, map[string]int{}
 		var commit lsn.LSN
-		for _, tx := range r.txs {
+		txs, _ := r.published()
+		for _, tx := range txs {
 			if len(tx.Changes) == 0 || string(tx.Changes[0].key()) == "" {
 				t.Fatalf("empty transaction %+v", tx)
 			}

@@ -325,7 +325,8 @@ func TestTakeover(t *testing.T) {
 		}
 		all := readLedger(t, out)
 		for _, r := range []*running{second, third} {
-			for _, tx := range r.txs {
+			txs, _ := r.published()
+			for _, tx := range txs {
 				if err := all.apply(tx); err != nil {
 					t.Fatal(err)
 				}
