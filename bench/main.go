@@ -5,6 +5,7 @@
 //	make bench                              everything, within two hours
 //	make bench ARGS=-quick                  everything at small size, in three minutes
 //	make bench ARGS='-only bulk -gb 1'      one scenario
+//	make bench ARGS='-only bulk -points COPY'   some of its points
 //	make bench ARGS='-peers pgbouncer-new,tidemark -other /tmp/tidemark-before'
 package main
 
@@ -31,6 +32,7 @@ type options struct {
 	gigabytes                    float64
 	clients                      []int
 	scenarios, peers             []string // empty: all
+	points                       string   // part of the labels of the points to run; empty: all
 	other                        string   // a second tidemark binary
 	out                          string   // folder
 	quick                        bool
@@ -52,6 +54,7 @@ func parse() (o options, err error) {
 	flag.IntVar(&o.scale, "scale", 10, "pgbench scale: 100,000 accounts each")
 	flag.IntVar(&o.idle, "idle", 10000, "idle clients")
 	flag.Float64Var(&o.gigabytes, "gb", 2, "GB of a large result and of a COPY")
+	flag.StringVar(&o.points, "points", "", "run only the points whose labels contain this")
 	flag.StringVar(&o.other, "other", "", "a second tidemark binary to compare with, as peer tidemark-other")
 	flag.StringVar(&o.out, "out", filepath.Join("bench", "results"), "folder for the report")
 	clients := flag.String("clients", "1,8,64,500", "numbers of clients of select")
@@ -147,6 +150,10 @@ func run(ctx context.Context) (err error) {
 	var results []*result
 	for _, sc := range scenarios(b) {
 		if len(o.scenarios) > 0 && !slices.Contains(o.scenarios, sc.name) {
+			continue
+		}
+		sc.points = slices.DeleteFunc(sc.points, func(pt point) bool { return !strings.Contains(strings.Join(pt.labels, ", "), o.points) })
+		if len(sc.points) == 0 {
 			continue
 		}
 		r, err := b.measure(ctx, sc)
