@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -31,30 +32,39 @@ type wireClient struct {
 // dialWire logs in with pgconn and takes the connection over.
 func dialWire(t *testing.T, dsn string, settings ...string) *wireClient {
 	t.Helper()
-	cfg, err := pgconn.ParseConfig(dsn)
+	w, err := wireTo(t.Context(), t, dsn, settings...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return w
+}
+
+// wireTo is dialWire, and may fail.
+func wireTo(ctx context.Context, t *testing.T, dsn string, settings ...string) (*wireClient, error) {
+	cfg, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
 	}
 	for _, line := range settings {
 		if name, value, ok := strings.Cut(line, " "); ok {
 			cfg.RuntimeParams[name] = value
 		}
 	}
-	pc, err := pgconn.ConnectConfig(t.Context(), cfg)
+	pc, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	if err := pc.SyncConn(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := pc.SyncConn(ctx); err != nil {
+		return nil, err
 	}
 	h, err := pc.Hijack()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	t.Cleanup(func() { _ = h.Conn.Close() })
 	w := &wireClient{dsn: dsn, conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn), pid: h.PID}
 	w.reported, w.knows = h.ParameterStatuses, maps.Clone(h.ParameterStatuses)
-	return w
+	return w, nil
 }
 
 // wirePatience is how long an answer may take, on a busy machine too.
