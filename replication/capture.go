@@ -240,6 +240,7 @@ type course struct {
 	recorded []capturedTable // as they were when the snapshot was taken
 	epoch    lsn.Epoch
 	why      string
+	system   string // the server's system identifier, for the snapshot
 }
 
 // setup creates or checks everything in the shard that capture needs, and decides how to go on.
@@ -316,11 +317,8 @@ func (c *Capture) setup(ctx context.Context, ctl *control) (course, error) {
 	if err := dropSlot(ctx, conn, c.cfg.Slot); err != nil {
 		return p, err
 	}
-	if p.epoch, err = raiseEpoch(ctx, conn, c.cfg.MinEpoch, c.cfg.Slot+": "+p.why); err != nil {
-		return p, err
-	}
-	p.recorded = captured
-	return p, beginSnapshot(ctx, conn, &c.cfg, p.epoch, s.current, captured)
+	p.recorded, p.system = captured, s.current
+	return p, withdrawSnapshot(ctx, conn, c.cfg.Slot)
 }
 
 func (c *Capture) streamed() bool {

@@ -185,6 +185,7 @@ type ledger struct {
 	txs      []*Tx
 	progress []Progress
 	begun    int
+	refuses  bool // Begin fails
 	hold     bool // acknowledge nothing
 	behind   []lsn.LSN
 }
@@ -204,6 +205,9 @@ func newLedger() *ledger {
 func (l *ledger) Begin(context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.refuses {
+		return errors.New("it cannot be reached")
+	}
 	l.begun++
 	return nil
 }

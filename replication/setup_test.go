@@ -399,3 +399,46 @@ func TestParseTable(t *testing.T) {
 		}
 	}
 }
+
+// A sink that cannot be reached, and a table that is locked, cost no epoch: there are 4,095 of them, and outages last.
+func TestOutagesCostNoEpoch(t *testing.T) {
+	db := newDatabase(t, "18")
+	db.exec(`CREATE TABLE item (id int PRIMARY KEY, v text)`, `INSERT INTO item VALUES (1, 'a')`)
+	cfg := db.config("item")
+	refusing := newLedger()
+	refusing.refuses = true
+	for range 3 {
+		wantError(t, startInto(t, cfg, refusing).wait(), errSink, "it cannot be reached")
+	}
+	lock := db.connect()
+	if _, err := lock.Exec(t.Context(), `BEGIN; LOCK TABLE item`); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		r := start(t, cfg)
+		r.until("the lock is waited for", func() bool {
+			return db.text(`SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 'item'::regclass`) != "0"
+		})
+		r.stop()
+	}
+	if got := db.text(`SELECT count(*)::text FROM tidemark.epoch`); got != "0" {
+		t.Errorf("%s epochs were begun", got)
+	}
+	if _, err := lock.Exec(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, cfg).streaming()
+	if e := r.Level().Epoch; e != 1 {
+		t.Errorf("epoch is %d, want 1", e)
+	}
+	r.stop()
+
+	// A new snapshot that is permitted, and whose sink cannot be reached, stays due without the permission.
+	db.exec(`SELECT pg_drop_replication_slot('` + cfg.Slot + `')`)
+	cfg.Resnapshot = true
+	wantError(t, startInto(t, cfg, refusing).wait(), errSink)
+	cfg.Resnapshot = false
+	if e := startInto(t, cfg, r.ledger).streaming().Level().Epoch; e != 2 {
+		t.Errorf("epoch is %d, want 2", e)
+	}
+}

@@ -12,7 +12,8 @@ import (
 // for back-pressure, but must return soon when ctx ends. An error stops Capture.Run, which returns it.
 type Sink interface {
 	// Begin is called whenever this worker has come to own the shard's stream, before anything else. Until then another worker may
-	// have owned it, and have made durable what this one is not given: positions that the slot's start lies behind.
+	// have owned it, and have made durable what this one is not given: positions that the slot's start lies behind. Before a
+	// snapshot it is called twice: an epoch is begun only where the sink can be reached.
 	Begin(ctx context.Context) error
 	// Publish takes ownership of tx and everything it points to. The same transaction may come again after a restart.
 	Publish(ctx context.Context, tx *Tx) error

@@ -26,17 +26,32 @@ const (
 )
 
 // snapshot creates the slot, reads every table and waits until the sink has acknowledged all of it. It returns the epoch in
-// which the stream begins. If it fails, the next session drops the slot and begins again in a new epoch.
+// which the stream begins. If it fails, the next session drops the slot and begins again, in a new epoch if one was begun.
+//
+// There are 4,095 epochs, so one is begun only when the sink can be reached and the tables are locked: an outage that lasts uses
+// none up. From there on a failure does. An epoch cannot be used again on the word of what the shard has recorded: a standby
+// that is promoted, or a backup, may lack the record that something was published in it.
 func (c *Capture) snapshot(ctx context.Context, ctl *control, ws *walsender, p course, sink Sink) (lsn.Epoch, error) {
 	c.enter(Snapshotting)
 	began := time.Now()
-	c.log.Info("taking a snapshot", "why", p.why, "epoch", p.epoch, "tables", len(p.tables))
-
+	if err := sink.Begin(ctx); err != nil {
+		return 0, fmt.Errorf("%w: begin: %w", errSink, err)
+	}
 	lock, err := c.lockTables(ctx, p.tables)
 	if err != nil {
 		return 0, err
 	}
 	defer closeConn(lock)
+	err = ctl.do(ctx, func(ctx context.Context, conn *pgx.Conn) (err error) {
+		if p.epoch, err = raiseEpoch(ctx, conn, c.cfg.MinEpoch, c.cfg.Slot+": "+p.why); err != nil {
+			return err
+		}
+		return beginSnapshot(ctx, conn, &c.cfg, p.epoch, p.system, p.recorded)
+	})
+	if err != nil {
+		return 0, err
+	}
+	c.log.Info("taking a snapshot", "why", p.why, "epoch", p.epoch, "tables", len(p.tables))
 	at, name, err := ws.createSlot(ctx, ctl.version) // waits for every transaction that is running now
 	if err != nil {
 		return 0, err

@@ -193,6 +193,14 @@ func epochAt(ctx context.Context, conn *pgx.Conn, first lsn.Epoch, at lsn.LSN) (
 	return e, nil
 }
 
+// withdrawSnapshot records that the slot's snapshot, if there was one, counts no more.
+func withdrawSnapshot(ctx context.Context, conn *pgx.Conn, slot string) error {
+	if _, err := conn.Exec(ctx, `UPDATE tidemark.capture SET snapshot_done = NULL WHERE slot = $1 AND snapshot_done IS NOT NULL`, slot); err != nil {
+		return fmt.Errorf("record that a snapshot is due: %w", err)
+	}
+	return nil
+}
+
 // beginSnapshot records, before the slot exists, that it will be created and that its snapshot is not done.
 func beginSnapshot(ctx context.Context, conn *pgx.Conn, cfg *Config, e lsn.Epoch, system string, tables []capturedTable) error {
 	list, err := json.Marshal(tables)
