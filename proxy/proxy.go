@@ -192,14 +192,14 @@ const acceptPause = 50 * time.Millisecond
 // welcome takes a client through its login and starts its session.
 func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	n := p.clients.count.Add(1)
-	log := p.log.With("client", nc.RemoteAddr().String())
+	log := func() *slog.Logger { return p.log.With("client", nc.RemoteAddr().String()) }
 	leave := func() {} // gives back the seat of the user
 	l := newLogin(p, p.engine.Wrap(nc))
 	l.full = n > int64(l.live.MaxClients)
 	in := false
 	defer func() {
 		if e := recover(); e != nil {
-			log.Error("login panicked", "panic", fmt.Sprint(e), "stack", string(debug.Stack()))
+			log().Error("login panicked", "panic", fmt.Sprint(e), "stack", string(debug.Stack()))
 		}
 		p.doorstep.leave(l)
 		if !in {
@@ -211,7 +211,7 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	if err := l.run(ctx); err != nil {
 		if !errors.Is(err, errDone) {
 			p.stats.refused.Add(1)
-			log.Info("login refused", "user", l.user, "error", err)
+			log().Info("login refused", "user", l.user, "error", err)
 		}
 		return
 	}
@@ -229,12 +229,12 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 		err = l.conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		log.Warn("login failed", "user", l.user, "error", l.refuse(err))
+		log().Warn("login failed", "user", l.user, "error", l.refuse(err))
 		return
 	}
 	conn, err := p.engine.Adopt(l.conn)
 	if err != nil {
-		log.Warn("login failed", "user", l.user, "error", err)
+		log().Warn("login failed", "user", l.user, "error", err)
 		return
 	}
 	in = true
@@ -334,6 +334,7 @@ func (s *session) depart() {
 	defer func() { _ = s.Client.Close() }() // whatever it reports, this client is gone
 	defer s.p.clients.remove(s.client)
 	s.end()
+	s.Free()
 	s.traced.abandon()
 }
 

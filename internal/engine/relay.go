@@ -373,6 +373,9 @@ func (r *Relay) fill() bool {
 	return n > 0
 }
 
+// Free gives back what the client has sent and nobody will look at any more, such as its goodbye.
+func (r *Relay) Free() { r.in.drop() }
+
 // Gone says that the client has closed its side.
 func (r *Relay) Gone() bool { return r.gone }
 
