@@ -132,8 +132,20 @@ async function pools(c) {
   await pool.end()
 }
 
+// A server process that ends under the pool: the statement fails, and the pool goes on.
+async function ended() {
+  const pool = new Pool({ connectionString: dsn, max: 1 })
+  pool.on('error', () => {})
+  await pool.query('select pg_terminate_backend(pg_backend_pid())').then(
+    () => say('ended', 'no error'),
+    () => say('ended', 'an error'), // which one is a matter of who is quicker, the error or the end of the connection
+  )
+  say('again', (await pool.query('select $1::int as v', [7])).rows)
+  await pool.end()
+}
+
 async function main() {
-  for (const part of [values, transactions, prepared, copy, cursors, cancel, notifications, large, pools]) {
+  for (const part of [values, transactions, prepared, copy, cursors, cancel, notifications, large, pools, ended]) {
     const c = await connect()
     await part(c).catch((e) => say('FAILED ' + part.name, e.code, e.message))
     await c.end()

@@ -127,8 +127,20 @@ async def pools(conn):
     await pool.close()
 
 
+async def ended(_):
+    """A server process that ends under a pool: the statement fails, and the pool goes on."""
+    pool = await asyncpg.create_pool(dsn, min_size=1, max_size=1)
+    try:
+        await pool.fetchval("select pg_terminate_backend(pg_backend_pid())")
+        say("ended", "no error")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # which, is a matter of whether the error or the end of the connection is quicker
+        say("ended", "an error")
+    say("again", await pool.fetchval("select $1::int", 7))
+    await pool.close()
+
+
 async def main():
-    for part in (values, enums, transactions, prepared, copies, cursors, cancel, notifications, large, pools):
+    for part in (values, enums, transactions, prepared, copies, cursors, cancel, notifications, large, pools, ended):
         conn = await asyncpg.connect(dsn)
         try:
             await part(conn)

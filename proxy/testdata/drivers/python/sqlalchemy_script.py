@@ -196,6 +196,19 @@ def threads(engine):
     say("threads", sorted(got) == sorted(i * 100 + j for i in range(6) for j in range(10)))
 
 
+@part
+def ended(engine):
+    """A server process that ends under the pool: the statement fails, and the pool goes on."""
+    with engine.connect() as conn:
+        try:
+            conn.execute(sa.text("select pg_terminate_backend(pg_backend_pid())"))
+            say("ended", "no error")
+        except sa.exc.DBAPIError:
+            say("ended", "an error")
+    with engine.connect() as conn:
+        say("again", conn.scalar(sa.text("select :v"), {"v": 7}))
+
+
 for driver in ["psycopg2", "psycopg"]:
     for p in parts:
         run(p, dsn.replace("postgres://", f"postgresql+{driver}://", 1))
