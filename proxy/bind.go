@@ -153,6 +153,7 @@ func (s *session) bind(size int) error {
 	if s.skipping() { // an error that was on its way has come meanwhile
 		return s.Skip(size)
 	}
+	s.notice()
 	first, from := repeatable && !s.batch.sent && s.tx.state == txNone && plan.Flags&^router.Neutral == 0 && len(s.batch.held) == 0, len(l.Out())
 	var onServer string
 	if s.flushHeld(l); plan.Has(router.ShowsPrepared) {

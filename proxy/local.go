@@ -22,6 +22,7 @@ func (s *session) local(p *router.Plan, bound *wire.Bind) error {
 	case p.Kind == router.Setting:
 		return s.setOwn(p, bound)
 	case p.Kind == router.ViewScan:
+		s.notice()
 		return s.scanView(p, bound)
 	}
 	// DISCARD ALL, DEALLOCATE ALL

@@ -101,6 +101,57 @@ func engines(t *testing.T, f func(t *testing.T, engineName string)) {
 	}
 }
 
+// A session that asked for it is told the route of each statement before its answer, and only of its own statements.
+func TestRouteNotices(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		cfg, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { told = append(told, n.Message) }
+		c, err := pgx.ConnectConfig(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close(context.Background()) }()
+		exec(t, c, "insert into customers values (1, 'one')")
+		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec} {
+			exec(t, c, "set tidemark.route_notice = on")
+			told = nil
+			for sql, want := range map[string]string{
+				"select name from customers where id = 1":               "route: route shard",
+				"select name from customers":                            "route: scatter shard0",
+				"update customers set name = 'uno' where id = 1":        "route: route shard",
+				"select pg_backend_pid() > 0 from customers where id=1": "route: route shard",
+			} {
+				told = nil
+				if exec(t, c, sql, mode); len(told) != 1 || !strings.HasPrefix(told[0], want) {
+					t.Errorf("mode %v: %s: %q, want %q", mode, sql, told, want)
+				}
+				told = nil
+				if r := route(t, c); len(told) != 0 {
+					t.Errorf("the question for the route, %s, is told %q", r, told)
+				}
+			}
+			told = nil
+			batch := &pgx.Batch{}
+			for range 3 {
+				batch.Queue("select name from customers where id = $1", 1)
+			}
+			if err := c.SendBatch(t.Context(), batch).Close(); err != nil || len(told) != 3 {
+				t.Errorf("a batch of three: %v, told %q", err, told)
+			}
+			exec(t, c, "set tidemark.route_notice = off")
+			told = nil
+			if exec(t, c, "select name from customers where id = 1", mode); len(told) != 0 {
+				t.Errorf("off, but told %q", told)
+			}
+		}
+	})
+}
+
 func TestRouting(t *testing.T) {
 	engines(t, func(t *testing.T, engineName string) {
 		f, dsn := shop(t, engineName, fixtureSpec{})

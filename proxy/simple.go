@@ -168,6 +168,7 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 	if p.Has(router.ShowsPrepared) {
 		s.showPreparedAlone(l)
 	}
+	s.notice()
 	s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query})
 	s.Consume(n)
 	return nil

@@ -388,6 +388,7 @@ func (s *session) simplePrepared(p *router.Plan, q *preparedString) error {
 		e.Statement = q.needs[0].id
 	}
 	s.after.told = q.told
+	s.notice()
 	s.forward(l, p, wire.AppendQuery(nil, string(q.text)), e)
 	return nil
 }
