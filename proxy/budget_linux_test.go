@@ -211,9 +211,9 @@ func (w *budgetWatch) disturb(ctx context.Context, rnd *rand.Rand, console strin
 			paused, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 			_, _ = admin.Exec(paused, "PAUSE")
 			stop()
-			if admin.IsClosed() {
-				if admin, err = pgx.Connect(ctx, console); err != nil {
-					return
+			for admin.IsClosed() && ctx.Err() == nil {
+				if again, err := pgx.Connect(ctx, console); err == nil {
+					admin = again
 				}
 			}
 			_, _ = admin.Exec(ctx, "RESUME")
