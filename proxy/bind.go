@@ -15,6 +15,18 @@ func (s *session) bind(size int) error {
 		return s.malformed(err)
 	}
 	st := s.statement(m.Statement)
+	if s.pending(st) {
+		if _, err := s.caughtUp(); err != nil {
+			return err
+		}
+		if s.skipping() {
+			return s.Skip(size)
+		}
+		if m, err = s.bindHead(size); err != nil {
+			return s.malformed(err)
+		}
+		st = s.statement(m.Statement)
+	}
 	if st == nil {
 		name := string(m.Statement)
 		if err := s.Skip(size); err != nil {
@@ -155,10 +167,16 @@ func (s *session) bind(size int) error {
 	}
 	s.notice()
 	first, from := repeatable && !s.batch.sent && s.tx.state == txNone && plan.Flags&^router.Neutral == 0 && len(s.batch.held) == 0, len(l.Out())
+	s.queriedAhead(l)
 	var onServer string
 	if s.flushHeld(l); plan.Has(router.ShowsPrepared) {
-		s.showPrepared(l, engine.MuteAck)
+		s.showPrepared(l, engine.MuteAck, nil)
 		onServer = st.name
+	}
+	var mute engine.Mute
+	if m.NumParams() == 0 && len(name) == 0 && s.bindsBefore(l, st) {
+		mute = engine.MuteAck
+		s.reply(wire.AppendBindComplete(nil))
 	}
 	if onServer == "" {
 		onServer = s.ensure(l, st, engine.MuteAck)
@@ -171,7 +189,7 @@ func (s *session) bind(size int) error {
 		s.batch.again, s.batch.from, s.batch.flushes = true, from, l.Flushes
 	}
 	l.SetOut(out)
-	l.Expect(engine.Expect{Kind: engine.Bind, Statement: st.id, Names: st.names, Again: first})
+	l.Expect(engine.Expect{Kind: engine.Bind, Mute: mute, Statement: st.id, Names: st.names, Again: first})
 	s.batch.sent = true
 	s.Consume(used)
 	if len(s.Input()) >= size-used {

@@ -20,13 +20,18 @@ func (s *session) describe() error {
 	if target.Kind == wire.KindPortal {
 		return s.describePortal(target.Name, len(frame))
 	}
-	st := s.statement(target.Name)
-	if st == nil {
-		err := errNoStatement(string(target.Name))
-		s.Consume(len(frame))
-		return s.failBatch(err)
-	}
+	name := string(target.Name)
 	s.Consume(len(frame))
+	st := s.statement([]byte(name))
+	if s.pending(st) {
+		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+			return err
+		}
+		st = s.statement([]byte(name))
+	}
+	if st == nil {
+		return s.failBatch(errNoStatement(name))
+	}
 	s.template(st)
 	g := st.template.Generic()
 	if executes(g) {

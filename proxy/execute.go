@@ -56,6 +56,9 @@ func (s *session) execute() error {
 		s.batch.sent = true
 		s.batch.copying = s.batch.copying || pt != nil && pt.plan.Command == sql.CopyFrom
 		s.Consume(n)
+		if pt != nil {
+			return s.beginAgain(l, pt.plan)
+		}
 		return nil
 	}
 	s.Consume(n)
@@ -69,6 +72,27 @@ func (s *session) execute() error {
 	pt.ran = true
 	own := *pt // the portal is gone as soon as its transaction ends
 	return s.executeOwn(&own)
+}
+
+// beginAgain gives settings that the plan, which has been sent, resets the values of the startup message, in the same batch.
+func (s *session) beginAgain(l *engine.Link, p *router.Plan) error {
+	for _, again := range s.settings.again(p.Setting) {
+		s.runUnseen(l, again, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError})
+	}
+	if !p.Has(router.Discards | router.NoTx) {
+		return nil
+	}
+	// A DISCARD ALL commits at once, so that what comes behind it in the batch can take nothing back.
+	if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+		return err
+	}
+	l.SetOut(wire.AppendSync(l.Out()))
+	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+	if s.discard(); s.settings.print != 0 {
+		s.ask(l, s.settings.syncSQL(), nil)
+	}
+	l.Conn.Settings, s.after.discard = s.settings.print, false
+	return nil
 }
 
 // executeOwn runs a portal of the proxy's own. What the link still owes comes first.
@@ -88,6 +112,10 @@ func (s *session) executeOwn(pt *portal) error {
 	if goesOn, err := s.caughtUp(); !goesOn || err != nil {
 		return err
 	}
+	if s.batch.queried && pt.plan.Has(router.Discards|router.NoTx) {
+		return s.failBatch(wire.Errorf(wire.ActiveSQLTransaction, "%s cannot run inside a transaction block", pt.plan.Tag))
+	}
+	s.batch.queried = s.batch.queried || pt.plan.Kind == router.OfPrepared || pt.plan.Has(router.Discards) && !pt.plan.Has(router.NoTx)
 	if pt.plan.Kind == router.OfPrepared {
 		if err := s.executePrepared(pt); err != nil {
 			return s.failBatch(err)
@@ -159,11 +187,16 @@ func (s *session) caughtUp() (bool, error) {
 // aborted says whether the transaction of the link has failed, as far as its answers have come. In a batch without an error so
 // far, a command that ends the transaction or the part of it that failed has done so.
 func (s *session) aborted() bool {
-	if s.link == nil || s.link.Conn.TxStatus != wire.TxAborted {
-		return false
+	return s.link != nil && s.link.Conn.TxStatus == wire.TxAborted && !s.after.mended
+}
+
+// queriedAhead has a server know that there has been a query in the batch, one that the proxy has answered: for some statements
+// it is too late then, others are in a transaction.
+func (s *session) queriedAhead(l *engine.Link) {
+	if s.batch.queried {
+		s.batch.queried = false
+		s.runUnseen(l, "SELECT 1", engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll})
 	}
-	tx := s.after.tx
-	return tx == nil || tx.Op != router.Commit && tx.Op != router.Rollback && tx.Op != router.RollbackTo
 }
 
 // executeLate runs a transaction command on a server after all: there was none yet when it was bound.
@@ -182,6 +215,7 @@ func (s *session) executeLate(pt *portal) error {
 	if s.skipping() {
 		return nil
 	}
+	s.queriedAhead(l)
 	name := s.ensure(l, pt.st, engine.MuteAck)
 	out, err := wire.AppendRenamed(l.Out(), pt.bind, name)
 	if err != nil {

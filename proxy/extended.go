@@ -16,6 +16,8 @@ type batch struct {
 	sent  bool // the link has got requests that no Sync has followed yet
 	skip  bool // an error was answered: ignore messages until Sync
 	wrote bool // a statement may have changed data
+	// queried: the proxy has answered what takes a snapshot on a server.
+	queried bool
 	// copying: a COPY FROM STDIN was executed, and the client has not ended its data yet.
 	copying bool
 	// again: it begins with a Bind of a statement that was prepared before, outside of a transaction, and asks

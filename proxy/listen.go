@@ -89,6 +89,9 @@ func (s *session) listenAhead(p *router.Plan) error {
 	}
 	e.prime = s.link == nil && len(e.on) > 0 && (p.Has(router.Dirty) || p.Has(router.ShowsChannels))
 	if p.Has(router.ShowsChannels) && len(e.on) > 0 && !e.prime && e.primed != s.link.Conn {
+		if s.strung == nil && s.aborted() {
+			return s.errAborted()
+		}
 		return wire.Errorf(wire.FeatureNotSupported, "pg_listening_channels() is not supported in a transaction that has begun, in a session that listens").
 			WithDetail("The channels are listened to over a server connection that is shared; the one in use cannot be made to show them any more.").
 			WithHint("Ask outside of the transaction, or first in it.")

@@ -221,7 +221,7 @@ func (s *session) checkSetting(p *router.Plan) error {
 	if s.strung != nil {
 		changes = s.strung.changes
 	}
-	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
+	if c := p.Setting; c != nil && !c.Own && alters(c) {
 		changes = nil
 		for ; c != nil; c = c.Next {
 			changes = append(changes, c)

@@ -20,6 +20,7 @@ type statement struct {
 	types    string     // the types of a PREPARE as they are written; oids are for routing only then
 	fromSQL  string     // the text of the PREPARE; empty for the protocol's statements
 	offset   int        // where sql begins in it
+	ahead    int        // characters of the query string before fromSQL
 	undone   bool       // its Parse has failed or was skipped
 	template *router.Template
 	rt       *router.Router  // that made the template
@@ -68,8 +69,11 @@ func (s *session) parse() error {
 		if goesOn, err := s.caughtUp(); !goesOn || err != nil { // what took the name may fail yet
 			return err
 		}
+		if s.aborted() && !runsAborted(st.template.Generic()) {
+			return s.failBatch(s.errAborted())
+		}
 		if s.stmts[st.name] != nil {
-			return s.failBatch(taken)
+			return s.failBatch(s.errTaken(st, taken))
 		}
 	}
 	own := s.proxyOwn(st.template.Generic())
@@ -113,12 +117,44 @@ func (s *session) unparsable(st *statement, e *wire.Error) error {
 	return s.failBatch(e)
 }
 
+// errTaken is the error for a statement under a name that is taken. A server says whether something else is wrong with it too,
+// which PostgreSQL finds first.
+func (s *session) errTaken(st *statement, taken error) error {
+	g := st.template.Generic()
+	if s.proxyOwn(g) {
+		return taken
+	}
+	if err := s.prepareHeld(); err != nil {
+		return err
+	}
+	l, err := s.linkFor(s.anywhere(g))
+	if err != nil {
+		return err
+	}
+	other := *st
+	other.name, other.id = "", s.p.statements.fresh()
+	s.ensure(l, &other, engine.MuteAck)
+	return taken
+}
+
 // statement is the prepared statement of that name, or nil. A Parse of the unnamed one may have failed meanwhile.
 func (s *session) statement(name []byte) *statement {
 	if l := s.link; len(name) == 0 && l != nil && len(l.Unparsed) > 0 {
 		s.unparsed(l)
 	}
 	return s.stmts[string(shortened(name))]
+}
+
+// pending says whether it depends on an earlier batch, which is not answered yet, that the link's connection has the statement, or
+// what it executes, or all that it shows: an error there skips a Parse.
+func (s *session) pending(st *statement) bool {
+	l := s.link
+	if st == nil || l == nil || !l.Preparing() {
+		return false
+	}
+	s.template(st)
+	g := st.template.Generic()
+	return g.Kind == router.OfPrepared || g.Has(router.ShowsPrepared) || l.Unsure(st.id)
 }
 
 // template plans a statement, anew when the schema has changed since.
@@ -173,7 +209,7 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		if mute != 0 {
 			return name
 		}
-		if s.tx.state == txOpen && l.Conn.Outstanding > 0 && st.types == "" { // the transaction may have failed: only the server knows
+		if (s.tx.state == txOpen && l.Conn.Outstanding > 0 || l.Unsure(st.id)) && st.types == "" { // the transaction may have failed: only the server knows
 			l.Conn.Unnamed = 0
 			l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
 			l.Expect(engine.Expect{Kind: engine.Parse, Undo: undo, Names: st.names})

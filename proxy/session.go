@@ -59,6 +59,7 @@ type session struct {
 	traced  *traced       // the trace under way; nil: none, see tracing.go
 	metered []*Meter      // of the shards that it has used
 	ear     *ear          // nil: it listens to nothing over a shared connection
+	counts  func() []byte // sets after.errors; nil: it was not needed yet
 	began   time.Duration // when the transaction under way did, by engine.Clock; 0: none is
 }
 
@@ -70,10 +71,12 @@ type after struct {
 	discard bool              // it is DISCARD ALL
 	state   bool              // stateSQL was sent
 	mark    bool              // the probe was sent
+	mended  bool              // a transaction that had failed has been ended
 	aborted bool              // replay began in a transaction that had failed: its COMMIT is a ROLLBACK
+	counted bool              // errors is
+	unclear bool              // there are several of tx, or settings beside it, so that an error leaves open which have run
+	errors  uint32            // what the link had seen before its first request
 	tx      *router.TxControl // the transaction command whose outcome changes the session's state
-	errors  int               // what the link had seen when it began
-	unclear bool              // there are several, or settings beside it, so that an error leaves open which have run
 	changes []*router.SettingChange
 	replay  []step       // in place of changes: settings and transaction commands of one query string, in order
 	outcome engine.Reply // of these statements
@@ -268,7 +271,7 @@ func (s *session) settle() error {
 	}
 	s.endTransaction(l)
 	if !l.Idle() {
-		return nil // a RESET of what the client began with
+		return nil // settings that the client began with
 	}
 	if s.after.active {
 		if err := s.finish(l); err != nil {
@@ -301,11 +304,15 @@ func (s *session) settle() error {
 func (s *session) endTransaction(l *engine.Link) {
 	a := &s.after
 	ok := a.active && a.outcome.Done && a.outcome.Err == nil
+	failed := ok && uint32(l.Errors) != a.errors // something else of the batch has
 	if s.ear != nil {
-		s.heeded(l, ok, a.outcome.Tags)
+		s.heeded(l, ok && !failed, a.outcome.Tags)
 	}
-	if ok && l.Errors != a.errors && (len(a.changes) > 0 || a.tx != nil) { // something else of the batch has failed, or of one before it
+	if failed && (len(a.changes) > 0 || a.tx != nil) {
 		ok, a.unclear = false, true
+	}
+	if a.tx != nil && a.outcome.Err != nil && a.outcome.Tags > 0 { // it may be what has run before the error
+		a.unclear = true
 	}
 	if ok && a.discard && len(a.changes) > 0 { // which came first is not known
 		a.changes, s.askState = nil, true
@@ -317,10 +324,6 @@ func (s *session) endTransaction(l *engine.Link) {
 			for _, c := range a.changes {
 				s.remember(c, l)
 			}
-		}
-		if again := s.settings.restart(a.changes); again != "" {
-			s.ask(l, again, nil)
-			l.Conn.Settings = settingsUnknown // until it is seen to have worked
 		}
 	}
 	if ok && a.discard {
@@ -347,7 +350,6 @@ func (s *session) endTransaction(l *engine.Link) {
 	tx := a.tx
 	if a.replay != nil && a.outcome.Err != nil && len(a.changes) > 0 { // some may have been committed before the error
 		s.replay(a, l)
-		l.Conn.Dirty = l.Conn.Dirty || len(s.settings.start) > 0 // what a RESET among them means is not for the server to say
 	}
 	// An error in a batch leaves open which commands have run before it; and of several only the last is known here.
 	if a.unclear || discard && !ok {

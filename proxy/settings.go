@@ -3,8 +3,8 @@ package proxy
 import (
 	"hash/maphash"
 	"maps"
-	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -231,49 +231,59 @@ func (s *settings) value(name string) (string, bool) {
 	return v, ok
 }
 
-// restart is what a server that ran a RESET must be told: it knows nothing of the startup message. Empty for nothing.
-func (s *settings) restart(changes []*router.SettingChange) string {
+// again are statements that give settings which the changes reset the values of the startup message: a server that runs a RESET
+// knows nothing of that.
+func (s *settings) again(c *router.SettingChange) (statements []string) {
 	if len(s.start) == 0 {
-		return ""
+		return nil
 	}
-	var b strings.Builder
-	for name, v := range s.start {
-		reset := slices.ContainsFunc(changes, func(c *router.SettingChange) bool {
-			return c.Op == router.ResetAll && inResetAll(name) || c.Op == router.ResetOp && (c.Name == name || c.Name == "session_authorization" && name == "role")
-		})
-		if now, ok := s.value(name); reset && ok && now == v {
-			if b.Len() == 0 {
-				b.WriteString("SELECT ")
-			} else {
-				b.WriteString(", ")
+	for ; c != nil; c = c.Next {
+		for _, name := range inOrder(s.start) {
+			if c.Op == router.ResetAll && inResetAll(name) || c.Op == router.ResetOp && (c.Name == name || c.Name == "session_authorization" && name == "role") {
+				statements = append(statements, setAgain(name, s.start[name], c.Local))
 			}
-			appendSet(&b, name, v)
 		}
 	}
-	return b.String()
+	return statements
 }
 
-// restarts says whether a statement under way may reset what the client began with: ReadyForQuery has to wait for restart.
-func (s *session) restarts() bool {
-	return len(s.settings.start) > 0 && (s.after.discard || slices.ContainsFunc(s.after.changes, func(c *router.SettingChange) bool {
-		return c.Op == router.ResetAll || c.Op == router.ResetOp
-	}))
+// setAgain is a SET where one can have just that value: unlike a SELECT it takes no snapshot, behind which it would be too late to
+// choose an isolation level.
+func setAgain(name, value string, local bool) string {
+	values := []string{quoteLiteral(value)}
+	if listOfNames[name] {
+		values = strings.Split(value, ", ")
+		for _, v := range values {
+			if quoted := strings.Trim(v, `"`); !plainName(v) && (v != `"`+quoted+`"` || quoted == "") {
+				var b strings.Builder
+				b.WriteString("SELECT ")
+				appendSet(&b, name, value, local)
+				return b.String()
+			}
+		}
+	}
+	scope := "SET SESSION "
+	if local {
+		scope = "SET LOCAL "
+	}
+	return scope + `"` + strings.ReplaceAll(strings.ReplaceAll(name, `"`, `""`), ".", `"."`) + `" TO ` + strings.Join(values, ", ")
 }
 
-func appendSet(b *strings.Builder, name, value string) {
+func appendSet(b *strings.Builder, name, value string, local bool) {
 	b.WriteString("pg_catalog.set_config(")
 	b.WriteString(quoteLiteral(name))
 	b.WriteString(", ")
 	b.WriteString(quoteLiteral(value))
-	b.WriteString(", false)")
+	b.WriteString(", " + strconv.FormatBool(local) + ")")
 }
 
-func (s *settings) fingerprint() {
-	names := make([]string, 0, len(s.base))
-	for name := range s.base {
+// inOrder are names in the order in which they can be set: session_authorization goes before role, which it resets, and both
+// behind all else, which they may forbid.
+func inOrder(values map[string]string) []string {
+	names := make([]string, 0, len(values))
+	for name := range values {
 		names = append(names, name)
 	}
-	// session_authorization goes before role, which it resets, and both behind all else, which they may forbid.
 	rank := func(n string) string {
 		switch n {
 		case "session_authorization":
@@ -284,6 +294,11 @@ func (s *settings) fingerprint() {
 		return n
 	}
 	sort.Slice(names, func(i, j int) bool { return rank(names[i]) < rank(names[j]) })
+	return names
+}
+
+func (s *settings) fingerprint() {
+	names := inOrder(s.base)
 	if len(names) == 0 {
 		s.sql, s.print = "", 0
 		return
@@ -295,7 +310,7 @@ func (s *settings) fingerprint() {
 		} else {
 			b.WriteString(", ")
 		}
-		appendSet(&b, n, s.base[n])
+		appendSet(&b, n, s.base[n], false)
 	}
 	s.sql = b.String()
 	s.print = max(1, maphash.String(printSeed, s.sql))

@@ -11,8 +11,8 @@ import (
 
 // showPrepared gives the link's connection the session's prepared statements under their own names, and no others, before
 // something reads pg_prepared_statements there. The connection is cleaned when it is given back. mute is what the client
-// does not hear of it.
-func (s *session) showPrepared(l *engine.Link, mute engine.Mute) {
+// does not hear of it. One that cannot be prepared any more is an error, which reply, if there is one, keeps.
+func (s *session) showPrepared(l *engine.Link, mute engine.Mute, reply *engine.Reply) {
 	known := l.Conn.Statements.SetAside()
 	undo := func() { l.Conn.Statements = *known } // they are closed all together, or all skipped
 	for _, name := range known.Names(nil) {
@@ -33,7 +33,7 @@ func (s *session) showPrepared(l *engine.Link, mute engine.Mute) {
 			continue
 		}
 		s.shown[name] = true
-		e := engine.Expect{Kind: engine.Parse, Mute: mute, Names: st.names}
+		e := engine.Expect{Kind: engine.Parse, Mute: mute, Reply: reply, Names: &engine.Names{Retell: func(e *wire.Error) { cannotShow(st.name, e) }}}
 		if st.fromSQL != "" {
 			s.runUnseen(l, st.fromSQL, e)
 			continue
@@ -49,8 +49,35 @@ func (s *session) closeUnseen(l *engine.Link, name string) {
 }
 
 // showPreparedAlone is showPrepared ahead of a Query.
-func (s *session) showPreparedAlone(l *engine.Link) {
-	s.showPrepared(l, engine.MuteAll)
+func (s *session) showPreparedAlone(l *engine.Link) error {
+	var reply engine.Reply
+	s.showPrepared(l, engine.MuteAll, &reply)
 	l.SetOut(wire.AppendSync(l.Out()))
 	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+	l.Skipping = false
+	if err := s.Await(l); err != nil {
+		return err
+	}
+	if reply.Err != nil {
+		return reply.Err
+	}
+	return nil // a connection that is lost tells itself to whoever uses it next
+}
+
+// cannotShow turns the error of preparing a statement anew into what its client is told, unless it says no more than that the
+// transaction has failed before.
+func cannotShow(name string, e *wire.Error) {
+	if e.Code == wire.InFailedSQLTransaction {
+		return
+	}
+	cause := e.Message
+	*e = *wire.Errorf(wire.FeatureNotSupported, "pg_prepared_statements cannot show prepared statement \"%s\"", name).
+		WithDetail("It cannot be prepared any more: %s.", cause).
+		WithHint("Show it under the search_path and role that it was prepared under, or DEALLOCATE it if what it speaks of is gone.")
+}
+
+// errShowsPrepared refuses to show what a query string does to prepared statements: there they have names of the proxy's.
+func errShowsPrepared() *wire.Error {
+	return wire.Errorf(wire.FeatureNotSupported, "pg_prepared_statements cannot be shown by a query string that also speaks of prepared statements").
+		WithHint("Send them one by one.")
 }

@@ -40,8 +40,8 @@ func (s *session) query() error {
 		}
 	}
 	p := statements[0].Plan
-	if p.Kind == router.OfPrepared || len(statements) > 1 && speaksOfPrepared(statements) {
-		if err := s.queryPrepared(statements, text); err != nil {
+	if p.Kind == router.OfPrepared || p.Setting != nil && s.resets(statements) || len(statements) > 1 && (speaksOfPrepared(statements) || s.resets(statements)) {
+		if err := s.queryRewritten(statements, text); err != nil {
 			return s.failed(err)
 		}
 		return nil
@@ -161,12 +161,12 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 	if err == nil {
 		err = s.speaks(l, p)
 	}
+	if err == nil && p.Has(router.ShowsPrepared) {
+		err = s.showPreparedAlone(l)
+	}
 	if err != nil {
 		s.Consume(n)
 		return err
-	}
-	if p.Has(router.ShowsPrepared) {
-		s.showPreparedAlone(l)
 	}
 	s.notice()
 	s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query})
@@ -202,7 +202,7 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 
 // held says whether ReadyForQuery must wait for something of the session's own.
 func (s *session) held() bool {
-	return s.after.active && (s.ear != nil || len(s.owns) > 0 || s.after.schema || s.after.mark || s.tx.probeLater || s.strung != nil && s.tx.wrote || s.restarts())
+	return s.after.active && (s.ear != nil || len(s.owns) > 0 || s.after.schema || s.after.mark || s.tx.probeLater || s.strung != nil && s.tx.wrote || s.after.discard && len(s.settings.start) > 0)
 }
 
 // effects notes what the statement will have changed. It says whether the session must look at its outcome.
@@ -235,8 +235,9 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	}
 	s.askState = s.askState || s.mayChangeState(l, p)
 	a := &s.after
-	if !a.active {
-		a.errors = l.Errors
+	if c := p.Setting; !a.counted && (s.ear != nil || c != nil && alters(c) || p.Kind == router.Tx || s.strung != nil) { // all these are active
+		a.counted = true
+		s.countErrors(l)
 	}
 	a.active = a.active || s.ear != nil || len(s.owns) > 0
 	if p.Has(router.Discards) {
@@ -245,7 +246,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if p.Has(router.Discards | router.NoTx) {
 		a.active, a.discard = true, true
 	}
-	if c := p.Setting; c != nil && c.Op != router.ShowOp && c.Op != router.ShowAll {
+	if c := p.Setting; c != nil && alters(c) {
 		if s.tx.state == txOpen && !c.Function {
 			s.tx.neutral = false
 		}
@@ -276,6 +277,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		a.unclear = a.unclear || a.tx != nil || len(a.changes) > 0
 		a.active, a.tx = true, p.Tx
 		ends = (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) && !p.Tx.Chain
+		a.mended = a.mended || p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback || p.Tx.Op == router.RollbackTo
 	}
 	if s.tx.state == txNone || ends {
 		if s.tx.wrote {
@@ -291,6 +293,26 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		}
 	}
 	return a.active
+}
+
+// alters says whether a statement about a setting changes it.
+func alters(c *router.SettingChange) bool { return c.Op != router.ShowOp && c.Op != router.ShowAll }
+
+// countErrors notes how many errors the server has reported before the request in hand. What it owes may fail yet.
+func (s *session) countErrors(l *engine.Link) {
+	if l.Owed() == 0 {
+		s.after.errors = uint32(l.Errors)
+		return
+	}
+	if s.counts == nil {
+		s.counts = func() []byte {
+			if s.link != nil {
+				s.after.errors = uint32(s.link.Errors)
+			}
+			return nil
+		}
+	}
+	l.Expect(engine.Expect{Kind: engine.Synthetic, Late: s.counts})
 }
 
 // failed answers an error of the proxy's own to the request in progress. Errors that are not for the client are returned.

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,8 +28,8 @@ type told struct {
 	all  bool       // DEALLOCATE ALL: all are
 }
 
-// preparedString is a query string that speaks of prepared statements, in the making.
-type preparedString struct {
+// rewritten is a query string that speaks of prepared statements, or resets settings of the startup message, in the making.
+type rewritten struct {
 	s     *session
 	text  []byte // what the server is sent
 	from  int    // how much of the client's text is in it
@@ -39,6 +38,12 @@ type preparedString struct {
 	seen  map[string]*statement // what names mean by now, where the string has changed that; nil for none
 	none  bool                  // ... and others mean nothing: DEALLOCATE ALL
 	told  []told
+	alone bool // it is one statement
+	// speaks: it is about prepared statements.
+	speaks bool
+
+	ran    int   // statements in text so far
+	unseen []int // ... that are the proxy's own
 }
 
 // speaksOfPrepared says whether any of the statements is about a prepared statement.
@@ -48,23 +53,35 @@ func speaksOfPrepared(statements []router.Statement) bool {
 	})
 }
 
-// queryPrepared runs a Query that speaks of prepared statements.
-func (s *session) queryPrepared(statements []router.Statement, text []byte) error {
+// queryRewritten runs a Query that speaks of prepared statements, or resets settings of the startup message.
+func (s *session) queryRewritten(statements []router.Statement, text []byte) error {
 	n := wire.HeaderLen + len(text) + 1
 	text = slices.Clone(text) // Input moves while the session waits
 	statements = slices.Clone(statements)
 	s.Consume(n)
+	if l := s.link; l != nil && l.Preparing() {
+		if err := s.drain(); err != nil {
+			return err
+		}
+	}
 	if len(statements) == 1 {
 		switch x := statements[0].Plan.Prepared; {
+		case x == nil:
 		case x.Op == router.PrepareOp:
 			return s.prepareAlone(statements[0].Plan, text, statements[0].Start)
 		case x.Op == router.DeallocateOp && s.stmts[x.Name] != nil:
 			return s.deallocateAlone(x.Name)
 		}
 	}
-	q := &preparedString{s: s, seen: map[string]*statement{}}
+	q := &rewritten{s: s, seen: map[string]*statement{}, alone: len(statements) == 1, speaks: speaksOfPrepared(statements)}
 	q.names.Of = map[string]string{}
 	for i, st := range statements {
+		if st.Plan.Kind != router.Nothing {
+			q.ran++
+		}
+		for _, again := range s.settings.again(st.Plan.Setting) {
+			q.insert(text, st.End, again)
+		}
 		if st.Plan.Has(router.Discards) {
 			statements[i].Plan = q.discard(i, st.Plan)
 		}
@@ -83,11 +100,11 @@ func (s *session) queryPrepared(statements []router.Statement, text []byte) erro
 		p = s.together(statements)
 		defer func() { s.strung = nil }()
 	}
-	return s.simplePrepared(p, q)
+	return s.simpleRewritten(p, q)
 }
 
 // take reads one statement of the string and puts the server's name into its text.
-func (q *preparedString) take(i int, st router.Statement, text []byte) (*router.Plan, error) {
+func (q *rewritten) take(i int, st router.Statement, text []byte) (*router.Plan, error) {
 	s, x := q.s, st.Plan.Prepared
 	from, to, err := nameIn(text[st.Start:st.End], x)
 	if err != nil {
@@ -117,6 +134,7 @@ func (q *preparedString) take(i int, st router.Statement, text []byte) (*router.
 			return nil, refusal(g.Refusal)
 		}
 		made.id = s.p.statements.fresh() // the server prepares it, under a name of its own
+		made.ahead = engine.Characters(string(text[:st.Start]))
 		q.seen[x.Name] = made
 		q.told = append(q.told, told{n: i, st: made})
 		q.name(text, at, st.Start+to, made.id, x.Name)
@@ -150,11 +168,17 @@ func (q *preparedString) take(i int, st router.Statement, text []byte) (*router.
 		q.needs = append(q.needs, known)
 	}
 	q.name(text, at, st.Start+to, known.id, x.Name)
+	if q.alone && bare(x) {
+		q.names.Shifts = namesOf(known).Shifts
+	}
 	return p, nil
 }
 
+// bare says whether errors of an EXECUTE that have a position can only be about the text of what it executes.
+func bare(x *router.Prepared) bool { return x.Op == router.ExecuteOp && len(x.Args) == 0 }
+
 // discard takes a DEALLOCATE ALL, or a DISCARD ALL, which fails in a string of several.
-func (q *preparedString) discard(i int, p *router.Plan) *router.Plan {
+func (q *rewritten) discard(i int, p *router.Plan) *router.Plan {
 	clear(q.seen)
 	q.none = true
 	q.told = append(q.told, told{n: i, all: true})
@@ -169,7 +193,7 @@ func (s *session) hereOnly(c sql.Command) *router.Plan {
 }
 
 // name copies the client's text up to a name at text[from:to] and puts the server's for it.
-func (q *preparedString) name(text []byte, from, to int, id uint64, client string) {
+func (q *rewritten) name(text []byte, from, to int, id uint64, client string) {
 	q.text = append(q.text, text[q.from:from]...)
 	name := backend.StatementName(id)
 	q.text = append(q.text, name...)
@@ -181,9 +205,33 @@ func (q *preparedString) name(text []byte, from, to int, id uint64, client strin
 	})
 }
 
+// insert puts a statement of the proxy's own behind text[:at].
+func (q *rewritten) insert(text []byte, at int, own string) {
+	q.text = append(q.text, text[q.from:at]...)
+	q.text = append(append(q.text, "\n;"...), own...)
+	q.from = at
+	q.unseen = append(q.unseen, q.ran)
+	q.ran++
+	q.names.Shifts = append(q.names.Shifts, engine.Shift{
+		At: engine.Characters(string(q.text)) + 1,
+		By: engine.Characters(string(text[:at])) - engine.Characters(string(q.text)),
+	})
+}
+
+// resets says whether any of the statements resets a setting of the startup message.
+func (s *session) resets(statements []router.Statement) bool {
+	if len(s.settings.start) == 0 {
+		return false
+	}
+	if c := statements[0].Plan.Setting; len(statements) == 1 && c.Local && s.tx.state == txNone {
+		return false // the server warns that it does nothing
+	}
+	return slices.ContainsFunc(statements, func(st router.Statement) bool { return s.settings.again(st.Plan.Setting) != nil })
+}
+
 // missing puts a name that no statement has: the server says so, when it comes to it. The client's name may be one that
 // showPrepared has left there.
-func (q *preparedString) missing(text []byte, from, to int, client string) {
+func (q *rewritten) missing(text []byte, from, to int, client string) {
 	q.name(text, from, to, q.s.p.statements.fresh(), client)
 }
 
@@ -241,13 +289,11 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 	if err != nil {
 		return err
 	}
-	if s.stmts[p.Prepared.Name] != nil {
-		return errDuplicate(p.Prepared.Name)
-	}
 	st, err := s.prepareText(trimStatement(text[start:]), to, p.Prepared)
 	if err != nil {
 		return err
 	}
+	st.ahead = engine.Characters(string(text[:start]))
 	s.template(st)
 	g := st.template.Generic()
 	if g.Kind == router.Refuse {
@@ -257,18 +303,21 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 		}
 		return e
 	}
-	s.keep(st)
+	taken := s.stmts[st.name] != nil
+	if taken { // which PostgreSQL says of a statement that is right
+		st.id = s.p.statements.fresh()
+		st.names = namesOf(st)
+	} else {
+		s.keep(st)
+	}
 	if !s.proxyOwn(g) {
 		if err := s.validate(st, g); err != nil {
 			s.undo(st)
-			var e *wire.Error
-			if errors.As(err, &e) && e.Position > 0 {
-				at := *e
-				at.Position += engine.Characters(string(text[:start+st.offset]))
-				return &at
-			}
 			return err
 		}
+	}
+	if taken {
+		return errDuplicate(st.name)
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))
 	return s.ready(s.status())
@@ -333,8 +382,8 @@ func (s *session) prepareNow(l *engine.Link, st *statement) error {
 	return nil // a connection that is lost tells itself to whoever uses it next
 }
 
-// simplePrepared is simple for a string that was put together.
-func (s *session) simplePrepared(p *router.Plan, q *preparedString) error {
+// simpleRewritten is simple for a string that was put together.
+func (s *session) simpleRewritten(p *router.Plan, q *rewritten) error {
 	s.note(p)
 	switch {
 	case p.Kind == router.Refuse:
@@ -358,6 +407,12 @@ func (s *session) simplePrepared(p *router.Plan, q *preparedString) error {
 		}
 		return s.ready(s.status())
 	}
+	if q.speaks && p.Has(router.ShowsPrepared) {
+		if err := s.quiet(); err != nil {
+			return err
+		}
+		return errShowsPrepared()
+	}
 	if err := s.checkSetting(p); err != nil {
 		return err
 	}
@@ -374,16 +429,15 @@ func (s *session) simplePrepared(p *router.Plan, q *preparedString) error {
 	if err := s.speaks(l, p); err != nil {
 		return err
 	}
-	if err := s.prepareAll(l, q.needs); err != nil {
-		return err
-	}
-	if p.Has(router.ShowsPrepared) { // it shows what the string finds; what the string itself makes has names of the proxy's
-		s.showPreparedAlone(l)
-		if err := s.prepareAll(l, q.needs); err != nil {
+	if p.Has(router.ShowsPrepared) {
+		if err := s.showPreparedAlone(l); err != nil {
 			return err
 		}
 	}
-	e := engine.Expect{Kind: engine.Query, Names: &q.names}
+	if err := s.prepareAll(l, q.needs); err != nil {
+		return err
+	}
+	e := engine.Expect{Kind: engine.Query, Names: &q.names, Unseen: q.unseen}
 	if len(q.needs) > 0 {
 		e.Statement = q.needs[0].id
 	}
@@ -418,23 +472,11 @@ func (s *session) takeOver(l *engine.Link, list []told, completed int) {
 			s.forgetAll()
 			l.Conn.Statements.Reset()
 		case !x.drop:
-			x.st.names = &engine.Names{Client: x.st.name}
-			if s.stmts == nil {
-				s.stmts = map[string]*statement{}
-			}
-			s.stmts[x.st.name] = x.st
-			name, evicted := l.Conn.Statements.Add(x.st.id, len(x.st.sql), nil)
-			for _, old := range evicted {
-				if old.Name == name {
-					continue
-				}
-				l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old.Name))
-				l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck})
-			}
-			if len(evicted) > 0 {
-				l.SetOut(wire.AppendSync(l.Out()))
-				l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
-			}
+			// The server's counts positions in the whole string. It is prepared anew, as everywhere else.
+			s.closeUnseen(l, backend.StatementName(x.st.id))
+			l.SetOut(wire.AppendSync(l.Out()))
+			l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+			s.keep(x.st)
 		default:
 			l.Conn.Statements.Remove(x.st.id)
 			s.forget(x.st.name)
@@ -465,9 +507,23 @@ func (s *session) executed(st *statement, x *router.Prepared) (*statement, *rout
 		name, out.template, out.rt = backend.StatementName(target.id), target.template, target.rt
 	}
 	out.sql = slices.Concat(st.sql[:from], []byte(name), st.sql[to:])
+	if target != nil && bare(x) {
+		out.names = namesOf(target)
+		return out, p, nil
+	}
 	at := engine.Characters(string(st.sql[:from])) + len(name) + 1
 	out.names = &engine.Names{Client: x.Name, Shifts: []engine.Shift{{At: at, By: engine.Characters(string(st.sql[from:to])) - len(name)}}}
 	return out, p, nil
+}
+
+// bindsBefore says whether the client hears of a Bind of st before the server does. That PostgreSQL cannot prepare any more what
+// an EXECUTE executes is an error of the Execute; here it is one of a Parse that goes ahead of the Bind.
+func (s *session) bindsBefore(l *engine.Link, st *statement) bool {
+	if st.needs == nil || s.aborted() {
+		return false
+	}
+	_, known := l.Conn.Statements.Name(st.needs.id)
+	return !known
 }
 
 // executePrepared runs a bound PREPARE or DEALLOCATE.
@@ -485,9 +541,6 @@ func (s *session) executePrepared(pt *portal) error {
 	if err != nil {
 		return err
 	}
-	if s.stmts[x.Name] != nil {
-		return errDuplicate(x.Name)
-	}
 	st, err := s.prepareText(trimStatement(pt.st.sql), to, x)
 	if err != nil {
 		return err
@@ -497,7 +550,11 @@ func (s *session) executePrepared(pt *portal) error {
 	if g.Kind == router.Refuse {
 		return refusal(g.Refusal)
 	}
+	taken := s.stmts[x.Name] != nil
 	if s.proxyOwn(g) {
+		if taken {
+			return errDuplicate(x.Name)
+		}
 		s.keep(st)
 		s.reply(wire.AppendCommandComplete(nil, pt.plan.Tag))
 		return nil
@@ -506,11 +563,16 @@ func (s *session) executePrepared(pt *portal) error {
 	if err != nil {
 		return err
 	}
+	if taken { // which PostgreSQL says of a statement that is right
+		st.id = s.p.statements.fresh()
+		st.names = namesOf(st)
+		s.define(l, st, engine.Expect{Mute: engine.MuteAck, Statement: st.id})
+		s.batch.sent = true
+		return errDuplicate(x.Name)
+	}
 	s.keep(st)
 	if _, known := l.Conn.Statements.Name(st.id); !known {
-		s.define(l, st, engine.Expect{Mute: engine.MuteAck, Statement: st.id, Undo: func() { s.undo(st) }, Names: &engine.Names{
-			Shifts: []engine.Shift{{At: 1, By: engine.Characters(string(pt.st.sql[:st.offset]))}},
-		}})
+		s.define(l, st, engine.Expect{Mute: engine.MuteAck, Statement: st.id, Undo: func() { s.undo(st) }})
 		s.batch.sent = true
 	}
 	s.reply(wire.AppendCommandComplete(nil, pt.plan.Tag))
@@ -545,8 +607,11 @@ func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name s
 // its parts: the Parse, and Execute if it has a reply to keep.
 func (s *session) runUnseen(l *engine.Link, text string, e engine.Expect) {
 	if e.Names != nil {
-		shifted := *e.Names
-		shifted.Shifts = append([]engine.Shift{{At: 1, By: -(engine.Characters(text) - engine.Characters(text[strings.Index(text, " AS ")+4:]))}}, e.Names.Shifts...)
+		shifted, ahead := *e.Names, engine.Characters(text[:strings.Index(text, " AS ")+4])
+		shifted.Shifts = []engine.Shift{{At: 1, By: -ahead}}
+		for _, x := range e.Names.Shifts {
+			shifted.Shifts = append(shifted.Shifts, engine.Shift{At: x.At + ahead, By: x.By - ahead})
+		}
 		e.Names = &shifted
 	}
 	l.Conn.Unnamed = 0

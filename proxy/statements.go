@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -82,12 +83,21 @@ func (s *session) keep(st *statement) {
 	if st.name != "" {
 		st.shared = s.p.statements.take(s.view.Key(), st.sql, st.oids, st.types)
 		st.id = st.shared.id
-		st.names = &engine.Names{Client: st.name}
+		st.names = namesOf(st)
 	}
 	if s.stmts == nil {
 		s.stmts = map[string]*statement{}
 	}
 	s.stmts[st.name] = st
+}
+
+// namesOf is how errors of a statement are told: positions of one made by PREPARE are those in the text of that.
+func namesOf(st *statement) *engine.Names {
+	n := &engine.Names{Client: st.name}
+	if st.fromSQL != "" {
+		n.Shifts = []engine.Shift{{At: 1, By: st.ahead + engine.Characters(st.fromSQL[:st.offset])}}
+	}
+	return n
 }
 
 // forget drops a named statement of the client.
@@ -129,7 +139,11 @@ func (x *aside) restore() {
 		}
 		x.s.stmts[name] = st
 	}
-	x.conn.Statements, x.stmts = *x.known, nil
+	x.stmts = nil
+	if i := slices.Index(x.s.after.aside, x); i > 0 && x.s.after.aside[i-1].over {
+		return // what the one before has restored is from before this one, too
+	}
+	x.conn.Statements = *x.known
 }
 
 // forget is for one that ran.

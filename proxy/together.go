@@ -69,7 +69,7 @@ type step struct {
 
 // add counts a statement, and keeps what it does to the session's settings and channels.
 func (q *queryString) add(p *router.Plan) {
-	if c := p.Setting; c != nil && !c.Own && c.Op != router.ShowOp && c.Op != router.ShowAll {
+	if c := p.Setting; c != nil && !c.Own && alters(c) {
 		for ; c != nil; c = c.Next {
 			q.changes = append(q.changes, c)
 		}

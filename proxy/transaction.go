@@ -27,13 +27,16 @@ const (
 )
 
 type transaction struct {
-	state    txState
 	preamble []byte
+	state    txState
 	readOnly bool
 	// snapshot: repeatable read or serializable: all statements see one state, which only one shard can show.
 	snapshot bool
-	// nested: a savepoint was made before any server heard of the transaction.
+	// nested: a savepoint was made before any server heard of the transaction; in the preamble it begins at flat.
 	nested bool
+	flat   uint16
+	// chained: the preamble ends with an AND CHAIN, but for savepoints.
+	chained bool
 	// neutral: nothing but neutral statements has run on the server, so that the transaction may still move elsewhere.
 	neutral bool
 	// wrote: a statement may have changed data, so a mark is taken behind COMMIT. schema: ... the catalog.
@@ -105,6 +108,9 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 	tag := p.Tag
 	switch c.Op {
 	case router.Begin:
+		if s.batch.queried && (c.Isolation != "" || c.ReadOnly != router.Unset || c.Deferrable != router.Unset) {
+			return nil, false, nil // it is too late for these, where they are others than the default
+		}
 		if s.tx.state == txBegun && (c.Isolation != "" || c.ReadOnly != router.Unset || c.Deferrable != router.Unset) {
 			return nil, false, nil // it warns, and sets them
 		}
@@ -117,6 +123,9 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		s.tx.isolation(c.Isolation)
 		s.tx.add(sql)
 	case router.Commit, router.Rollback:
+		if c.Chain && s.tx.state == txBegun && !s.chain(sql) {
+			return nil, false, nil
+		}
 		switch s.tx.state {
 		case txNone:
 			if c.Chain {
@@ -138,8 +147,11 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		if c.Op == router.SetTransaction && s.tx.nested {
 			return nil, false, nil // it may be too late for that
 		}
-		s.tx.nested = c.Op == router.Savepoint
+		if c.Op == router.Savepoint && !s.tx.nested {
+			s.tx.nested, s.tx.flat = true, uint16(len(s.tx.preamble)) // see maxPreamble
+		}
 		s.tx.add(sql)
+		s.tx.chained = s.tx.chained && c.Op == router.Savepoint
 		if c.Op == router.SetTransaction && c.ReadOnly != router.Unset {
 			s.tx.readOnly = c.ReadOnly == router.On
 		}
@@ -149,6 +161,24 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		return nil, false, nil // the savepoint may not exist: let a server say
 	}
 	return wire.AppendCommandComplete(answer, tag), true, nil
+}
+
+// chain ends the transaction that no server has heard of and begins the next with the same characteristics. PostgreSQL keeps
+// those otherwise than what BEGIN says: an error does not take them back. So the preamble has it, once.
+func (s *session) chain(sql []byte) bool {
+	t := &s.tx
+	if t.nested {
+		t.preamble, t.nested = t.preamble[:t.flat], false
+	}
+	if t.chained {
+		return true
+	}
+	if len(t.preamble)+len(sql) > maxPreamble {
+		return false
+	}
+	t.add(sql)
+	t.chained = true
+	return true
 }
 
 // errAborted is the answer to statements in a transaction that failed.

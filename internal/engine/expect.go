@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/tidemarkdb/tidemark/internal/wire"
+import (
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
 
 // Kind names the request whose reply comes next on a link.
 type Kind byte
@@ -46,6 +50,20 @@ type Expect struct {
 	Reply     *Reply        // where parts are kept for the proxy itself; nil for most
 	Again     bool          // Bind: the first of its batch. Sync: the batch may be sent again, see Link.Again
 	Names     *Names        // what is called otherwise on the server than by the client; nil for most
+	Unseen    []int         // Query: which of its statements, counted from 0, are the proxy's own; never the first
+	ran       int           // ... how many have, if there are such
+}
+
+const muteUnseen = MuteDesc | MuteRows | MuteTag
+
+// next notes that a statement of a Query is over. It says whether it was one of the proxy's own.
+func (e *Expect) next() (unseen bool) {
+	unseen = e.Mute&muteUnseen != 0
+	e.Mute &^= muteUnseen
+	if e.ran++; slices.Contains(e.Unseen, e.ran) {
+		e.Mute |= muteUnseen
+	}
+	return unseen
 }
 
 // Reply collects what a request of the proxy's own, or one it wants to know the outcome of, was answered.

@@ -49,17 +49,18 @@ type Link struct {
 	Err  *wire.Error
 	Torn bool
 
-	out   []byte   // for the server, not yet accepted: out[sent:]
-	queue []Expect // the replies that are owed: queue[head:]
-	sent  int
-	held  bool // the relay has bytes of the client that the socket did not take
-	in    buffer
-	bulk  bulk
-	rest  int  // bytes of a row or copy message still to come
-	mute  bool // ... and they are not forwarded
-	head  int
-	early int // how often the client has ended a COPY that has not begun; what is queued before ended stands before that
-	ended int
+	out    []byte   // for the server, not yet accepted: out[sent:]
+	queue  []Expect // the replies that are owed: queue[head:]
+	sent   int
+	held   bool // the relay has bytes of the client that the socket did not take
+	in     buffer
+	bulk   bulk
+	rest   int  // bytes of a row or copy message still to come
+	mute   bool // ... and they are not forwarded
+	head   int
+	parses int // owed replies to requests that prepare a statement
+	early  int // how often the client has ended a COPY that has not begun; what is queued before ended stands before that
+	ended  int
 }
 
 // links are those that nothing uses, with their memory: a client that is idle should not hold it. The few that are in use at
@@ -107,8 +108,35 @@ func (l *Link) Expect(e Expect) {
 	if len(l.queue) == cap(l.queue) && l.head > len(l.queue)/2 {
 		l.compact() // the queue of a client that always has something under way never runs empty
 	}
+	if e.prepares() {
+		l.parses++
+	}
 	l.queue = append(l.queue, e)
 }
+
+// prepares says whether the connection has the statement when the request has succeeded.
+func (e *Expect) prepares() bool { return e.Statement != 0 && (e.Kind == Parse || e.Kind == Execute) }
+
+// Unsure says whether the connection's having a statement depends on how an earlier batch goes: one that is not answered yet
+// prepares it. An error there skips that, and nothing of this batch.
+func (l *Link) Unsure(statement uint64) bool {
+	if l.parses == 0 {
+		return false
+	}
+	prepared := false
+	for i := l.head; i < len(l.queue); i++ {
+		switch e := &l.queue[i]; {
+		case e.prepares() && e.Statement == statement:
+			prepared = true
+		case prepared && e.Kind == Sync:
+			return true
+		}
+	}
+	return false
+}
+
+// Preparing says whether some request that prepares a statement has not been answered yet.
+func (l *Link) Preparing() bool { return l.parses > 0 }
 
 // compact moves what is owed to the front of the queue.
 func (l *Link) compact() {
@@ -298,17 +326,26 @@ func (l *Link) first() *Expect {
 
 // done completes the first reply.
 func (l *Link) done() {
-	if e := &l.queue[l.head]; e.Reply != nil {
+	e := &l.queue[l.head]
+	if e.Reply != nil {
 		e.Reply.Done = true
 	}
-	l.queue[l.head] = Expect{}
-	l.head++
+	l.pop(e)
 	if l.head >= l.ended {
 		l.early, l.ended = 0, 0
 	}
 	if l.head == len(l.queue) {
 		l.queue, l.head = l.queue[:0], 0
 	}
+}
+
+// pop takes e, the first reply, out of the queue.
+func (l *Link) pop(e *Expect) {
+	if e.prepares() {
+		l.parses--
+	}
+	*e = Expect{}
+	l.head++
 }
 
 // Deliver gives the client the synthetic replies that are due.
@@ -368,6 +405,9 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 	case 'C', 'I', 's':
 		l.Copying = false
 		mute := e.Mute&MuteTag != 0
+		if e.Unseen != nil && e.next() {
+			return false
+		}
 		if e.Reply != nil && typ == 'C' && len(body) > 0 {
 			mute = mute && e.Reply.Tags >= int(e.Reply.PassTags)
 			e.Reply.Tag = string(body[:len(body)-1])
@@ -503,8 +543,7 @@ func (l *Link) repeats(e *Expect, err *wire.Error) bool {
 	l.Again = append([]Expect(nil), l.queue[l.head:len(l.queue)-1]...)
 	last.Mute |= MuteReady
 	for l.first() != last {
-		l.queue[l.head] = Expect{}
-		l.head++
+		l.pop(l.first())
 	}
 	return true
 }

@@ -14,6 +14,8 @@ type Names struct {
 	Client string            // the client's name of any statement that is not in Of
 	Of     map[string]string // by name on the server
 	Shifts []Shift           // in the order of At
+	// Retell changes the error into what the client is told in its place; nil for most.
+	Retell func(*wire.Error)
 }
 
 // Shift says that the client's text differs in length by By characters (client's minus server's) from the server's
@@ -22,6 +24,10 @@ type Shift struct{ At, By int }
 
 // tell changes what the server said into what the client is told. It reports whether anything was changed.
 func (n *Names) tell(e *wire.Error) (changed bool) {
+	if n.Retell != nil {
+		n.Retell(e)
+		return true
+	}
 	for _, text := range []*string{&e.Message, &e.Detail, &e.Hint, &e.Where} {
 		if t := n.rename(*text); t != *text {
 			*text, changed = t, true
