@@ -311,7 +311,8 @@ func (s *session) endTransaction(l *engine.Link) {
 	if failed && (len(a.changes) > 0 || a.tx != nil) {
 		ok, a.unclear = false, true
 	}
-	if a.tx != nil && a.outcome.Err != nil && a.outcome.Tags > 0 { // it may be what has run before the error
+	// It may be what has run before the error; and only the last of several tags is known.
+	if a.tx != nil && (a.outcome.Err != nil && a.outcome.Tags > 0 || a.outcome.Tags > 1) {
 		a.unclear = true
 	}
 	if ok && a.discard && len(a.changes) > 0 { // which came first is not known
