@@ -177,7 +177,7 @@ func TestEndlessRequests(t *testing.T) {
 			{"statements", 96 << 20, func(i int) []byte { // and their plans, in the cache for all
 				return frames(parse(fmt.Sprint("s", i), fmt.Sprintf("select '%s%d'", strings.Repeat(long, 60), i)), sync)
 			}},
-			{"settings", 48 << 20, func(i int) []byte { return frame('Q', fmt.Sprintf("set my.s%d = '%s'\x00", i, long)) }},
+			{"settings", 64 << 20, func(i int) []byte { return frame('Q', fmt.Sprintf("set my.s%d = '%s'\x00", i, long)) }},
 			{"savepoints", 32 << 20, func(i int) []byte { return frame('Q', fmt.Sprintf("savepoint s%d%s\x00", i, long)) }},
 			{"portals", 32 << 20, func(i int) []byte { return bind(fmt.Sprint("p", i)+long, "s") }},
 		} {
