@@ -263,19 +263,22 @@ func TestHalfFrames(t *testing.T) {
 	prepared := frames(frame('P', "a\x00select $1::text\x00\x00\x00"), frame('S', ""))
 	bound := frame('B', "\x00a\x00\x00\x00\x00\x01\x00\x00\x00\x03abc\x00\x00")
 	copying := frame('Q', "copy half from stdin\x00")
+	slow := frame('Q', "begin; select pg_sleep(0.1); commit\x00") // what follows has begun to come when it is answered
 	messages := map[string]struct{ first, half []byte }{
-		"Query":        {nil, frame('Q', "select 'half a query'\x00")},
-		"Parse":        {nil, frame('P', "b\x00select 'half a parse'\x00\x00\x00")},
-		"Bind":         {prepared, bound},
-		"Describe":     {prepared, frame('D', "Sa\x00")},
-		"Close":        {prepared, frame('C', "Sa\x00")},
-		"Sync":         {nil, frame('S', "")},
-		"Flush":        {nil, frame('H', "")},
-		"Terminate":    {nil, frame('X', "")},
-		"FunctionCall": {nil, frame('F', "\x00\x00\x06\x24\x00\x00\x00\x01\x00\x00\x00\x01-\x00\x00")},
-		"CopyData":     {nil, frame('d', "half a line\n")},
-		"long Parse":   {nil, frame('P', "c\x00select '"+strings.Repeat("x", 100_000)+"'\x00\x00\x00")},
-		"long Query":   {nil, frame('Q', "select '"+strings.Repeat("x", 100_000)+"'\x00")},
+		"Query":           {nil, frame('Q', "select 'half a query'\x00")},
+		"Parse":           {nil, frame('P', "b\x00select 'half a parse'\x00\x00\x00")},
+		"Bind":            {prepared, bound},
+		"Describe":        {prepared, frame('D', "Sa\x00")},
+		"Close":           {prepared, frame('C', "Sa\x00")},
+		"Sync":            {nil, frame('S', "")},
+		"Flush":           {nil, frame('H', "")},
+		"Terminate":       {nil, frame('X', "")},
+		"FunctionCall":    {nil, frame('F', "\x00\x00\x06\x24\x00\x00\x00\x01\x00\x00\x00\x01-\x00\x00")},
+		"CopyData":        {nil, frame('d', "half a line\n")},
+		"long Parse":      {nil, frame('P', "c\x00select '"+strings.Repeat("x", 100_000)+"'\x00\x00\x00")},
+		"long Query":      {nil, frame('Q', "select '"+strings.Repeat("x", 100_000)+"'\x00")},
+		"late Query":      {slow, frame('Q', "select 'half a query'\x00")},
+		"late long Query": {slow, frame('Q', "select '"+strings.Repeat("x", 100_000)+"'\x00")},
 	}
 	amid := map[string]struct{ first, half []byte }{ // a transaction has begun: the connection is theirs
 		"Execute":       {frames(prepared, bound), frame('E', "\x00\x00\x00\x00\x00")},

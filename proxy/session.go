@@ -151,7 +151,7 @@ func (s *session) next() (typ byte, size int, err error) {
 			continue
 		}
 		if (!s.after.active || s.batch.sent || s.link != nil && s.link.Copying) && !s.repeats() {
-			if typ, size, err = s.Header(); err != nil || size > 0 {
+			if typ, size, err = s.Header(); err != nil || size > 0 && !s.begunAhead(size) {
 				return typ, size, err
 			}
 		}
@@ -177,6 +177,13 @@ func (s *session) next() (typ byte, size int, err error) {
 			l.MayRepeat = false
 		}
 	}
+}
+
+// begunAhead says whether the client's next message has only begun, and the link, which has still to answer what came before, may be
+// free then: to wait for the rest of the message must not keep it.
+func (s *session) begunAhead(size int) bool {
+	l := s.link
+	return l != nil && len(s.Input()) < size && l.Owed() > 0 && !s.batch.sent && !l.Copying
 }
 
 // leaves ends an idle session while the process drains: errDrained. Not when something has just come from the client, nor
