@@ -382,6 +382,9 @@ func (s *session) endTransaction(l *engine.Link) {
 			case router.RollbackTo:
 				s.settings.rollbackTo(tx.Name)
 				s.refreshView()
+				if s.tx.schema {
+					s.p.statements.schemaChanges()
+				}
 			}
 		}
 		return
