@@ -448,9 +448,13 @@ func (s *session) finish(l *engine.Link) error {
 	return nil
 }
 
-// lost answers for a server connection that broke.
+// lost answers for a server connection that broke. The error ends the session: what it kept on that connection, such as a lock or a
+// temporary table, is lost too.
 func (s *session) lost(l *engine.Link) error {
 	s.log().Warn("server connection lost", "shard", l.Shard, "error", l.Err.Message)
+	if s.pins[l.Shard] == l && !l.Torn {
+		return l.Err
+	}
 	status := byte(wire.TxIdle)
 	if s.tx.state == txOpen {
 		status = wire.TxAborted
