@@ -11,6 +11,9 @@ import (
 // compile plans a statement as far as it can be planned without values.
 func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 	s := r.statement(ses, f)
+	if ref := s.unreadable(); ref != nil {
+		return s.fixed(ref)
+	}
 	if f.Unusual != "" {
 		return s.fixed(refuse(f.Unusual, "Tidemark cannot run it on several shards as one PostgreSQL would.", "Run it on the shards directly."))
 	}
