@@ -82,7 +82,7 @@ func (f *fixture) start(t *testing.T, engineName string) string {
 func (f *fixture) run(t *testing.T, engineName string) *instance {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	eng, err := loop.New(loop.Config{Engine: engineName, Epoll: loop.EpollConfig{RestAfter: 50 * time.Millisecond}}) // so that all tests meet sessions that rest
+	eng, err := loop.New(loop.Config{Engine: engineName})
 	if err != nil {
 		t.Fatal(err)
 	}

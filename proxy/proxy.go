@@ -269,18 +269,21 @@ func (p *Proxy) greet(ctx context.Context, l *login) (*client, map[string]string
 // newSession is the session of a client that has logged in; leave gives back its user's seat.
 func (p *Proxy) newSession(t *loop.Task, conn *loop.Conn, x *client, l *login, leave func()) *session {
 	x.task, x.relay = t, engine.NewRelay(t, conn)
-	return &session{Relay: x.relay, p: p, user: l.user, client: x, identity: l.identity, unseat: leave}
+	s := &session{Relay: x.relay, p: p, user: l.user, client: x, identity: l.identity, unseat: leave}
+	s.resume = s.goOn
+	return s
 }
 
-// serve runs one client's session to its end. Its frame and those of run and next are what a session that waits has on its stack;
-// 1,200 bytes in all let the stack shrink to 4 KB. One that waits for long has none: see rest.
+// serve runs one client's session until it ends or waits, see goOn.
 func (s *session) serve(asked []wire.Parameter, params map[string]string) {
 	defer s.depart()
 	err := s.start(asked, params)
 	if err == nil {
 		err = s.run()
 	}
-	s.farewell(err)
+	if !s.rests {
+		s.farewell(err)
+	}
 }
 
 // start makes the session known, takes the settings of the startup message, and greets the client.
@@ -311,17 +314,20 @@ func (s *session) start(asked []wire.Parameter, params map[string]string) error 
 	return nil
 }
 
-// rest gives the stack of a session back whose client has been idle for long: all that it needs is in s. It goes on when the
-// client is heard again, or somebody wakes its task.
-func (s *session) rest() {
-	s.rests = true
-	s.Task.Rest(s.Client, s.goOn)
-}
-
-func (s *session) goOn(*loop.Task) {
+// goOn runs the session on when its wait for the next message is over: see next.
+func (s *session) goOn(_ *loop.Task, cause loop.Cause) {
 	s.rests = false
 	defer s.depart()
-	s.farewell(s.run())
+	err := s.Rested(cause)
+	if l := s.link; l != nil {
+		l.MayRepeat = false
+	}
+	if err == nil {
+		err = s.run()
+	}
+	if !s.rests {
+		s.farewell(err)
+	}
 }
 
 // depart gives back all that the session holds, also after a panic.
@@ -367,9 +373,6 @@ func (s *session) farewell(err error) {
 	var e *wire.Error
 	var r *router.Refusal
 	switch {
-	case errors.Is(err, engine.ErrIdle):
-		s.rest()
-		return
 	case err == nil, errors.Is(err, engine.ErrClientGone), errors.Is(err, errTorn):
 		s.log().Debug("session ended", "user", s.user, "error", err)
 		return

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/lsn"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -21,7 +22,6 @@ type session struct {
 	user   string
 	client *client
 	unseat func() // gives back the seat of the user
-	rests  bool   // its task has nothing on its stack until the client is heard again: see rest
 	// identity is who logs in to servers for this session; nil: the shared role.
 	identity *backend.Identity
 	mode     backend.Mode
@@ -31,6 +31,7 @@ type session struct {
 	// askState: a statement may have changed what pins, or settings. forever: one did for good, and which.
 	askState bool
 	drawn    bool // chance has decided whether the batch is traced
+	rests    bool // it waits for the client's next message, and its task has no stack: see goOn
 	forever  string
 	question *question // what is asked then; nil: nothing in particular
 
@@ -56,11 +57,12 @@ type session struct {
 	formats []int16
 	again   []byte // the batch that was sent last, if it may be sent again
 	last    route
-	traced  *traced       // the trace under way; nil: none, see tracing.go
-	metered []*Meter      // of the shards that it has used
-	ear     *ear          // nil: it listens to nothing over a shared connection
-	counts  func() []byte // sets after.errors; nil: it was not needed yet
-	began   time.Duration // when the transaction under way did, by engine.Clock; 0: none is
+	traced  *traced                      // the trace under way; nil: none, see tracing.go
+	metered []*Meter                     // of the shards that it has used
+	ear     *ear                         // nil: it listens to nothing over a shared connection
+	counts  func() []byte                // sets after.errors; nil: it was not needed yet
+	resume  func(*loop.Task, loop.Cause) // goOn
+	began   time.Duration                // when the transaction under way did, by engine.Clock; 0: none is
 }
 
 // after is what is to be done when the link has answered everything, before the client hears ReadyForQuery if it was held.
@@ -90,11 +92,11 @@ func (a *after) plain() bool {
 	return !a.schema && !a.mark && !a.discard && !a.state && a.tx == nil && len(a.changes) == 0 && a.replay == nil && a.told == nil
 }
 
-// run serves the client until it leaves. The error says why it ended, nil for a Terminate.
+// run serves the client until it leaves, or there is nothing to do: then the session rests. The error says why it ended, nil for a Terminate.
 func (s *session) run() error {
 	for {
 		typ, size, err := s.next()
-		if err != nil {
+		if err != nil || s.rests {
 			return err
 		}
 		if typ == wire.MsgTerminate {
@@ -125,7 +127,7 @@ func (s *session) complete() error {
 	return nil
 }
 
-// next waits for the header of the client's next message. It returns only when that message may be handled.
+// next finds the header of the client's next message. It returns only when that message may be handled, or s.rests.
 func (s *session) next() (typ byte, size int, err error) {
 	for {
 		if err := s.settle(); err != nil {
@@ -167,10 +169,7 @@ func (s *session) next() (typ byte, size int, err error) {
 		if l := s.link; l != nil { // only here nothing is half done that a batch could get in the way of
 			l.MayRepeat = true
 		}
-		s.Task.MayRest(s.link == nil && len(s.pins) == 0 && s.tx.state == txNone && !s.batch.sent)
-		err := s.Step(time.Time{})
-		s.Task.MayRest(false)
-		if err != nil {
+		if s.rests, err = s.Rest(s.resume); s.rests || err != nil {
 			return 0, 0, err
 		}
 		if l := s.link; l != nil {
@@ -382,9 +381,6 @@ func (s *session) endTransaction(l *engine.Link) {
 			case router.RollbackTo:
 				s.settings.rollbackTo(tx.Name)
 				s.refreshView()
-				if s.tx.schema {
-					s.p.statements.schemaChanges()
-				}
 			}
 		}
 		return
@@ -448,13 +444,9 @@ func (s *session) finish(l *engine.Link) error {
 	return nil
 }
 
-// lost answers for a server connection that broke. The error ends the session: what it kept on that connection, such as a lock or a
-// temporary table, is lost too.
+// lost answers for a server connection that broke.
 func (s *session) lost(l *engine.Link) error {
 	s.log().Warn("server connection lost", "shard", l.Shard, "error", l.Err.Message)
-	if s.pins[l.Shard] == l && !l.Torn {
-		return l.Err
-	}
 	status := byte(wire.TxIdle)
 	if s.tx.state == txOpen {
 		status = wire.TxAborted

@@ -15,9 +15,6 @@ var ErrClientGone = errors.New("client has left")
 // ErrClosing says that the engine is shutting down and the task should end.
 var ErrClosing = errors.New("shutting down")
 
-// ErrIdle says that nothing has happened for long: the task may rest, see loop.Task.Rest.
-var ErrIdle = errors.New("idle")
-
 // ErrStopped says that somebody has stopped the relay.
 var ErrStopped = errors.New("stopped")
 
@@ -44,6 +41,7 @@ type Relay struct {
 	read, written uint64 // bytes of the client since Moved was last asked
 	stop          atomic.Bool
 	set           []loop.Source // what wait waits for, kept to be filled again
+	collecting    bool          // a wait ends after a while, to take what has come, see bulk
 }
 
 // NewRelay serves client on task t.
@@ -321,6 +319,37 @@ func (r *Relay) Step(deadline time.Time) error {
 	return nil
 }
 
+// Rest is Step without a deadline for an owner that has nothing on its stack which it still needs. Where there is something to wait
+// for, rests is true: the owner returns, and its task goes on with body, which calls Rested first.
+func (r *Relay) Rest(body func(*loop.Task, loop.Cause)) (rests bool, err error) {
+	if r.move() {
+		return false, nil
+	}
+	if err := r.sources(); err != nil {
+		return false, err
+	}
+	if r.collecting {
+		return false, r.Step(time.Time{})
+	}
+	if len(r.set) == 0 && r.gone {
+		return false, ErrClientGone
+	}
+	cause, over := r.Task.Rest(body, r.set...)
+	if !over {
+		return true, nil
+	}
+	return false, r.Rested(cause)
+}
+
+// Rested is what Step does behind its wait.
+func (r *Relay) Rested(cause loop.Cause) error {
+	if err := r.ended(cause); err != nil {
+		return err
+	}
+	r.move()
+	return nil
+}
+
 // move makes all the progress that needs no waiting; it reports whether there was any.
 func (r *Relay) move() bool {
 	moved := r.flush()
@@ -382,16 +411,17 @@ func (r *Relay) Gone() bool { return r.gone }
 // idleOut is the capacity in bytes that r.out may keep while the client uses no server: enough for the answer to BEGIN.
 const idleOut = 128
 
-func (r *Relay) wait(deadline time.Time) error {
+// sources finds what to wait for.
+func (r *Relay) sources() error {
 	set := r.set[:0]
 	if cap(r.out) > idleOut && len(r.out) == 0 && len(r.links) == 0 {
 		r.out = nil // nobody is about to write: a client that is idle from here on holds next to nothing
 	}
 	client := loop.Interest(0)
-	collecting := false
+	r.collecting = false
 	if r.takes() {
 		client |= loop.Readable
-		collecting = r.bulk.on
+		r.collecting = r.bulk.on
 	}
 	if len(r.out) > 0 {
 		client |= loop.Writable
@@ -403,7 +433,7 @@ func (r *Relay) wait(deadline time.Time) error {
 		server := loop.Interest(0)
 		if l.Err == nil && !l.Paused && len(r.out) == 0 {
 			server |= loop.Readable
-			collecting = collecting || l.bulk.on
+			r.collecting = r.collecting || l.bulk.on
 		}
 		if l.Err == nil && (l.held || len(l.out) > 0) {
 			server |= loop.Writable
@@ -416,22 +446,32 @@ func (r *Relay) wait(deadline time.Time) error {
 	if r.stop.Load() {
 		return ErrStopped
 	}
-	if len(set) == 0 && r.gone && deadline.IsZero() {
+	return nil
+}
+
+func (r *Relay) wait(deadline time.Time) error {
+	if err := r.sources(); err != nil {
+		return err
+	}
+	if len(r.set) == 0 && r.gone && deadline.IsZero() {
 		return ErrClientGone
 	}
 	until := deadline
-	if collecting {
+	if r.collecting {
 		if until = time.Now().Add(bulkPatience); !deadline.IsZero() && deadline.Before(until) {
-			until, collecting = deadline, false
+			until, r.collecting = deadline, false
 		}
 	}
-	switch r.Task.Wait(until, set...) {
+	return r.ended(r.Task.Wait(until, r.set...))
+}
+
+// ended is the end of a wait.
+func (r *Relay) ended(cause loop.Cause) error {
+	switch cause {
 	case loop.Closing:
 		return ErrClosing
-	case loop.Idle:
-		return ErrIdle
 	case loop.Timeout:
-		if !collecting {
+		if !r.collecting {
 			return ErrDeadline
 		}
 		r.bulk.late(r.Client)

@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"iter"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -13,12 +12,10 @@ import (
 type coroutine struct {
 	eng      *epoll
 	loop     atomic.Pointer[eventLoop] // nil: the task runs detached
-	body     func(*Task)
-	next     func() (struct{}, bool) // resumes the task; called by eventLoop.resume only
-	yield    func(struct{}) bool     // suspends it
-	internal bool                    // part of the engine: does not see Closing
-
-	rest *Conn // after Rest, until the coroutine has ended: what is to wake it
+	stack    *stack                    // that its function runs on; nil: it has not begun, rests or has ended
+	body     func(*Task)               // its function, until that begins
+	rest     func(*Task, Cause)        // the function that it goes on with when its rest is over; nil: it does not rest
+	internal bool                      // part of the engine: does not see Closing
 
 	state    taskState
 	cause    Cause    // why it was queued
@@ -38,7 +35,7 @@ type taskState uint8
 const (
 	queued   taskState = iota // in the run queue
 	running                   // being resumed
-	parked                    // in Wait, or resting without a coroutine, registered with its sources and the timers
+	parked                    // in Wait, or at rest, registered with its sources and the timers
 	awaiting                  // in Await
 	transit                   // in Wait, on its way to another loop
 	ended
@@ -50,14 +47,6 @@ const maxTurns = 8
 
 // killed is the panic that unwinds a task after Close has given up waiting.
 type killed struct{}
-
-// begin creates the coroutine; the first resume runs its body.
-func (t *Task) begin() {
-	t.next, _ = iter.Pull(func(yield func(struct{}) bool) {
-		t.yield = yield
-		t.run()
-	})
-}
 
 // run contains the failure of a task. Beyond it, a panic would cross into the loop and lose its stack.
 func (t *Task) run() {
@@ -76,9 +65,15 @@ func (t *Task) run() {
 		t.eng.panics.Add(1)
 		t.eng.cfg.Panic(v, stack)
 	}()
-	body := t.body
-	t.body = nil // what only its beginning needed, as a login, is not kept for as long as the task
-	body(t)
+	if body := t.body; body != nil {
+		t.body = nil // what only its beginning needed, as a login, is not kept for as long as the task
+		body(t)
+		return
+	}
+	body := t.rest
+	t.rest = nil
+	t.notice(t.cause)
+	body(t, t.cause)
 }
 
 // runDetached is for tasks started after the loops have stopped: an ordinary goroutine whose Waits return Closing.
@@ -93,11 +88,7 @@ func (t *Task) waitOnLoop(deadline time.Time, set []Source) Cause {
 		runtime.Gosched()
 		return Closing
 	}
-	for _, s := range set {
-		if s.Conn != nil && s.Conn.home.Load() != l {
-			t.ownOnLoop(s.Conn)
-		}
-	}
+	t.ownAll(l, set)
 	cause, now := t.look(set)
 	switch {
 	case now && cause != Closing && t.turns < maxTurns:
@@ -116,10 +107,24 @@ func (t *Task) waitOnLoop(deadline time.Time, set []Source) Cause {
 		}
 		cause = t.suspend()
 	}
+	t.notice(cause)
+	return cause
+}
+
+// ownAll moves the connections of a set to the task's loop.
+func (t *Task) ownAll(l *eventLoop, set []Source) {
+	for _, s := range set {
+		if s.Conn != nil && s.Conn.home.Load() != l {
+			t.ownOnLoop(s.Conn)
+		}
+	}
+}
+
+// notice takes note of the end of a wait.
+func (t *Task) notice(cause Cause) {
 	if cause == Woken {
 		t.woken.Swap(false) // not Store: what was written before the latest Wake must be visible
 	}
-	return cause
 }
 
 // look says whether a wait for set is over already, deadline apart.
@@ -141,7 +146,7 @@ func (t *Task) look(set []Source) (Cause, bool) {
 // suspend gives the thread back to the loop until the run queue gets to t again.
 func (t *Task) suspend() Cause {
 	t.turns = 0
-	t.yield(struct{}{})
+	t.stack.yield(struct{}{})
 	if t.eng.killed.Load() && t.cause == Closing {
 		panic(killed{})
 	}
@@ -166,9 +171,6 @@ func (l *eventLoop) park(t *Task) bool {
 	}
 	if t.deadline != 0 && (t.timerPos < 0 || t.timerAt > t.deadline) {
 		l.timers.set(t, t.deadline) // an earlier key stays: it fires once for nothing, and costs nothing until then
-	}
-	if t.mayRest && l.restAt == 0 {
-		l.restAt = l.clock + int64(l.eng.cfg.RestAfter)
 	}
 	t.state = parked
 	return true
@@ -224,7 +226,7 @@ func (t *Task) awaitOnLoop(f func()) {
 		t.awaited.returned = true
 	}()
 	t.turns = 0
-	t.yield(struct{}{})
+	t.stack.yield(struct{}{})
 	switch {
 	case t.awaited.panic != nil:
 		panic(t.awaited.panic)

@@ -172,6 +172,7 @@ func (e *epoll) spawn(l *eventLoop, f func(t *Task), internal bool) {
 	e.mu.Unlock()
 	e.tasks.Add(1)
 	e.started.Add(1)
+	e.freed()
 	if detached {
 		go t.runDetached()
 		return

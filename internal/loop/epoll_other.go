@@ -20,12 +20,12 @@ func NewEpoll(EpollConfig) (Engine, error) {
 
 type coroutine struct{}
 
-func (*Task) waitOnLoop(time.Time, []Source) Cause { panic("unreachable") }
-func (*Task) wakeOnLoop()                          { panic("unreachable") }
-func (*Task) restOnLoop(*Conn, func(*Task))        { panic("unreachable") }
-func (*Task) awaitOnLoop(func())                   { panic("unreachable") }
-func (*Task) ownOnLoop(*Conn)                      { panic("unreachable") }
-func (*Task) ownsOnLoop(*Conn) bool                { panic("unreachable") }
+func (*Task) waitOnLoop(time.Time, []Source) Cause                             { panic("unreachable") }
+func (*Task) restOnLoop(func(*Task, Cause), []Source) (cause Cause, over bool) { panic("unreachable") }
+func (*Task) wakeOnLoop()                                                      { panic("unreachable") }
+func (*Task) awaitOnLoop(func())                                               { panic("unreachable") }
+func (*Task) ownOnLoop(*Conn)                                                  { panic("unreachable") }
+func (*Task) ownsOnLoop(*Conn) bool                                            { panic("unreachable") }
 
 type socket struct{}
 

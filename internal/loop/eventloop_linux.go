@@ -36,10 +36,10 @@ type eventLoop struct {
 	running []*Task            // the round that is being resumed
 	timers  timerHeap
 	events  []unix.EpollEvent
-	clock   int64 // engine time, read after each round of slices and after each sleep
-	yielded int64 // when the scheduler was last given a turn
-	restAt  int64 // engine time at which to look for tasks that could rest; 0: there are none
-	current *Task // being resumed
+	clock   int64    // engine time, read after each round of slices and after each sleep
+	yielded int64    // when the scheduler was last given a turn
+	current *Task    // being resumed
+	stacks  []*stack // that no task uses; the last one was used last and is used next
 	stop    bool
 
 	balancer
@@ -102,7 +102,6 @@ func (l *eventLoop) run() {
 	for !l.stop {
 		l.takeMail()
 		l.expire()
-		l.rouse()
 		l.resumeAll()
 		l.rebalance()
 		if l.clock-l.yielded >= int64(yieldEvery) {
@@ -120,6 +119,7 @@ func (l *eventLoop) run() {
 			l.sleep()
 		}
 	}
+	l.freeStacks()
 	l.closeDescriptors()
 	releaseProcs(1)
 }
@@ -180,7 +180,6 @@ func (l *eventLoop) open(m mail) {
 	switch m.what {
 	case mailStart:
 		l.tasks[t] = struct{}{}
-		t.begin()
 		l.enqueue(t, Ready)
 	case mailWake:
 		if t.state == parked && t.woken.Load() {
@@ -240,23 +239,26 @@ func (l *eventLoop) resumeAll() {
 	}
 }
 
-// resume gives t the thread until it suspends or ends. Nothing else calls next.
+// resume gives t the thread until it suspends, rests or ends. Nothing else calls next.
 func (l *eventLoop) resume(t *Task) {
 	t.state = running
 	l.current = t
 	l.countActive(t)
-	if t.next == nil { // it has rested
-		t.begin()
+	if t.stack == nil {
+		l.lend(t)
 	}
-	_, alive := t.next()
+	t.stack.next()
 	l.current = nil
 	l.resumes.Add(1)
-	switch {
-	case !alive && t.rest != nil:
+	if t.state == running { // its function has returned
+		l.takeBack(t)
+		if t.rest == nil {
+			l.end(t)
+			return
+		}
 		l.lieDown(t)
-	case !alive:
-		l.end(t)
-	case t.state == parked && l.shed > 0:
+	}
+	if t.state == parked && l.shed > 0 {
 		l.migrate(t)
 	}
 }
@@ -267,7 +269,7 @@ func (l *eventLoop) enqueue(t *Task, cause Cause) {
 }
 
 func (l *eventLoop) end(t *Task) {
-	t.state = ended
+	t.state, t.stack = ended, nil
 	l.timers.remove(t)
 	delete(l.tasks, t)
 	l.eng.ended()
@@ -281,12 +283,9 @@ func (l *eventLoop) poll() {
 
 // sleep blocks until there is an event, a timer or mail.
 func (l *eventLoop) sleep() {
-	timeout, due := -1, l.restAt
-	if len(l.timers) > 0 && (due == 0 || l.timers[0].timerAt < due) {
-		due = l.timers[0].timerAt
-	}
-	if due != 0 {
-		wait := due - l.clock
+	timeout := -1
+	if len(l.timers) > 0 {
+		wait := l.timers[0].timerAt - l.clock
 		if wait <= 0 {
 			return
 		}

@@ -76,7 +76,6 @@ const (
 	Woken                // Wake was called
 	Timeout              // the deadline has passed
 	Closing              // the engine is shutting down: release everything and return
-	Idle                 // nothing has happened for RestAfter, and MayRest allows that answer: see Task.Rest
 )
 
 // String returns the cause's name.
@@ -90,8 +89,6 @@ func (c Cause) String() string {
 		return "timeout"
 	case Closing:
 		return "closing"
-	case Idle:
-		return "idle"
 	}
 	return fmt.Sprintf("cause(%d)", uint8(c))
 }
@@ -102,7 +99,7 @@ type Stats struct {
 	Started    uint64    // tasks started
 	Panics     uint64    // tasks ended by a panic
 	Resumes    uint64    // times a task was resumed
-	Rests      uint64    // times a task gave its coroutine back, see Task.Rest
+	Rests      uint64    // waits without a stack, see Task.Rest
 	Stalls     uint64    // rounds of tasks that held their loop longer than EpollConfig.StallAfter
 	Polls      uint64    // non-blocking polls for events
 	Sleeps     uint64    // times a loop blocked because it had nothing to do
@@ -123,7 +120,6 @@ const (
 	defaultTLSBuffer  = 64 << 10
 	defaultLinger     = 5 * time.Second
 	defaultStallAfter = 10 * time.Millisecond
-	defaultRestAfter  = 5 * time.Second
 )
 
 // EpollConfig configures NewEpoll. The zero value is a good default.
@@ -138,17 +134,15 @@ type EpollConfig struct {
 	TLSBuffer int
 	// Linger is how long Conn.Close may keep a connection to send what is still in the TLS buffer. Default 5 s.
 	Linger time.Duration
-	// RestAfter is how long nothing happens to a waiting task, about, before it is asked to rest. Default 5 s.
-	RestAfter time.Duration
 	// Panic is told about panics in tasks. Default: an error in slog.Default.
 	Panic PanicFunc
 }
 
 // withDefaults fills in what is not set, and refuses what makes no sense.
 func (c EpollConfig) withDefaults() (EpollConfig, error) {
-	if c.Loops < 0 || c.StallAfter < 0 || c.TLSBuffer < 0 || c.Linger < 0 || c.RestAfter < 0 {
-		return c, fmt.Errorf("loop: negative value in configuration: loops %d, stall after %s, TLS buffer %d, linger %s, rest after %s",
-			c.Loops, c.StallAfter, c.TLSBuffer, c.Linger, c.RestAfter)
+	if c.Loops < 0 || c.StallAfter < 0 || c.TLSBuffer < 0 || c.Linger < 0 {
+		return c, fmt.Errorf("loop: negative value in configuration: loops %d, stall after %s, TLS buffer %d, linger %s",
+			c.Loops, c.StallAfter, c.TLSBuffer, c.Linger)
 	}
 	if c.Loops == 0 {
 		c.Loops = max(1, procsAtStart)
@@ -161,9 +155,6 @@ func (c EpollConfig) withDefaults() (EpollConfig, error) {
 	}
 	if c.Linger == 0 {
 		c.Linger = defaultLinger
-	}
-	if c.RestAfter == 0 {
-		c.RestAfter = defaultRestAfter
 	}
 	if c.Panic == nil {
 		c.Panic = logPanic

@@ -8,8 +8,7 @@ import (
 // Task is one session or job that an engine runs. Its methods, except Wake, may be called only from within the task.
 type Task struct {
 	// woken is the sticky Wake. Set by anyone, taken by the task.
-	woken   atomic.Bool
-	mayRest bool // see MayRest
+	woken atomic.Bool
 
 	coroutine          // used by the epoll engine
 	routine   *routine // used by the goroutine engine, nil otherwise
@@ -38,18 +37,14 @@ func (t *Task) Wake() {
 	t.wakeOnLoop()
 }
 
-// MayRest says whether a Wait without a deadline may answer Idle from now on: whether what the task needs would survive Rest. The
-// goroutine engine never does.
-func (t *Task) MayRest(may bool) { t.mayRest = may }
-
-// Rest is for a task with nothing to do but to wait for c to be readable, and nothing on its stack that it needs: when its
-// function returns, the stack, which is most of what an idle task takes, is given back. The task lives on, and begins again
-// with body when c is readable, when Wake is called, or when the engine closes, as its next Wait will tell.
-func (t *Task) Rest(c *Conn, body func(*Task)) {
+// Rest is Wait without a deadline for a task that has nothing on its stack which it still needs. Where the wait is not over at once,
+// over is false and the task's function must return: the task gives its stack back, and goes on with body when it has been waited
+// for, with the cause. So an idle task takes little memory, and those that work share stacks. The goroutine engine waits as ever.
+func (t *Task) Rest(body func(*Task, Cause), set ...Source) (cause Cause, over bool) {
 	if t.routine != nil {
-		panic("loop: Rest in the goroutine engine, which never answers Idle")
+		return t.routine.wait(t, time.Time{}, set), true
 	}
-	t.restOnLoop(c, body)
+	return t.restOnLoop(body, set)
 }
 
 // Await runs f in an ordinary goroutine and suspends the task until f has returned, so that f may block. A panic in f

@@ -10,33 +10,9 @@ import (
 	"time"
 )
 
-// A wait with a deadline is not ended for the sake of rest, which would forget the deadline.
-func TestNoRestBeforeADeadline(t *testing.T) {
-	e, err := NewEpoll(EpollConfig{Loops: 1, RestAfter: time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	causes := make(chan Cause, 10)
-	e.Go(func(task *Task) {
-		task.MayRest(true)
-		for range cap(causes) {
-			causes <- task.Wait(time.Now().Add(20 * time.Millisecond))
-		}
-	})
-	for range cap(causes) {
-		if c := <-causes; c != Timeout {
-			t.Errorf("the wait ended by %s", c)
-		}
-	}
-	if err := e.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
-// Tasks with nothing to do give their coroutines back, and go on when their peers speak, when they are woken, and when the
-// engine closes.
+// Tasks at rest hold no stack, and go on when their peers speak, when they are woken, and when the engine closes.
 func TestRest(t *testing.T) {
-	e, err := NewEpoll(EpollConfig{Loops: 2, RestAfter: 50 * time.Millisecond})
+	e, err := NewEpoll(EpollConfig{Loops: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,11 +39,21 @@ func TestRest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var echo func(*Task)
-		echo = func(task *Task) {
+		var echo func(*Task, Cause)
+		echo = func(task *Task, cause Cause) {
 			began.Add(1)
 			buf := make([]byte, 16)
-			for {
+			for over := true; ; {
+				if !over {
+					return
+				}
+				if cause == Woken {
+					woken.Add(1)
+					cause = Ready
+				}
+				if cause == Closing {
+					break
+				}
 				k, err := c.Read(buf)
 				if k > 0 {
 					_, _ = c.Write(buf[:k])
@@ -76,18 +62,7 @@ func TestRest(t *testing.T) {
 				if !errors.Is(err, ErrWouldBlock) {
 					break
 				}
-				task.MayRest(true)
-				cause := task.Wait(time.Time{}, Source{Conn: c, For: Readable})
-				if cause == Idle {
-					task.Rest(c, echo)
-					return
-				}
-				if cause == Woken {
-					woken.Add(1)
-				}
-				if cause == Closing {
-					break
-				}
+				cause, over = task.Rest(echo, Source{Conn: c, For: Readable})
 			}
 			ended.Add(1)
 			_ = c.Close()
@@ -95,7 +70,7 @@ func TestRest(t *testing.T) {
 		e.Go(func(task *Task) {
 			tasks[i].Store(task)
 			task.Own(c)
-			echo(task)
+			echo(task, Ready)
 		})
 	}
 	say := func(i int) {
