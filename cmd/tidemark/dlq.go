@@ -248,7 +248,7 @@ func replay(ctx context.Context, out io.Writer, c *config.Config, q *cqrs.DLQ, i
 	}
 	switch {
 	case failed > 0:
-		say(out, "%d of %s failed and stay in the queue\n", failed, counted(len(ids), "event"))
+		say(out, "%d of %s failed; what failed stays in the queue\n", failed, counted(len(ids), "event"))
 		return errReported
 	case len(ids) == 0:
 		say(out, "there is nothing to replay\n")

@@ -28,7 +28,7 @@ func lagTable(levels *cqrs.Levels) proxy.Table {
 			proxy.Text("level", "the position that the read model has reached; NULL: not known yet"),
 			proxy.Text("published", "the position up to which the shard's changes are on Kafka"),
 			proxy.Int("behind", "events of the read model's topics, of all shards together, that wait to be applied"),
-			proxy.Int("dead_letters", "events that could not be applied"),
+			proxy.Int("dead_letters", "events of the read model, of all shards together, that lie in the dead-letter queue"),
 		},
 		Rows: func() (rows [][][]byte) {
 			for _, g := range levels.Lags() {
