@@ -166,7 +166,8 @@ func (s *session) bind(size int) error {
 		return s.Skip(size)
 	}
 	s.notice()
-	first, from := repeatable && !s.batch.sent && s.tx.state == txNone && plan.Flags&^router.Neutral == 0 && len(s.batch.held) == 0, len(l.Out())
+	fresh := s.fresh(st)
+	first, from := (repeatable || fresh) && !s.batch.sent && s.tx.state == txNone && plan.Flags&^router.Neutral == 0, len(l.Out())
 	s.queriedAhead(l)
 	var onServer string
 	if s.flushHeld(l); plan.Has(router.ShowsPrepared) {
@@ -186,7 +187,7 @@ func (s *session) bind(size int) error {
 		return s.malformed(err)
 	}
 	if first = first && len(l.Out()) == from && st.name != ""; first {
-		s.batch.again, s.batch.from, s.batch.flushes = true, from, l.Flushes
+		s.batch.again, s.batch.described, s.batch.from, s.batch.flushes = true, fresh, from, l.Flushes
 	}
 	l.SetOut(out)
 	l.Expect(engine.Expect{Kind: engine.Bind, Mute: mute, Statement: st.id, Names: st.names, Again: first})

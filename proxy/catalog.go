@@ -20,6 +20,7 @@ const catalogTimeout = 30 * time.Second
 func (p *Proxy) loadCatalog(ctx context.Context) error {
 	p.reload.Lock()
 	defer p.reload.Unlock()
+	defer p.statements.schemaChanges()
 	ctx, stop := context.WithTimeout(ctx, catalogTimeout)
 	defer stop()
 	c, err := p.catalog(ctx)

@@ -70,6 +70,9 @@ func (s *session) refreshView() {
 	if v, err := s.viewWith(nil); err == nil {
 		s.view = v
 	}
+	if s.settings.recoded {
+		s.settings.recoded, s.askState = false, true
+	}
 }
 
 // viewWith is the router's view of the session with one setting changed; it fails when SQL could not be read safely then.

@@ -81,7 +81,7 @@ func (s *session) learn(l *engine.Link, answer []byte) error {
 	found := map[string]string{}
 	for record := range bytes.SplitSeq(answer, []byte{recordSeparator}) {
 		if name, value, ok := bytes.Cut(record, []byte{unitSeparator}); ok {
-			found[strings.ToLower(string(name))] = string(value)
+			found[lowerASCII(string(name))] = string(value)
 		}
 	}
 	before, asIs := maps.Clone(s.settings.base), true

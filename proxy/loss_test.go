@@ -224,6 +224,39 @@ func TestServerConnectionLost(t *testing.T) {
 	})
 }
 
+// A client that keeps something on its server connection loses that with it, and hears of it as from PostgreSQL: its session ends.
+func TestPinnedServerConnectionLost(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	engines(t, func(t *testing.T, engineName string) {
+		dsn, d := f.start(t, engineName), connect(t, f.direct(0))
+		for _, keeps := range []string{"select pg_advisory_lock(4)", "create temp table kept (a int)"} {
+			for _, idle := range []bool{true, false} {
+				c := connect(t, dsn)
+				exec(t, c, keeps)
+				pid := text(t, c, "select pg_backend_pid()", pgx.QueryExecModeSimpleProtocol)
+				failed := make(chan error, 1)
+				if !idle {
+					go func() {
+						_, err := c.Exec(t.Context(), "select pg_sleep(60)")
+						failed <- err
+					}()
+					eventually(t, "the query runs", func() error { return active(t, d, pid) })
+				}
+				terminate(t, d, pid)
+				if idle {
+					_, err := c.Exec(t.Context(), "select 1")
+					failed <- err
+				}
+				if err := <-failed; !c.IsClosed() {
+					t.Errorf("%s, idle %v: the client goes on behind %v", keeps, idle, err)
+				} else if e := new(pgconn.PgError); errors.As(err, &e) && (e.Severity != "FATAL" || e.Code != "57P01") {
+					t.Errorf("%s, idle %v: %v", keeps, idle, err)
+				}
+			}
+		}
+	})
+}
+
 // killAt calls kill once some bytes have passed.
 type killAt struct {
 	seen, after int

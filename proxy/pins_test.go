@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +49,34 @@ func TestPinnedUntilFreed(t *testing.T) {
 				t.Fatalf("%s: another client behind it: %v", tc.name, err)
 			}
 			stop()
+		}
+	})
+}
+
+// Temporary is whatever is created in pg_temp, and it is its client's alone.
+func TestPinnedByPgTemp(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	engines(t, func(t *testing.T, engineName string) {
+		dsn := f.start(t, engineName)
+		a, b := connect(t, dsn), connect(t, dsn)
+		for _, tc := range []struct{ name, makes, sees, want, frees string }{
+			{"type", "create type pg_temp.ty as enum ('q')", "select 'q'::pg_temp.ty", "q", "drop type pg_temp.ty"},
+			{"function", "create function pg_temp.fu() returns int language sql as 'select 3'", "select pg_temp.fu()", "3", "drop function pg_temp.fu()"},
+			{"search_path", "create table tt (a int)", "select count(*) from pg_temp.tt", "0", "drop table tt"},
+			{"search_path, CREATE TABLE AS", "create table tt as select 1", "select count(*) from pg_temp.tt", "1", "drop table tt"},
+		} {
+			if strings.HasPrefix(tc.name, "search_path") {
+				exec(t, a, "set search_path = pg_temp, public")
+			}
+			exec(t, a, tc.makes)
+			exec(t, b, "begin") // on the connection that was used last, unless its client has kept it
+			exec(t, b, "select 1")
+			if got := outcome(t, a, tc.sees); got != tc.want {
+				t.Errorf("%s: its client sees %s, want %s", tc.name, got, tc.want)
+			}
+			exec(t, b, "rollback")
+			exec(t, a, tc.frees)
+			exec(t, a, "reset search_path")
 		}
 	})
 }

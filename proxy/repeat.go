@@ -11,7 +11,9 @@ import (
 // plan must not change result type"), or something on the server has deallocated it. Where nobody could tell the difference
 // the statement is prepared anew and the batch sent again: it is the first of a batch outside of a transaction, so nothing
 // has run; and the client asks in the same batch what the rows look like, and asks for no formats column by column, so it
-// does not read new rows by the old description; nor do types of parameters matter that only the old statement had. Everywhere else the client gets PostgreSQL's own error.
+// does not read new rows by the old description; nor do types of parameters matter that only the old statement had. Or the
+// client has prepared it in this very batch, and it was known because others have before. Everywhere else the client gets
+// PostgreSQL's own error.
 
 // maxAgain is how much of the last batch an idle session keeps, in bytes of memory that the next one uses again.
 const maxAgain = 512
@@ -27,6 +29,9 @@ func repeatable(st *statement, m *wire.Bind) bool {
 	}
 	return len(st.oids) >= n && !slices.Contains(st.oids[:n], 0)
 }
+
+// fresh says whether the client has prepared the statement in this batch.
+func (s *session) fresh(st *statement) bool { return st.name != "" && st.syncs == s.syncs }
 
 // repeats says whether a batch waits to be sent again.
 func (s *session) repeats() bool { return s.link != nil && len(s.link.Again) > 0 }

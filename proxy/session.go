@@ -381,6 +381,9 @@ func (s *session) endTransaction(l *engine.Link) {
 			case router.RollbackTo:
 				s.settings.rollbackTo(tx.Name)
 				s.refreshView()
+				if s.tx.schema {
+					s.p.statements.schemaChanges()
+				}
 			}
 		}
 		return
@@ -444,9 +447,13 @@ func (s *session) finish(l *engine.Link) error {
 	return nil
 }
 
-// lost answers for a server connection that broke.
+// lost answers for a server connection that broke. The error ends the session: what it kept on that connection, such as a lock or a
+// temporary table, is lost too.
 func (s *session) lost(l *engine.Link) error {
 	s.log().Warn("server connection lost", "shard", l.Shard, "error", l.Err.Message)
+	if s.pins[l.Shard] == l && !l.Torn {
+		return l.Err
+	}
 	status := byte(wire.TxIdle)
 	if s.tx.state == txOpen {
 		status = wire.TxAborted

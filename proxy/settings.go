@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"fmt"
 	"hash/maphash"
 	"maps"
 	"sort"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -23,6 +25,9 @@ type settings struct {
 	sql        string            // SELECTs that make them; empty for none
 	print      uint64            // of sql: equal prints mean equal settings; 0 for none
 	log        []change
+	// recoded: client_encoding has become another one, and values are there whose bytes are in the one before. The server tells
+	// them anew, see learn.go.
+	recoded bool
 }
 
 type change struct {
@@ -39,7 +44,7 @@ func (s *settings) startup(params []wire.Parameter) {
 	}
 	s.base, s.start = map[string]string{}, map[string]string{}
 	for _, p := range params {
-		if name := strings.ToLower(p.Name); name != router.Seed { // which PostgreSQL ignores there
+		if name := lowerASCII(p.Name); name != router.Seed { // which PostgreSQL ignores there
 			s.start[name] = p.Value
 		}
 	}
@@ -108,6 +113,9 @@ func (s *settings) crowded(changes []*router.SettingChange) error {
 }
 
 func (s *settings) merge(x change) {
+	if before := s.base["client_encoding"]; len(s.base) > 0 {
+		defer func() { s.recoded = s.recoded || s.base["client_encoding"] != before && !asciiValues(s.base) }()
+	}
 	switch {
 	case x.reset && x.name == "":
 		for name := range s.base {
@@ -135,6 +143,39 @@ func (s *settings) merge(x change) {
 	default:
 		delete(s.base, "role")
 	}
+}
+
+// lowerASCII folds a name as PostgreSQL does, whatever its encoding.
+func lowerASCII(s string) string {
+	if asciiOnly(s) {
+		return strings.ToLower(s)
+	}
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+func asciiValues(values map[string]string) bool {
+	for _, v := range values {
+		if !asciiOnly(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// asciiOnly says whether a value is the same in every encoding.
+func asciiOnly(v string) bool {
+	for i := range len(v) {
+		if v[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // inResetAll says whether RESET ALL is about a setting.
@@ -271,14 +312,20 @@ func setAgain(name, value string, local bool) string {
 
 func appendSet(b *strings.Builder, name, value string, local bool) {
 	b.WriteString("pg_catalog.set_config(")
-	b.WriteString(quoteLiteral(name))
-	b.WriteString(", ")
-	b.WriteString(quoteLiteral(value))
+	b.WriteString(anyEncoding(name) + ", " + anyEncoding(value))
 	b.WriteString(", " + strconv.FormatBool(local) + ")")
 }
 
-// inOrder are names in the order in which they can be set: session_authorization goes before role, which it resets, and both
-// behind all else, which they may forbid.
+// anyEncoding is a text for a connection that may have another client_encoding until the statement itself has set it.
+func anyEncoding(text string) string {
+	if asciiOnly(text) {
+		return quoteLiteral(text)
+	}
+	return fmt.Sprintf(`pg_catalog.convert_from(E'\\x%x', pg_catalog.current_setting('client_encoding'))`, text)
+}
+
+// inOrder are names in the order in which they can be set: client_encoding goes first, for the values of others are in it;
+// session_authorization goes before role, which it resets, and both behind all else, which they may forbid.
 func inOrder(values map[string]string) []string {
 	names := make([]string, 0, len(values))
 	for name := range values {
@@ -286,6 +333,8 @@ func inOrder(values map[string]string) []string {
 	}
 	rank := func(n string) string {
 		switch n {
+		case "client_encoding":
+			return ""
 		case "session_authorization":
 			return "\xff0"
 		case "role":

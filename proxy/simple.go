@@ -258,6 +258,9 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	}
 	if p.Has(router.Schema) {
 		s.tx.schema = true
+		s.p.statements.schemaChanges()
+	} else if p.Has(router.Writes) && p.Has(router.Pin) { // a temporary table may hide another
+		s.p.statements.schemaChanges()
 	}
 	if p.Has(router.Writes) {
 		s.batch.wrote = true

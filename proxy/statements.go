@@ -15,17 +15,26 @@ import (
 type registry struct {
 	last atomic.Uint64
 
+	// schemas counts changes of the schema. A statement that somebody has prepared before the last one may have other columns
+	// and types of parameters now, or none: who prepares it anew must hear of these, so it is not shared with those from before.
+	schemas atomic.Uint64
+
 	mu    sync.Mutex
 	byKey map[string]*shared
 }
 
 type shared struct {
-	key   string
-	text  int // where the statement's text begins in key
-	types int // of parameters that clients gave
-	id    uint64
-	uses  int
+	key    string
+	text   int // where the statement's text begins in key
+	types  int // of parameters that clients gave
+	id     uint64
+	uses   int
+	schema uint64 // registry.schemas when it was first prepared
 }
+
+// schemaChanges is called whenever the schema may be another one from now on, for somebody: a change is sent, so that its own
+// transaction sees it; it is committed; or it is taken back.
+func (r *registry) schemaChanges() { r.schemas.Add(1) }
 
 // fresh is an id for an unnamed statement, which is never shared.
 func (r *registry) fresh() uint64 { return r.last.Add(1) }
@@ -48,9 +57,9 @@ func (r *registry) take(view string, sql []byte, oids []uint32, types string) *s
 	if r.byKey == nil {
 		r.byKey = map[string]*shared{}
 	}
-	x := r.byKey[key]
-	if x == nil {
-		x = &shared{key: key, text: at, types: len(oids), id: r.fresh()}
+	x, schema := r.byKey[key], r.schemas.Load()
+	if x == nil || x.schema != schema {
+		x = &shared{key: key, text: at, types: len(oids), id: r.fresh(), schema: schema}
 		r.byKey[key] = x
 	}
 	x.uses++

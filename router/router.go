@@ -185,9 +185,6 @@ func (r *Router) parse(sc *Scratch, query []byte) ([]sql.Parsed, *Refusal) {
 		if errors.As(err, &se) {
 			ref.Position = se.Position
 		}
-		if errors.Is(err, sql.ErrEncoding) {
-			ref.Code = "22021"
-		}
 		if errors.As(err, new(*sql.TooComplexError)) {
 			ref.Code, ref.Hint = "54001", "Break the statement up: its expressions, subqueries or comments nest too deep to be parsed safely."
 		}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -65,8 +66,8 @@ func NewSession(user, searchPath, clientEncoding string, conformingStrings bool)
 		}
 	}
 	s.key = strings.Join(s.path, "\x00") + "\x00\x00"
-	if !s.utf8 {
-		s.key += "-"
+	if enc != "" && enc != "UTF8" && enc != "UNICODE" {
+		s.key += enc // the same bytes are other characters
 	}
 	return s, nil
 }
@@ -118,4 +119,19 @@ func splitPath(s string) (names []string, ok bool) {
 		}
 	}
 	return names, true
+}
+
+// unreadable refuses what names tables in an encoding that the shard map and the catalog are not in: where they are is not known.
+func (s *statement) unreadable() *Refusal {
+	if s.ses.utf8 || len(s.all()) == 1 {
+		return nil
+	}
+	plain := func(name string) bool { return ascii([]byte(name)) }
+	for _, rel := range s.f.Relations {
+		if !plain(rel.Name) || !plain(rel.Schema) || rel.Schema == "" && slices.ContainsFunc(s.ses.path, func(name string) bool { return !plain(name) }) {
+			return refuse("names of tables or schemas outside of ASCII are not supported in this client_encoding with several shards",
+				"Tidemark knows the names as they are in UTF8.", "Use client_encoding UTF8.")
+		}
+	}
+	return nil
 }

@@ -11,6 +11,9 @@ import (
 // compile plans a statement as far as it can be planned without values.
 func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 	s := r.statement(ses, f)
+	if ref := s.unreadable(); ref != nil {
+		return s.fixed(ref)
+	}
 	if f.Unusual != "" {
 		return s.fixed(refuse(f.Unusual, "Tidemark cannot run it on several shards as one PostgreSQL would.", "Run it on the shards directly."))
 	}
@@ -293,7 +296,7 @@ func (s *statement) createTableAs() *compiled {
 		}
 	}
 	flags := Writes | Schema
-	if s.f.Flags&sql.Temporary != 0 {
+	if s.f.Flags&sql.Temporary != 0 || s.createsTemporary() {
 		flags = Writes | Pin // the catalog is of what all sessions see
 	}
 	shard := s.r.m.Default()
@@ -385,6 +388,12 @@ func (s *statement) ddl() *compiled {
 	if s.onlyTemporary() {
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})
 	}
+	if s.createsTemporary() { // if it creates anything without a schema before its name
+		if len(s.all()) > 1 {
+			return s.fixed(refuse("DDL with pg_temp first in the search_path is not supported with several shards", "What it creates without a schema before its name would be temporary, and temporary objects live on the default shard.", "Write pg_temp. before the name of what is temporary, and leave it out of the search_path."))
+		}
+		flags |= Pin
+	}
 	if f.Flags&sql.NoTxBlock != 0 {
 		flags |= NoTx
 	}
@@ -395,6 +404,9 @@ func (s *statement) ddl() *compiled {
 	}
 	return s.fixedPlan(&Plan{Kind: Broadcast, Flags: flags, Shards: s.all(), Bare: f.Bare, Reason: "DDL goes to every shard"})
 }
+
+// createsTemporary says whether what is created without a schema before its name is temporary.
+func (s *statement) createsTemporary() bool { return len(s.ses.path) > 0 && s.ses.path[0] == "pg_temp" }
 
 // onlyTemporary says whether all that the statement names is in the session's temporary schema.
 func (s *statement) onlyTemporary() bool {

@@ -20,9 +20,6 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return e.Message }
 
-// ErrEncoding says that a query string is not UTF-8.
-var ErrEncoding = errors.New(`invalid byte sequence for encoding "UTF8"`)
-
 // Parsed is one statement of a parsed query string.
 type Parsed struct {
 	Facts      *Facts
@@ -30,26 +27,34 @@ type Parsed struct {
 }
 
 // Parse reads a query string into the facts of its statements. It costs tens of microseconds for each kilobyte. s must
-// have scanned the same text; nil when the text cannot be scanned, which leaves only the error. Errors are *SyntaxError
-// and *TooComplexError, and ErrEncoding.
+// have scanned the same text; nil when the text cannot be scanned, which leaves only the error. Names and values in the facts
+// are the text's own bytes, whatever their encoding. Errors are *SyntaxError and *TooComplexError.
 func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 	if err := tooComplex(text); err != nil {
 		return nil, err
 	}
+	var wide *widened
 	str := string(text)
+	if !utf8.ValidString(str) {
+		wide = widen(text)
+		str = wide.text
+	}
 	tree, err := pg.Parse(str)
 	if err != nil {
 		var pe *parser.Error
 		if errors.As(err, &pe) {
+			if wide != nil {
+				pe.Message = bytesOf(pe.Message)
+			}
 			return nil, &SyntaxError{pe.Message, pe.Cursorpos}
-		}
-		if !utf8.Valid(text) {
-			return nil, ErrEncoding
 		}
 		return nil, &TooComplexError{"stack depth limit exceeded"} // the tree is too deep for what carries it from C to Go
 	}
 	if s == nil {
 		return nil, &SyntaxError{Message: "a token of the statement is malformed"}
+	}
+	if wide != nil {
+		wide.narrow(tree)
 	}
 	var out []Parsed
 	for i, raw := range tree.Stmts {

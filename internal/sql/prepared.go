@@ -126,12 +126,18 @@ func folded(ident []byte, kind tokenKind, name string) bool {
 	if kind == tokenQuoted {
 		s = strings.ReplaceAll(s[1:len(s)-1], `""`, `"`)
 	} else {
-		s = strings.Map(func(r rune) rune {
-			if r >= 'A' && r <= 'Z' {
-				return r + 32
-			}
-			return r
-		}, s)
+		s = lower(s)
 	}
 	return s == name || len(s) > maxName && len(name) > maxName-4 && strings.HasPrefix(s, name) // cut at a character
+}
+
+// lower folds the letters of ASCII and no others, whatever the encoding.
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }

@@ -296,7 +296,7 @@ func (b *builder) one(n *pg.Node) bool { return n.GetAConst().GetIval().GetIval(
 
 // settingName is how pg_settings spells a setting.
 func settingName(name string) string {
-	switch n := strings.ToLower(name); n {
+	switch n := lower(name); n {
 	case "time zone":
 		return "timezone"
 	case "session authorization":
@@ -490,7 +490,24 @@ func (b *builder) ddl(n *pg.Node) {
 			f.Flags |= Temporary
 		}
 	}
+	named := func(name []*pg.Node) {
+		if n := len(name); n > 1 && name[n-2].GetString_().GetSval() == "pg_temp" {
+			f.Flags |= Temporary
+		}
+	}
 	switch e := n.GetNode().(type) {
+	case *pg.Node_CreateEnumStmt:
+		named(e.CreateEnumStmt.TypeName)
+	case *pg.Node_CompositeTypeStmt:
+		temporary(e.CompositeTypeStmt.Typevar)
+	case *pg.Node_CreateRangeStmt:
+		named(e.CreateRangeStmt.TypeName)
+	case *pg.Node_CreateDomainStmt:
+		named(e.CreateDomainStmt.Domainname)
+	case *pg.Node_CreateFunctionStmt:
+		named(e.CreateFunctionStmt.Funcname)
+	case *pg.Node_DefineStmt: // an aggregate, operator, type, text search configuration, ...
+		named(e.DefineStmt.Defnames)
 	case *pg.Node_CreateStmt:
 		temporary(e.CreateStmt.Relation)
 		b.utilityRelation(e.CreateStmt.Relation)
@@ -543,9 +560,8 @@ func (b *builder) ddl(n *pg.Node) {
 		if e.DropStmt.Concurrent {
 			f.Flags |= NoTxBlock
 		}
-	case *pg.Node_CreateFunctionStmt, *pg.Node_AlterFunctionStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
-		*pg.Node_CreateSchemaStmt, *pg.Node_CreateEnumStmt, *pg.Node_AlterEnumStmt, *pg.Node_CompositeTypeStmt, *pg.Node_CreateRangeStmt,
-		*pg.Node_CreateDomainStmt, *pg.Node_AlterDomainStmt, *pg.Node_DefineStmt,
+	case *pg.Node_AlterFunctionStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
+		*pg.Node_CreateSchemaStmt, *pg.Node_AlterEnumStmt, *pg.Node_AlterDomainStmt,
 		*pg.Node_CommentStmt, *pg.Node_SecLabelStmt, *pg.Node_GrantStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_ReassignOwnedStmt,
 		*pg.Node_DropOwnedStmt, *pg.Node_AlterOwnerStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterObjectDependsStmt, *pg.Node_AlterTypeStmt,

@@ -1,0 +1,86 @@
+package proxy_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/google/go-cmp/cmp"
+)
+
+// ownType finds the numbers of types that are not PostgreSQL's own, which differ from run to run.
+var ownType = regexp.MustCompile(`([:\[])[1-9][0-9]{4}\b`)
+
+// What a client prepares is what the schema is then, whatever others have prepared under the same text when it was another one.
+func TestPreparedBehindChanges(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
+	const prepare = `
+		Parse {"Name":"s","Query":"%s"}
+		Describe {"ObjectType":"S","Name":"s"}
+		Sync`
+	again := func(query string) string {
+		return "Close {\"ObjectType\":\"S\",\"Name\":\"s\"}" + strings.ReplaceAll(prepare, "%s", query)
+	}
+	const ins, sel = "insert into changed values ($1)", "select * from changed"
+	steps := []struct{ other, messages string }{
+		{again(ins), again(ins)},
+		{"", "Query alter table changed alter a type bool using true"},
+		{"", again(ins)}, // its parameter has another type now
+		{again(sel), again(sel)},
+		{"", "Query begin"},
+		{"", "Query alter table changed add b int"},
+		{"", again(sel)},
+		{"", "Query rollback"},
+		{"", again(sel)},
+		{"", "Query begin; alter table changed add b int; savepoint one; alter table changed add c int"},
+		{"", again(sel)},
+		{"", "Query rollback to one"},
+		{"", again(sel)},
+		{"", "Query commit"},
+		{"", again(sel)},
+		{again("select null::kind"), again("select null::kind = 'b'")},
+		{"", "Query drop type kind; create type kind as enum ('b')"},
+		{"", "Query begin"},
+		{"", again("select $1::kind = 'b'")},
+		{"", again("select null::kind = 'b'") + "\n" + `Bind {"PreparedStatement":"s"}
+			Execute
+			Sync`},
+		{"", "Query commit"},
+		{again(sel), again(sel)},
+		{"", "Query create temp table changed (temporary text)"},
+		{"", again(sel)},
+		{"", "Query drop table changed"},
+		{"", again(sel)},
+	}
+	run := func(t *testing.T, dsn string) string {
+		direct := connect(t, f.direct(0))
+		exec(t, direct, "drop table if exists changed")
+		exec(t, direct, "drop type if exists kind")
+		exec(t, direct, "create table changed (a int)")
+		exec(t, direct, "create type kind as enum ('a')")
+		_ = direct.Close(t.Context())
+		a, b := dialWire(t, dsn), dialWire(t, dsn)
+		var said strings.Builder
+		for _, step := range steps {
+			if step.other != "" {
+				said.WriteString(b.play(t, &datadriven.TestData{Cmd: "send", Input: step.other}))
+			}
+			said.WriteString(step.messages + "\n" + a.play(t, &datadriven.TestData{Cmd: "send", Input: step.messages}))
+		}
+		b.play(t, &datadriven.TestData{Cmd: "send", Input: again(sel)})
+		direct = connect(t, f.direct(0)) // behind the proxy's back
+		exec(t, direct, "alter table changed add d int")
+		_ = direct.Close(t.Context())
+		said.WriteString(a.play(t, &datadriven.TestData{Cmd: "send", Input: strings.Replace(again(sel), "Describe", `Bind {"PreparedStatement":"s"}
+			Execute
+			Describe`, 1)}))
+		return ownType.ReplaceAllString(said.String(), "$1")
+	}
+	want := run(t, f.direct(0))
+	engines(t, func(t *testing.T, engineName string) {
+		if diff := cmp.Diff(want, run(t, f.start(t, engineName))); diff != "" {
+			t.Errorf("(-PostgreSQL +Tidemark)\n%s", diff)
+		}
+	})
+}
