@@ -26,6 +26,7 @@ type statement struct {
 	rt       *router.Router  // that made the template
 	view     *router.Session // for which it did
 	syncs    uint64          // session.syncs when it was parsed
+	order    uint64          // in which the client has prepared those with names
 	again    bool            // see prepareAgain
 }
 

@@ -42,6 +42,7 @@ type session struct {
 
 	stmts    map[string]*statement
 	replaced []replaced      // unnamed statements whose successors may not be prepared after all
+	kept     uint64          // how many statements with names the client has prepared
 	shown    map[string]bool // names of statements that some connection has been given as they are, see showPrepared
 	portals  portals
 	settings settings

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -27,8 +28,9 @@ func (s *session) showPrepared(l *engine.Link, mute engine.Mute, reply *engine.R
 	if s.shown == nil {
 		s.shown = map[string]bool{}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.stmts)) {
-		st := s.stmts[name]
+	inOrder := func(a, b *statement) int { return cmp.Compare(a.order, b.order) } // so that prepare_time sorts them as it should
+	for _, st := range slices.SortedFunc(maps.Values(s.stmts), inOrder) {
+		name := st.name
 		if name == "" || st.template.Generic().Kind == router.ViewScan { // no server could prepare a query on a read model
 			continue
 		}

@@ -90,6 +90,10 @@ func (r *registry) retire(id uint64) {
 // keep makes the statement the client's own under its name.
 func (s *session) keep(st *statement) {
 	if st.name != "" {
+		if st.order == 0 {
+			s.kept++
+			st.order = s.kept
+		}
 		st.shared = s.p.statements.take(s.view.Key(), st.sql, st.oids, st.types)
 		st.id = st.shared.id
 		st.names = namesOf(st)
