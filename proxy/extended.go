@@ -13,9 +13,11 @@ import (
 
 // batch is the state since the last Sync.
 type batch struct {
-	sent  bool // the link has got requests that no Sync has followed yet
-	skip  bool // an error was answered: ignore messages until Sync
-	wrote bool // a statement may have changed data
+	sent bool // the link has got requests that no Sync has followed yet
+	skip bool // an error was answered: ignore messages until Sync
+	// ending: a Query was sent amid it. PostgreSQL ends the batch with that, unless it leaves a transaction open: see queryEnded.
+	ending bool
+	wrote  bool // a statement may have changed data
 	// queried: the proxy has answered what takes a snapshot on a server.
 	queried bool
 	// copying: a COPY FROM STDIN was executed, and the client has not ended its data yet.

@@ -224,8 +224,18 @@ func (s *session) handle(typ byte, size int) error {
 			return err
 		}
 	}
+	if s.batch.ending && !s.batch.copying {
+		if err := s.queryEnded(); err != nil {
+			return err
+		}
+	}
 	switch typ {
 	case wire.MsgQuery:
+		if s.batch.sent { // an error in it skips the query
+			if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+				return err
+			}
+		}
 		return s.query()
 	case wire.MsgParse:
 		return s.parse()
@@ -259,8 +269,13 @@ func (s *session) settle() error {
 	if l.Err != nil {
 		return s.lost(l)
 	}
-	if s.batch.sent || !l.Idle() {
+	if s.batch.sent && !s.batch.ending || !l.Idle() {
 		return nil
+	}
+	if s.batch.ending {
+		if s.batch.ending = false; l.Conn.TxStatus == wire.TxIdle {
+			s.endedBatch()
+		}
 	}
 	if s.repeats() {
 		s.repeat(l)
@@ -486,7 +501,9 @@ func (s *session) lost(l *engine.Link) error {
 		}
 		s.refreshView()
 	}
-	if s.batch.sent {
+	if s.batch.ending {
+		s.endedBatch()
+	} else if s.batch.sent {
 		s.batch.sent, s.batch.skip = false, true
 	}
 	s.portals.clear()

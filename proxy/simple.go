@@ -102,7 +102,7 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 	}
 	switch {
 	case p.Kind == router.Nothing, p.Kind == router.Setting && p.Setting.Own, p.Kind == router.ViewScan, discardsHere(s, p):
-		if err := s.drain(); err != nil {
+		if err := s.endBatch(); err != nil {
 			return err
 		}
 		s.Consume(n)
@@ -124,7 +124,7 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 			return err
 		}
 		if s.link != nil && s.tx.state != txOpen {
-			if err := s.drain(); err != nil {
+			if err := s.endBatch(); err != nil {
 				return err
 			}
 			text = s.Input()[wire.HeaderLen : n-1]
@@ -184,20 +184,51 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 			e.Mute = engine.MuteReady
 		}
 	}
-	if !s.batch.sent {
-		s.batch.wrote = false // it is no part of a batch
-	}
 	s.batch.copying = p.Command == sql.CopyFrom
 	if s.batch.sent {
 		// A Query amid an extended batch can leave PostgreSQL in a state in which the next query fails (seen with 18.6):
 		// have the connection proven before anybody else gets it.
-		l.Conn.Dirty = true
+		l.Conn.Dirty, s.batch.ending = true, true
+	} else {
+		s.batch.wrote = false // it is no part of a batch
 	}
 	l.Expect(e)
 	l.Send(frame)
 	if s.after.mark {
 		s.sendProbe(l)
 	}
+}
+
+// endBatch ends the batch that a Query stands in which the proxy answers itself, and waits until the link is settled.
+func (s *session) endBatch() error {
+	if l := s.link; s.batch.sent && l != nil && l.Err == nil {
+		l.SetOut(wire.AppendSync(l.Out()))
+		l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+		s.endedBatch()
+		if s.after.mark {
+			s.sendProbe(l)
+		}
+	}
+	return s.drain()
+}
+
+// queryEnded waits for the end of a Query amid a batch: then it is known whether what comes now is of that batch.
+func (s *session) queryEnded() error {
+	for {
+		if err := s.settle(); err != nil || !s.batch.ending || s.link == nil {
+			return err
+		}
+		if err := s.Serve(); err != nil {
+			return err
+		}
+	}
+}
+
+// endedBatch begins the next batch.
+func (s *session) endedBatch() {
+	s.batch = batch{held: s.batch.held}
+	s.drawn = false
+	s.syncs++
 }
 
 // held says whether ReadyForQuery must wait for something of the session's own.
@@ -336,6 +367,9 @@ func (s *session) failed(err error) error {
 		}
 		l.SetOut(wire.AppendSync(l.Out()))
 		l.Expect(e)
+		if s.batch.sent {
+			s.endedBatch()
+		}
 		return nil
 	}
 	return s.ready(s.status())
