@@ -174,6 +174,14 @@ func (s *session) bind(size int) error {
 		s.showPrepared(l, engine.MuteAck, nil)
 		onServer = st.name
 	}
+	if onServer == "" {
+		if err := s.asDescribed(l, st, repeatable && s.describesPortal(size)); err != nil {
+			if serr := s.Skip(size); serr != nil {
+				return serr
+			}
+			return s.failBatch(err)
+		}
+	}
 	var mute engine.Mute
 	if m.NumParams() == 0 && len(name) == 0 && s.bindsBefore(l, st) {
 		mute = engine.MuteAck

@@ -84,3 +84,65 @@ func TestPreparedBehindChanges(t *testing.T) {
 		}
 	})
 }
+
+// A client that has a statement's description from before a change gets no rows by a new one, on whatever connection it comes to.
+func TestExecutedBehindChanges(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	run := func(t *testing.T, dsn string) string {
+		d := connect(t, f.direct(0))
+		exec(t, d, "drop table if exists moved, stayed")
+		exec(t, d, "create table moved (a int)")
+		exec(t, d, "create table stayed (a int)")
+		exec(t, d, "insert into moved values (1)")
+		a, b := dialWire(t, dsn), dialWire(t, dsn)
+		var said strings.Builder
+		send := func(c *wireClient, messages string) {
+			said.WriteString(c.play(t, &datadriven.TestData{Cmd: "send", Input: messages}))
+		}
+		send(a, `Parse {"Name":"moved","Query":"select * from moved"}
+			Describe {"ObjectType":"S","Name":"moved"}
+			Parse {"Name":"portal","Query":"select * from moved where a = 1"}
+			Bind {"PreparedStatement":"portal"}
+			Describe {"ObjectType":"P"}
+			Execute
+			Parse {"Name":"stayed","Query":"select * from stayed"}
+			Describe {"ObjectType":"S","Name":"stayed"}
+			Parse {"Name":"write","Query":"insert into moved values (2)"}
+			Describe {"ObjectType":"S","Name":"write"}
+			Sync
+			Bind {"PreparedStatement":"moved"}
+			Execute
+			Sync`)
+		exec(t, d, "alter table moved add b int")
+		_ = d.Close(t.Context())
+		send(b, "Query begin\nQuery select 1") // on the connection that has the statements
+		for _, name := range []string{"moved", "portal", "stayed", "write", "moved"} {
+			send(a, `Bind {"PreparedStatement":"`+name+`"}
+				Execute
+				Sync`)
+		}
+		send(a, `Query begin
+			Bind {"PreparedStatement":"stayed"}
+			Execute
+			Sync
+			Bind {"PreparedStatement":"moved"}
+			Execute
+			Bind {"PreparedStatement":"stayed"}
+			Sync
+			Query rollback`)
+		send(b, "Query rollback")
+		send(a, `Close {"ObjectType":"S","Name":"moved"}
+			Parse {"Name":"moved","Query":"select * from moved"}
+			Describe {"ObjectType":"S","Name":"moved"}
+			Bind {"PreparedStatement":"moved"}
+			Execute
+			Sync`)
+		return said.String()
+	}
+	want := run(t, f.direct(0))
+	engines(t, func(t *testing.T, engineName string) {
+		if diff := cmp.Diff(want, run(t, f.start(t, engineName))); diff != "" {
+			t.Errorf("(-PostgreSQL +Tidemark)\n%s", diff)
+		}
+	})
+}

@@ -62,7 +62,7 @@ func (s *session) describe() error {
 	s.flushHeld(l)
 	onServer := s.ensure(l, st, engine.MuteAck)
 	l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
-	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names})
+	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
 	s.batch.sent = true
 	return nil
 }
@@ -90,7 +90,7 @@ func (s *session) prepareOutside(p *router.Plan, st *statement) error {
 	if st != nil {
 		onServer := s.ensure(l, st, engine.MuteAck)
 		l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
-		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names})
+		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
 	}
 	l.SetOut(wire.AppendSync(l.Out()))
 	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
@@ -133,7 +133,7 @@ func (s *session) describePortal(name []byte, n int) error {
 		s.flushHeld(l)
 		e := engine.Expect{Kind: engine.Describe}
 		if pt != nil {
-			e.Names = pt.st.names
+			e.Names, e.Reply = pt.st.names, pt.st.describing()
 		}
 		s.batch.described = true
 		l.Queue(frame)

@@ -28,6 +28,10 @@ type statement struct {
 	syncs    uint64          // session.syncs when it was parsed
 	order    uint64          // in which the client has prepared those with names
 	again    bool            // see prepareAgain
+
+	// shape is what the client takes the rows for, described the answer by which it learns that: see shape.go.
+	shape     shape
+	described *engine.Reply
 }
 
 // parse handles Parse.
