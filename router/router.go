@@ -138,7 +138,7 @@ func (r *Router) Plan(sc *Scratch, s *Session, query []byte) []Statement {
 	}
 	parsed, ref := r.parse(sc, query)
 	if ref != nil {
-		return sc.single(r.refusal(ref), len(query))
+		return sc.single(r.unparsed(sc, query, ref), len(query))
 	}
 	it := &item{}
 	var structural []int
@@ -162,6 +162,19 @@ func (r *Router) Plan(sc *Scratch, s *Session, query []byte) []Statement {
 
 func (r *Router) refusal(ref *Refusal) *Plan {
 	return &Plan{Kind: Refuse, Refusal: ref, shards: r.m}
+}
+
+// newer are the words with which statements begin whose grammar grows with PostgreSQL's versions, and that change neither the session
+// nor its transaction.
+var newer = map[string]bool{"alter": true, "create": true, "delete": true, "insert": true, "merge": true, "update": true, "with": true}
+
+// unparsed is the plan of a query that the parser refuses. It knows the grammar of one version of PostgreSQL, and a server may be newer:
+// where there is only one shard, that one judges, and whatever the statement may do is reckoned with.
+func (r *Router) unparsed(sc *Scratch, query []byte, ref *Refusal) *Plan {
+	if ref.Code != "42601" || len(r.everyShard) > 1 || !sc.scan.Scan(query) || len(sc.scan.Statements) != 1 || !newer[sql.FirstWord(query)] {
+		return r.refusal(ref)
+	}
+	return &Plan{Kind: Route, Flags: Writes | Dirty | Schema, Shards: r.everyShard, shards: r.m, Reason: "it cannot be read, and there is one shard"}
 }
 
 // parse reads the query that sc has scanned, or failed to scan.

@@ -54,7 +54,7 @@ func (r *Router) Template(sc *Scratch, s *Session, query []byte, paramOIDs []uin
 		parsed, ref := r.parse(sc, query)
 		switch {
 		case ref != nil:
-			return fixed(r.refusal(ref)) // not cached: wrong statements are not worth it
+			return fixed(r.unparsed(sc, query, ref)) // not cached: wrong statements are not worth it
 		case len(parsed) > 1:
 			return fixed(r.refusal(&Refusal{Code: "42601", Message: "cannot insert multiple commands into a prepared statement"}))
 		}

@@ -31,6 +31,15 @@ func StatementName(text []byte, keyword, name string) (start, end int, ok bool) 
 	}
 }
 
+// FirstWord is the word that a statement begins with, in lower case; empty when it begins with something else.
+func FirstWord(text []byte) string {
+	from, to, kind := token(text, 0)
+	if kind != tokenWord {
+		return ""
+	}
+	return lower(string(text[from:to]))
+}
+
 // SplitPrepare finds the parts of a PREPARE whose name ends at nameEnd.
 func SplitPrepare(text []byte, nameEnd int) (p PreparedParts, ok bool) {
 	from, to, kind := token(text, nameEnd)
