@@ -26,6 +26,7 @@ var sections = []struct{ file, heading string }{
 	{"write", "Writes"},
 	{"copy", "COPY"},
 	{"route", "Where a statement goes"},
+	{"reach", "What functions, triggers and DO use"},
 	{"bind", "Keys and parameters"},
 	{"any", "Reference and local tables, system catalogs"},
 	{"view", "Read models"},

@@ -318,3 +318,33 @@ func TestCopyIsSplitByKey(t *testing.T) {
 		}
 	})
 }
+
+// Functions, triggers and DO run on one shard: what they name of sharded tables would be that shard's part.
+func TestCodeThatNeedsOtherShards(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		c := connect(t, dsn)
+		exec(t, c, "create function name_of(bigint) returns text language sql stable as 'select name from customers where id = $1'")
+		exec(t, c, "create function add_customer(n bigint) returns void language plpgsql as $$ begin insert into customers values (n, 'by a function'); end $$")
+		exec(t, c, "create procedure add_product() language sql as $$ insert into products values (1, 'shoe') $$")
+		exec(t, c, "create function on_note() returns trigger language plpgsql as $$ begin perform add_customer(new.id); return new; end $$")
+		exec(t, c, "create trigger t before insert on notes for each row execute function on_note()")
+		for i := range 10 {
+			exec(t, c, fmt.Sprintf("insert into customers values (%d, 'c%d')", i, i))
+		}
+		for _, refused := range []string{
+			"select name_of(5)", "select add_customer(42)", "call add_product()", "insert into notes values (1, 'x')",
+			"do $$ begin update customers set name = 'x'; end $$", "do $$ begin perform add_customer(43); end $$",
+		} {
+			_, err := c.Exec(t.Context(), refused, pgx.QueryExecModeSimpleProtocol)
+			if e := (*pgconn.PgError)(nil); !errors.As(err, &e) || e.Code != "0A000" {
+				t.Errorf("%s: %v", refused, err)
+			}
+		}
+		for i := range 10 { // each on the shard of its key
+			if got := text(t, c, fmt.Sprintf("select name_of(id) from customers where id = %d", i)); got != fmt.Sprint("c", i) {
+				t.Errorf("customer %d is %s", i, got)
+			}
+		}
+	})
+}

@@ -72,6 +72,14 @@ func (s *statement) calls() calls {
 		}
 		c.opaque = c.opaque || f.Opaque
 		c.keeps = c.keeps || f.Keeps || keepers[call.Name]
+		if x, ok := s.r.reachBy[strings.ToLower(call.Name)]; ok && f.User {
+			if c.refusal == nil {
+				c.refusal = x.refusal("the function "+label, sharded, hintFunction)
+			}
+			if x.part != "" {
+				c.unsafe = label
+			}
+		}
 		if f.User && f.Volatility != Immutable {
 			c.user = true
 			if c.unsafe == "" {

@@ -22,6 +22,8 @@ type Table struct {
 	Traces, ReadTraces bool
 	// Keeps, ReadKeeps: ... a function that keeps state there which nobody can take away. Opaque, ReadOpaque: ... an opaque one.
 	Keeps, ReadKeeps, Opaque, ReadOpaque bool
+	// Runs: functions, in lower case, that a write to it runs and whose code names tables. ReadRuns: ... a read too.
+	Runs, ReadRuns []string
 }
 
 // Column of a table.
@@ -63,11 +65,12 @@ const (
 type Function struct {
 	Schema, Name string
 	Volatility   Volatility
-	User         bool // not one of PostgreSQL's own (its oid is 16384 or greater)
-	Aggregate    bool // pg_proc.prokind = 'a'
-	Set          bool // pg_proc.proretset
-	Opaque       bool // it may make a setting whose name cannot be read in its code
-	Keeps        bool // it may keep state in its server process, see keeps.go
+	User         bool     // not one of PostgreSQL's own (its oid is 16384 or greater)
+	Aggregate    bool     // pg_proc.prokind = 'a'
+	Set          bool     // pg_proc.proretset
+	Opaque       bool     // it may make a setting whose name cannot be read in its code
+	Keeps        bool     // it may keep state in its server process, see keeps.go
+	Uses, Writes []string // tables and views that its code names, or writes, in lower case and without schemas; see reach.go
 }
 
 // Model is a read model that is queried as a table.

@@ -205,6 +205,9 @@ func (s *statement) copyFrom() *compiled {
 	if !c.Stdio {
 		return s.copyFile()
 	}
+	if ref := s.runs(); ref != nil {
+		return s.fixed(ref)
+	}
 	flags := Writes | rel.leaves()
 	switch rel.place {
 	case model, derived, anywhere:

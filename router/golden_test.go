@@ -26,6 +26,7 @@ func shop(t testing.TB, shards int) *sharding.Map {
 		{Name: "wrong", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8},
 		{Name: "sloppy", Kind: sharding.Sharded, Column: "name", Type: sharding.Text},
 		{Name: "rounded", Kind: sharding.Sharded, Column: "n", Type: sharding.Numeric},
+		{Name: "visits", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8},
 		{Name: "products", Kind: sharding.Reference},
 		{Name: "countries", Kind: sharding.Reference},
 		{Name: "audit", Kind: sharding.Local, Shard: "s2"},
@@ -88,6 +89,9 @@ func shopCatalog() *Catalog {
 			table("public", "countries", "code text", "name text"),
 			table("public", "audit", "id int8", "what text"),
 			table("public", "notes", "id int8 volatile", "body text"),
+			running(table("public", "visits", "id int8", "page text"), "raise_prices"),
+			running(table("public", "inbox", "id int8", "body text"), "place_order"),
+			running(table("public", "currencies", "code text"), "prices"),
 			table("public", "order_totals", "customer_id int8", "total numeric"),
 			table("app", "orders", "id int8", "body text"),
 			partition("orders_2024", "orders", "customer_id int8", "id int8 volatile", "state text", "total numeric", "product_id int8"),
@@ -115,6 +119,20 @@ func shopCatalog() *Catalog {
 	add(Immutable, true, false, "public", "full_name")
 	add(Stable, true, false, "public", "customer_total")
 	add(Volatile, true, false, "public", "do_things")
+	for _, f := range []Function{
+		{Name: "place_order", Uses: []string{"orders", "products"}, Writes: []string{"orders"}},
+		{Name: "counts_orders", Volatility: Immutable, Uses: []string{"order_totals"}},
+		{Name: "raise_prices", Uses: []string{"products"}, Writes: []string{"products"}},
+		{Name: "prices", Uses: []string{"products"}},
+		{Name: "audits", Uses: []string{"audit"}, Writes: []string{"audit"}},
+		{Name: "takes_note", Uses: []string{"notes"}, Writes: []string{"notes"}},
+	} {
+		f.Schema, f.User = "public", true
+		if f.Volatility == 0 {
+			f.Volatility = Volatile
+		}
+		c.Functions = append(c.Functions, f)
+	}
 	add(Stable, false, false, "pg_catalog", "mixed")
 	add(Volatile, true, false, "public", "mixed")
 	return c
@@ -249,5 +267,11 @@ func argument(d *datadriven.TestData, name string) []string {
 func partition(name, root string, columns ...string) Table {
 	t := table("public", name, columns...)
 	t.Root = Name{"public", root}
+	return t
+}
+
+// running is a table whose writes run a function.
+func running(t Table, function string) Table {
+	t.Runs = []string{function}
 	return t
 }

@@ -206,7 +206,11 @@ CREATE FUNCTION reaches() RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN PERFOR
 CREATE VIEW seeding AS SELECT setseed(0.5)::text; CREATE VIEW through AS SELECT * FROM seeding;
 CREATE TABLE reaching (a int DEFAULT reaches());
 CREATE TABLE set_by_name (a int, b text DEFAULT any_name('a.b', 'c'));
-CREATE TABLE plain (a int DEFAULT quiet())`).ReadAll(); err != nil {
+CREATE TABLE plain (a int DEFAULT quiet());
+CREATE FUNCTION fills() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.plain VALUES (1); RETURN new; END $$;
+CREATE TABLE filling (a int); CREATE TRIGGER t BEFORE INSERT ON filling FOR EACH ROW EXECUTE FUNCTION fills();
+CREATE FUNCTION looks() RETURNS bool LANGUAGE sql BEGIN ATOMIC; SELECT count(*) > 0 FROM plain; END;
+CREATE TABLE looking (a int); ALTER TABLE looking ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON looking USING (looks())`).ReadAll(); err != nil {
 		t.Fatal(err)
 	}
 	c, err := router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
@@ -241,6 +245,16 @@ CREATE TABLE plain (a int DEFAULT quiet())`).ReadAll(); err != nil {
 			if got != want {
 				t.Errorf("%s is %s, want %s", f.Name, got, want)
 			}
+		}
+	}
+	for _, table := range c.Tables {
+		if got, want := fmt.Sprint(table.Runs, table.ReadRuns), map[string]string{"filling": "[fills] []", "looking": "[looks] [looks]", "plain": "[] []"}[table.Name]; want != "" && got != want {
+			t.Errorf("%s runs %s, want %s", table.Name, got, want)
+		}
+	}
+	for _, f := range c.Functions {
+		if got, want := fmt.Sprint(f.Uses, f.Writes), map[string]string{"fills": "[plain] [plain]", "looks": "[plain] []", "quiet": "[] []"}[f.Name]; want != "" && got != want {
+			t.Errorf("%s uses %s, want %s", f.Name, got, want)
 		}
 	}
 	type marks struct{ Traces, ReadTraces, Keeps, ReadKeeps, Opaque, ReadOpaque bool }

@@ -31,6 +31,9 @@ func (s *statement) query() outcome {
 	if calls.refusal != nil {
 		return s.refused(calls.refusal)
 	}
+	if ref := s.runs(); ref != nil {
+		return s.refused(ref)
+	}
 	var sharded, local, replicas []int
 	for i := range s.rels {
 		rel := &s.rels[i]

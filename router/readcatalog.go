@@ -24,6 +24,9 @@ func ReadCatalog(query Query) (*Catalog, error) {
 	if err := c.readCode(query); err != nil {
 		return nil, fmt.Errorf("read functions' code: %w", err)
 	}
+	if err := c.readUses(query); err != nil {
+		return nil, fmt.Errorf("read what functions use: %w", err)
+	}
 	return c, nil
 }
 

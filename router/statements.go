@@ -116,6 +116,14 @@ func (s *statement) onDefault(flags Flags, reason string) *compiled {
 
 // code is DO and CALL.
 func (s *statement) code() *compiled {
+	if ref := s.r.reachedByText(s.f.Code).refusal("this DO", false, hintDo); ref != nil {
+		return s.fixed(ref)
+	}
+	if s.f.Command == sql.Call {
+		if ref := s.calls().refusal; ref != nil {
+			return s.fixed(ref)
+		}
+	}
 	flags := Writes | Dirty
 	names := read(s.f.Code).settings
 	if s.r.opaque(s.f.Code) || s.f.Command == sql.Call && s.calls().opaque {
