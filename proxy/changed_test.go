@@ -107,6 +107,8 @@ func TestExecutedBehindChanges(t *testing.T) {
 			Execute
 			Parse {"Name":"stayed","Query":"select * from stayed"}
 			Describe {"ObjectType":"S","Name":"stayed"}
+			Parse {"Name":"fetch","Query":"fetch all in cc"}
+			Describe {"ObjectType":"S","Name":"fetch"}
 			Parse {"Name":"write","Query":"insert into moved values (2)"}
 			Describe {"ObjectType":"S","Name":"write"}
 			Sync
@@ -122,6 +124,11 @@ func TestExecutedBehindChanges(t *testing.T) {
 				Sync`)
 		}
 		send(a, `Query begin
+			Query declare cc cursor for select 8
+			Bind {"PreparedStatement":"fetch"}
+			Describe {"ObjectType":"P"}
+			Execute
+			Sync
 			Bind {"PreparedStatement":"stayed"}
 			Execute
 			Sync
