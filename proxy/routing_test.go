@@ -329,11 +329,13 @@ func TestCodeThatNeedsOtherShards(t *testing.T) {
 		exec(t, c, "create procedure add_product() language sql as $$ insert into products values (1, 'shoe') $$")
 		exec(t, c, "create function on_note() returns trigger language plpgsql as $$ begin perform add_customer(new.id); return new; end $$")
 		exec(t, c, "create trigger t before insert on notes for each row execute function on_note()")
+		exec(t, c, "create table tasks (id bigint)")
+		exec(t, c, "create rule r as on insert to tasks do also update customers set name = 'x' where id = new.id")
 		for i := range 10 {
 			exec(t, c, fmt.Sprintf("insert into customers values (%d, 'c%d')", i, i))
 		}
 		for _, refused := range []string{
-			"select name_of(5)", "select add_customer(42)", "call add_product()", "insert into notes values (1, 'x')",
+			"select name_of(5)", "select add_customer(42)", "call add_product()", "insert into notes values (1, 'x')", "insert into tasks values (1)",
 			"do $$ begin update customers set name = 'x'; end $$", "do $$ begin perform add_customer(43); end $$",
 		} {
 			_, err := c.Exec(t.Context(), refused, pgx.QueryExecModeSimpleProtocol)

@@ -67,6 +67,15 @@ SELECT p.proname, coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlb
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')`
 
+// rulesQuery: schema, table, name and definition of the rules that are no views.
+const rulesQuery = `
+SELECT n.nspname, c.relname, r.rulename, pg_catalog.pg_get_ruledef(r.oid)
+FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE r.rulename <> '_RETURN' AND c.oid >= 16384`
+
+// ruleOf is how a rule is called among the functions.
+const ruleOf = "rule "
+
 // readUses finds which tables the functions use, by themselves or by functions that they name, and which tables run these functions.
 func (c *Catalog) readUses(query Query) error {
 	tables, functions := map[string]bool{}, map[string]bool{}
@@ -79,17 +88,13 @@ func (c *Catalog) readUses(query Query) error {
 		}
 	}
 	found, calls := map[string]*uses{}, map[string][]string{}
-	err := query(allCodeQuery, func(row [][]byte) error {
-		if len(row) != 2 {
-			return fmt.Errorf("%d values in a row", len(row))
-		}
-		name := strings.ToLower(string(row[0]))
+	note := func(name, code string) {
 		u := found[name]
 		if u == nil {
 			u = &uses{}
 			found[name] = u
 		}
-		words(string(row[1]), func(word string, written bool) {
+		words(code, func(word string, written bool) {
 			one := uses{}
 			if tables[word] {
 				one.names = []string{word}
@@ -102,6 +107,26 @@ func (c *Catalog) readUses(query Query) error {
 				calls[name] = append(calls[name], word)
 			}
 		})
+	}
+	err := query(allCodeQuery, func(row [][]byte) error {
+		if len(row) != 2 {
+			return fmt.Errorf("%d values in a row", len(row))
+		}
+		name := strings.ToLower(string(row[0]))
+		note(name, string(row[1]))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = query(rulesQuery, func(row [][]byte) error {
+		if len(row) != 4 {
+			return fmt.Errorf("%d values in a row", len(row))
+		}
+		rule := Function{Name: ruleOf + string(row[2]) + " of " + string(row[0]) + "." + string(row[1]), User: true, Volatility: Volatile}
+		note(strings.ToLower(rule.Name), string(row[3]))
+		c.Functions = append(c.Functions, rule)
+		c.runs(row[0], row[1], rule.Name, false)
 		return nil
 	})
 	if err != nil {
@@ -132,22 +157,25 @@ func (c *Catalog) readUses(query Query) error {
 		if len(row) != 4 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
-		for i := range c.Tables {
-			if t := &c.Tables[i]; t.Schema == string(row[0]) && t.Name == string(row[1]) {
-				t.runs(strings.ToLower(string(row[2])), yes(row[3]))
-			}
-		}
+		c.runs(row[0], row[1], string(row[2]), yes(row[3]))
 		return nil
 	})
 }
 
-// runs notes that a write to the table, or every read too, runs a function.
-func (t *Table) runs(function string, read bool) {
-	if !slices.Contains(t.Runs, function) {
-		t.Runs = append(t.Runs, function)
-	}
-	if read && !slices.Contains(t.ReadRuns, function) {
-		t.ReadRuns = append(t.ReadRuns, function)
+// runs notes that a write to a table, or every read too, runs a function or a rule.
+func (c *Catalog) runs(schema, table []byte, function string, read bool) {
+	function = strings.ToLower(function)
+	for i := range c.Tables {
+		t := &c.Tables[i]
+		if t.Schema != string(schema) || t.Name != string(table) {
+			continue
+		}
+		if !slices.Contains(t.Runs, function) {
+			t.Runs = append(t.Runs, function)
+		}
+		if read && !slices.Contains(t.ReadRuns, function) {
+			t.ReadRuns = append(t.ReadRuns, function)
+		}
 	}
 }
 
@@ -276,8 +304,11 @@ func (s *statement) runs() *Refusal {
 			functions = t.Runs
 		}
 		for _, f := range functions {
-			x := s.r.reachBy[f]
-			if ref := x.refusal(fmt.Sprintf("the function %s() of table %s", f, rel.name), rel.place == split, hintTrigger); ref != nil {
+			what := "the " + f
+			if !strings.HasPrefix(f, ruleOf) {
+				what = fmt.Sprintf("the function %s() of table %s", f, rel.name)
+			}
+			if ref := s.r.reachBy[f].refusal(what, rel.place == split, hintTrigger); ref != nil {
 				return ref
 			}
 		}
