@@ -1,12 +1,14 @@
 package proxy_test
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ownType finds the numbers of types that are not PostgreSQL's own, which differ from run to run.
@@ -152,4 +154,25 @@ func TestExecutedBehindChanges(t *testing.T) {
 			t.Errorf("(-PostgreSQL +Tidemark)\n%s", diff)
 		}
 	})
+}
+
+// Drivers know the error by where PostgreSQL raises it.
+func TestChangeAsDriversKnowIt(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	dsn := f.start(t, "epoll")
+	a, b, d := connect(t, dsn).PgConn(), connect(t, dsn), connect(t, f.direct(0))
+	exec(t, d, "create table known (a int)")
+	if _, err := a.Prepare(t.Context(), "s", "select * from known", nil); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, d, "alter table known add b int")
+	exec(t, b, "begin")
+	exec(t, b, "select 1") // on the connection that has the statement
+	if _, err := a.Exec(t.Context(), "begin").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	var e *pgconn.PgError
+	if r := a.ExecPrepared(t.Context(), "s", nil, nil, nil).Read(); !errors.As(r.Err, &e) || e.Code != "0A000" || e.Routine != "RevalidateCachedQuery" {
+		t.Errorf("%v of %+v", r.Err, e)
+	}
 }

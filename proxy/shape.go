@@ -91,7 +91,9 @@ func (s *session) asDescribed(l *engine.Link, st *statement, described bool) err
 	s.closeUnseen(l, name)
 	l.Conn.Statements.Remove(st.id)
 	s.p.statements.retire(st.id)
-	return wire.Errorf(wire.FeatureNotSupported, "cached plan must not change result type")
+	e := wire.Errorf(wire.FeatureNotSupported, "cached plan must not change result type")
+	e.Routine = "RevalidateCachedQuery" // by which drivers know it
+	return e
 }
 
 // describesPortal says whether the message behind the first n bytes of Input is a Describe of a portal. One that has not come yet does not
