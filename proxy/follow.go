@@ -11,9 +11,11 @@ import (
 
 // settingsEnded closes the log of settings that a transaction changed. The server has done the same to its own.
 func (s *session) settingsEnded(committed bool, l *engine.Link) {
-	touched := s.settings.touched()
+	touched, spared := s.settings.touched(), s.settings.sparesStart()
 	if s.settings.end(committed) {
-		l.Conn.Settings = s.settings.print
+		if l.Conn.Settings = s.settings.print; spared {
+			l.Conn.Settings = settingsUnknown
+		}
 	}
 	if touched {
 		s.refreshView()
@@ -31,10 +33,33 @@ func (s *session) remember(c *router.SettingChange, l *engine.Link) {
 	s.refreshView()
 }
 
+// rememberAll records the settings of a batch or query string. Outside of a transaction block that is a transaction.
+func (s *session) rememberAll(changes []*router.SettingChange, l *engine.Link) {
+	if len(changes) < 2 || l.Conn.TxStatus != wire.TxIdle || len(s.settings.log) > 0 {
+		for _, c := range changes {
+			s.remember(c, l)
+		}
+		return
+	}
+	same := l.Conn.Settings == s.settings.print
+	for _, c := range changes {
+		s.settings.apply(c, true)
+	}
+	spared := s.settings.sparesStart()
+	s.settings.end(true)
+	switch {
+	case same && spared:
+		l.Conn.Settings = settingsUnknown
+	case same:
+		l.Conn.Settings = s.settings.print
+	}
+	s.refreshView()
+}
+
 // replay follows settings through the transactions of a query string, as far as it came. Statements outside of a transaction
 // block are a transaction, too.
 func (s *session) replay(a *after, l *engine.Link) {
-	same := l.Conn.Settings == s.settings.print
+	same, sparing := l.Conn.Settings == s.settings.print, false
 	for _, x := range a.replay {
 		if x.n >= a.outcome.Tags {
 			break
@@ -47,6 +72,7 @@ func (s *session) replay(a *after, l *engine.Link) {
 		}
 		switch x.plan.Tx.Op {
 		case router.Commit, router.Rollback:
+			sparing = sparing || s.settings.sparesStart()
 			s.settings.end(x.plan.Tx.Op == router.Commit && !a.aborted)
 			a.aborted = false
 		case router.Savepoint:
@@ -56,10 +82,14 @@ func (s *session) replay(a *after, l *engine.Link) {
 			a.aborted = false
 		}
 	}
+	spared := s.settings.sparesStart()
 	if l.Conn.TxStatus == wire.TxIdle {
 		s.settings.end(a.outcome.Err == nil)
 	}
-	if same {
+	switch {
+	case same && (spared || sparing):
+		l.Conn.Settings = settingsUnknown
+	case same:
 		l.Conn.Settings = s.settings.print
 	}
 	s.refreshView()

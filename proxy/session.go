@@ -344,9 +344,7 @@ func (s *session) endTransaction(l *engine.Link) {
 		if a.replay != nil {
 			s.replay(a, l)
 		} else {
-			for _, c := range a.changes {
-				s.remember(c, l)
-			}
+			s.rememberAll(a.changes, l)
 		}
 	}
 	if ok && a.discard {

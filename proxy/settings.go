@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -34,7 +35,8 @@ type change struct {
 	name, value string
 	reset       bool // RESET name, or RESET ALL when name is empty
 	local       bool
-	savepoint   string // not a change, but a savepoint of that name
+	spared      []string // by a RESET ALL, see localDefaults
+	savepoint   string   // not a change, but a savepoint of that name
 }
 
 // startup takes the settings of the startup message. client_encoding and the like come as the client wrote them.
@@ -65,7 +67,7 @@ func (s *settings) apply(c *router.SettingChange, inTx bool) {
 	case router.ResetOp:
 		x.reset = true
 	case router.ResetAll:
-		x.name, x.reset = "", true
+		x.name, x.reset, x.spared = "", true, s.localDefaults()
 	default:
 		return
 	}
@@ -77,6 +79,36 @@ func (s *settings) apply(c *router.SettingChange, inTx bool) {
 		s.merge(x)
 		s.fingerprint()
 	}
+}
+
+// localDefaults are the settings that the open transaction has taken back to their defaults for itself alone, by SET LOCAL name TO
+// DEFAULT or set_config(name, NULL, true). RESET ALL leaves out what has its default (ResetAllOptions of guc.c), so that behind the
+// transaction they are what they were before.
+func (s *settings) localDefaults() (names []string) {
+	for i := range s.log {
+		x := &s.log[i]
+		if x.savepoint != "" || x.name == "" && x.reset {
+			continue // a RESET ALL that came in between has left them, too
+		}
+		names = slices.DeleteFunc(names, func(name string) bool { return name == x.name })
+		if x.reset && x.local {
+			names = append(names, x.name)
+		}
+	}
+	return names
+}
+
+// sparesStart says whether a RESET ALL of the open transaction has left out settings of the startup message. The server, which
+// knows nothing of those, has been told to set them again for the session.
+func (s *settings) sparesStart() bool {
+	for i := range s.log {
+		for _, name := range s.log[i].spared {
+			if _, is := s.start[name]; is {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // passing says whether a setting is not one of the session: the transaction's own, gone at its end, or the seed, which is said once.
@@ -119,12 +151,12 @@ func (s *settings) merge(x change) {
 	switch {
 	case x.reset && x.name == "":
 		for name := range s.base {
-			if inResetAll(name) {
+			if inResetAll(name) && !slices.Contains(x.spared, name) {
 				delete(s.base, name)
 			}
 		}
 		for name, v := range s.start {
-			if inResetAll(name) {
+			if inResetAll(name) && !slices.Contains(x.spared, name) {
 				s.base[name] = v
 			}
 		}
@@ -259,7 +291,7 @@ func (s *settings) value(name string) (string, bool) {
 			if !x.reset {
 				return "none", true
 			}
-		case x.name != name && (x.name != "" || !inResetAll(name)):
+		case x.name != name && (x.name != "" || !inResetAll(name) || slices.Contains(x.spared, name)):
 			continue
 		}
 		if x.reset {
