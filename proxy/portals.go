@@ -12,9 +12,9 @@ type portal struct {
 	plan *router.Plan
 	link *engine.Link // where it was bound; nil: the proxy runs it
 	bind []byte       // the Bind message, for those the proxy runs
-	told bool         // Describe was asked and is to be answered when it runs
 	name string       // of one that the proxy runs
 	ran  bool         // ... and has run
+	told bool         // Describe was asked and is to be answered when it runs
 	// last is the reply to the last Execute of one with a name in a transaction that may move; nil: not asked for.
 	last *engine.Reply
 }
@@ -23,9 +23,9 @@ type portal struct {
 // no allocation and no map.
 type portals struct {
 	unnamed portal
-	bound   bool // unnamed is
 	named   map[string]*portal
-	bytes   int // of the names, and of the messages kept
+	bytes   uint32 // of the names, and of the messages kept: at most maxPortalBytes and one message
+	bound   bool   // unnamed is
 }
 
 // maxName is how much of the name of a statement or portal counts, in bytes (NAMEDATALEN, less its end).
@@ -59,7 +59,7 @@ func (p *portals) put(name []byte, x portal) {
 	}
 	name = shortened(name)
 	p.remove(name)
-	p.bytes += len(name) + len(x.bind)
+	p.bytes += uint32(len(name) + len(x.bind))
 	kept := x // so that x itself stays off the heap
 	p.named[string(name)] = &kept
 }
@@ -68,7 +68,7 @@ func (p *portals) remove(name []byte) {
 	if len(name) > 0 {
 		name = shortened(name)
 		if x := p.named[string(name)]; x != nil {
-			p.bytes -= len(name) + len(x.bind)
+			p.bytes -= uint32(len(name) + len(x.bind))
 			delete(p.named, string(name))
 		}
 		return
