@@ -33,6 +33,40 @@ func TestSessions(t *testing.T) {
 	})
 }
 
+// RESET ROLE to a role of the startup message that the user of SET SESSION AUTHORIZATION may not have is refused, and changes
+// nothing: see docs/limits.md. PostgreSQL does not ask again whether it may.
+func TestResetRoleThatIsNotAllowed(t *testing.T) {
+	k := newLeaks(t, "epoll")
+	p, err := dialPeer(k.tidemark, map[string]string{"role": "leak_a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.conn.Close() }()
+	const who, refused = "select current_user::text, session_user::text", "ERROR 42501 permission denied to set role"
+	for _, step := range []struct{ script, want string }{
+		{who, `"leak_a" "leak_boss"`},
+		{"set session authorization leak_b", "SET"},
+		{who, `"leak_b" "leak_b"`},
+		{"reset role", refused},
+		{who, `"leak_b" "leak_b"`},
+		{"set my.x = 'a'; reset role", refused},
+		{"[reset role] ; [select 1] ; sync", refused},
+		{who, `"leak_b" "leak_b"`},
+		{"set role none", "SET"},
+		{"begin", "BEGIN"},
+		{"reset role", refused},
+		{who, "25P02"},
+		{"rollback", "ROLLBACK"},
+		{who, `"leak_b" "leak_b"`},
+		{"reset session authorization", "RESET"},
+		{who, `"leak_a" "leak_boss"`},
+	} {
+		if got := p.play(parseSession(step.script).actions[0]); !strings.Contains(got, step.want) {
+			t.Fatalf("%s\ngot\n%swant %s", step.script, got, step.want)
+		}
+	}
+}
+
 func parseSession(script string) history {
 	h := history{options: map[string]string{"application_name": "leak"}}
 	for _, line := range strings.Split(script, "\n") {
