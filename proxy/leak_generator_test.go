@@ -386,6 +386,7 @@ var refusals = []refusal{
 	{"", "client_encoding cannot become LATIN1 in a session that listens; "},
 	{"pg_prepared_statements", "pg_prepared_statements cannot show prepared statement \""},
 	{"pg_prepared_statements", "pg_prepared_statements cannot be shown by a query string that also speaks of prepared statements; "},
+	{"pg_prepared_statements", "pg_prepared_statements cannot be shown by a query string that also sets how its transaction runs; "},
 }
 
 var (

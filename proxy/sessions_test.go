@@ -67,6 +67,35 @@ func TestResetRoleThatIsNotAllowed(t *testing.T) {
 	}
 }
 
+// A transaction cannot choose its isolation level behind what is prepared on the server so that it can be shown.
+func TestShowPreparedBehindSetTransaction(t *testing.T) {
+	k := newLeaks(t, "epoll")
+	p, err := dialPeer(k.tidemark, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.conn.Close() }()
+	const show = "select name from pg_prepared_statements"
+	for _, step := range []struct{ script, want string }{
+		{"prepare s1 as select 1", "PREPARE"},
+		{"set transaction_isolation = 'serializable'; " + show, `"s1"`}, // outside of a transaction block it is one of its own
+		{"begin", "BEGIN"},
+		{"set transaction_isolation = 'serializable'; " + show, "0A000 pg_prepared_statements cannot be shown by a query string that also sets how"},
+		{"rollback", "ROLLBACK"},
+		{"begin", "BEGIN"},
+		{"set transaction isolation level serializable; select 1; " + show, "0A000 pg_prepared_statements cannot be shown by a query string that also sets how"},
+		{"rollback", "ROLLBACK"},
+		{"begin", "BEGIN"},
+		{"set transaction isolation level serializable", "SET"},
+		{"set my.x = 'a'; " + show, `"s1"`},
+		{"rollback", "ROLLBACK"},
+	} {
+		if got := p.play(parseSession(step.script).actions[0]); !strings.Contains(got, step.want) {
+			t.Fatalf("%s\ngot\n%swant %s", step.script, got, step.want)
+		}
+	}
+}
+
 func parseSession(script string) history {
 	h := history{options: map[string]string{"application_name": "leak"}}
 	for _, line := range strings.Split(script, "\n") {

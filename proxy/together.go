@@ -45,6 +45,14 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 	if whole == nil {
 		return statements[0].Plan
 	}
+	if s.tx.state != txNone && whole.Has(router.ShowsPrepared) && slices.ContainsFunc(statements, func(st router.Statement) bool { return setsTransaction(st.Plan) }) {
+		return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{
+			Code:    wire.FeatureNotSupported,
+			Message: "pg_prepared_statements cannot be shown by a query string that also sets how its transaction runs",
+			Detail:  "What the client has prepared is prepared there ahead of the string, behind which it is too late for that.",
+			Hint:    "Send them one by one.",
+		}}
+	}
 	if whole.Kind == router.Tx { // BEGIN; …; COMMIT in one string: the server follows it, settle reads the status
 		whole.Kind, whole.Tx = router.AnyShard, nil
 	}
@@ -52,6 +60,20 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 		whole.Kind, whole.Setting = router.AnyShard, nil
 	}
 	return whole
+}
+
+// setsTransaction says whether a statement chooses what its transaction is like, which must come before any query.
+func setsTransaction(p *router.Plan) bool {
+	for c := p.Setting; c != nil; c = c.Next {
+		if c.Name == "transaction_isolation" || c.Name == "transaction_read_only" || c.Name == "transaction_deferrable" {
+			return true
+		}
+	}
+	if p.Kind != router.Tx {
+		return false
+	}
+	c := p.Tx
+	return c.Op == router.SetTransaction || c.Op == router.Begin && (c.Isolation != "" || c.ReadOnly != router.Unset || c.Deferrable != router.Unset)
 }
 
 // queryString is a query string of several statements.
