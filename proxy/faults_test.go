@@ -334,7 +334,9 @@ type faulty struct {
 	t *testing.T
 	p *instance
 	c *pgx.Conn
-	// unsure: pgx had CloseComplete for a statement and then an error, and takes it for one that still exists.
+	// unsure: pgx had CloseComplete for a statement and then an error, and takes it for one that still exists; or it had
+	// ParseComplete and then an error, and closes the statement before some later Prepare, even if a batch has prepared it by the
+	// same name meanwhile and pgx goes on using that.
 	unsure bool
 }
 
@@ -366,8 +368,21 @@ func (x *faulty) try(r faultRequest, i int) error {
 	case err != nil && !unreachable(err) && !c.IsClosed():
 		x.t.Errorf("%s, request %d: %v", r.name, i, err)
 	}
-	x.unsure = x.unsure || err != nil && strings.Contains(err.Error(), "failed to deallocate cached statement")
+	x.unsure = x.unsure || err != nil && (strings.Contains(err.Error(), "failed to deallocate cached statement") ||
+		strings.Contains(err.Error(), "prepare failed after ParseComplete"))
 	return err
+}
+
+// forget lets pgx close what it means to close, and then forget every statement.
+func (x *faulty) forget(ctx context.Context) error {
+	if _, err := x.conn().Prepare(ctx, "", "select 1"); err != nil {
+		return err
+	}
+	if err := x.conn().DeallocateAll(ctx); err != nil {
+		return err
+	}
+	x.unsure = false
+	return nil
 }
 
 // goesOn makes sure that the session, or a new one, does.
@@ -376,13 +391,15 @@ func (x *faulty) goesOn(behind string, i int) {
 	if c := x.conn(); c.PgConn().TxStatus() != 'I' {
 		exec(x.t, c, "rollback")
 	}
-	if x.unsure && x.conn().DeallocateAll(x.t.Context()) == nil {
-		x.unsure = false
-	}
 	eventually(x.t, "the session goes on behind "+behind, func() error {
 		var got string
 		ctx, stop := context.WithTimeout(x.t.Context(), 20*time.Second)
 		defer stop()
+		if x.unsure {
+			if err := x.forget(ctx); err != nil {
+				return err
+			}
+		}
 		err := x.conn().QueryRow(ctx, "select 'after ' || $1::int", pgx.QueryExecModeExec, i).Scan(&got)
 		if err == nil && got != fmt.Sprint("after ", i) {
 			x.t.Errorf("behind %s, request %d: %q", behind, i, got)
