@@ -384,9 +384,7 @@ func (s *session) endTransaction(l *engine.Link) {
 		s.tx.state = txOpen // also when BEGIN came within a query of several statements
 		if ok && tx != nil && (tx.Op == router.Commit || tx.Op == router.Rollback) {
 			s.portals.clear()
-		}
-		if tx != nil && committed { // AND CHAIN
-			s.settingsEnded(true, l)
+			s.settingsEnded(committed, l) // AND CHAIN
 		}
 		if ok && tx != nil {
 			switch tx.Op {
