@@ -327,8 +327,14 @@ var txTags = [...]string{
 func (s *statement) transaction() *compiled {
 	t := s.f.Tx
 	op, ok := txOps[t.Op]
-	if !ok {
-		return s.fixed(refuse("two-phase commit by the client is not supported", "PREPARE TRANSACTION and its relatives belong to one server, and Tidemark shares connections between sessions.", "Use BEGIN and COMMIT."))
+	switch {
+	case ok:
+	case len(s.all()) > 1:
+		return s.fixed(refuse("two-phase commit by the client is not supported with several shards", "A prepared transaction belongs to one server, and its name does not say to which.", "Use BEGIN and COMMIT."))
+	case t.Op == sql.PrepareTransaction:
+		return s.here(Writes)
+	default:
+		return s.onDefault(Writes|NoTx, "the only shard")
 	}
 	tag := txTags[op]
 	if t.Start {

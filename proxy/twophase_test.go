@@ -1,0 +1,68 @@
+package proxy_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// With one shard clients may commit in two phases, on whatever connection, as on a server itself.
+func TestTwoPhaseCommit(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	steps := []string{
+		"create table %[1]s (a int)",
+		"begin", "set my.x = 'kept'", "set local my.y = 'gone'", "insert into %[1]s values (1)", "prepare transaction '%[1]s a'", "show my.x", "select current_setting('my.y', true) is distinct from 'gone'",
+		"select count(*) from %[1]s", "commit prepared '%[1]s a'", "select count(*) from %[1]s",
+		"begin", "insert into %[1]s values (2)", "prepare transaction '%[1]s b'", "rollback prepared '%[1]s b'", "select count(*) from %[1]s",
+		"begin", "prepare transaction '%[1]s c'", "rollback prepared '%[1]s c'",
+		"prepare transaction '%[1]s d'",
+		"begin", "select 1/0", "prepare transaction '%[1]s e'", "commit prepared '%[1]s e'",
+		"begin", "commit prepared '%[1]s f'", "rollback",
+		"begin", "set my.x = 'not kept'", "select pg_notify('x', 'y')", "prepare transaction '%[1]s g'", "show my.x", "rollback",
+		"begin; insert into %[1]s values (3); prepare transaction '%[1]s h'", "commit prepared '%[1]s h'", "select count(*) from %[1]s",
+		"create temp table %[1]s_temp (a int)", "begin", "insert into %[1]s_temp values (1)", "prepare transaction '%[1]s i'", "select count(*) from %[1]s_temp",
+	}
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec} {
+		play := func(dsn, table string) (seen []string) {
+			c := connect(t, dsn)
+			for _, s := range steps {
+				if mode == pgx.QueryExecModeExec && strings.Contains(s, ";") {
+					continue
+				}
+				s = fmt.Sprintf(s, table)
+				got := ""
+				rows, err := c.Query(t.Context(), s, mode)
+				if err == nil {
+					for rows.Next() {
+						got += fmt.Sprint(rows.Values())
+					}
+					rows.Close()
+					err = rows.Err()
+					got += " " + rows.CommandTag().String()
+				}
+				if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
+					got = e.Code
+				} else if err != nil {
+					t.Fatal(s, err)
+				}
+				seen = append(seen, fmt.Sprintf("%s: %s %c", s, got, c.PgConn().TxStatus()))
+			}
+			return seen
+		}
+		engines(t, func(t *testing.T, engineName string) {
+			p := f.run(t, engineName)
+			name := fmt.Sprintf("two_%s_%d", engineName, mode)
+			want := play(f.direct(0), name)
+			exec(t, connect(t, f.direct(0)), "drop table "+name)
+			for i, got := range play(p.dsn, name) {
+				if got != want[i] {
+					t.Errorf("%s, want %s", got, want[i])
+				}
+			}
+		})
+	}
+}
