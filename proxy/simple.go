@@ -466,5 +466,5 @@ func endsTransaction(p *router.Plan) bool {
 
 // runsAborted says whether the plan may run in a failed transaction that a server knows, with its savepoints.
 func runsAborted(p *router.Plan) bool {
-	return endsTransaction(p) || p.Kind == router.Tx && p.Tx.Op == router.RollbackTo
+	return endsTransaction(p) || p.Kind == router.Tx && p.Tx.Op == router.RollbackTo || p.Tag == router.PrepareTransaction
 }

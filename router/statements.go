@@ -319,6 +319,9 @@ var txOps = map[sql.TxOp]TxOp{
 	sql.RollbackTo: RollbackTo, sql.SetTransaction: SetTransaction,
 }
 
+// PrepareTransaction is the tag of that command's plan.
+const PrepareTransaction = "PREPARE TRANSACTION"
+
 var txTags = [...]string{
 	Begin: "BEGIN", Commit: "COMMIT", Rollback: "ROLLBACK", Savepoint: "SAVEPOINT", Release: "RELEASE", RollbackTo: "ROLLBACK",
 	SetTransaction: "SET",
@@ -332,7 +335,9 @@ func (s *statement) transaction() *compiled {
 	case len(s.all()) > 1:
 		return s.fixed(refuse("two-phase commit by the client is not supported with several shards", "A prepared transaction belongs to one server, and its name does not say to which.", "Use BEGIN and COMMIT."))
 	case t.Op == sql.PrepareTransaction:
-		return s.here(Writes)
+		c := s.here(Writes)
+		c.generic.Tag = PrepareTransaction
+		return c
 	default:
 		return s.onDefault(Writes|NoTx, "the only shard")
 	}
