@@ -176,14 +176,14 @@ func (s *statement) copyTo() *compiled {
 	if s.f.Copy.Query {
 		o := s.query()
 		if !s.f.Copy.Stdio {
-			return s.copyFile()
+			return s.copyFile(o.flags)
 		}
 		return s.compiled(o)
 	}
 	rel := &s.rels[0]
 	switch {
 	case !s.f.Copy.Stdio:
-		return s.copyFile()
+		return s.copyFile(0)
 	case rel.place == split && len(s.r.m.Shards()) > 1:
 		return s.fixed(refuse(fmt.Sprintf("COPY of sharded table %s TO is not supported", rel.name), "The rows of its shards would have to be merged into one stream.",
 			fmt.Sprintf("Use COPY (SELECT ... WHERE %s = ...) TO STDOUT for one key, or a plain SELECT.", rel.table.Column)))
@@ -195,7 +195,16 @@ func (s *statement) copyTo() *compiled {
 	return s.fixedPlan(&Plan{Kind: Route, Access: Read, Shards: s.r.oneShard[rel.shard], Reason: fmt.Sprintf("%s lives on shard %s", rel.name, s.shardName(rel.shard))})
 }
 
-func (s *statement) copyFile() *compiled {
+// copyFile plans a COPY whose data lies where the server runs: of a single shard that is its primary, whatever the direction.
+func (s *statement) copyFile(flags Flags) *compiled {
+	for i := range s.rels {
+		if s.rels[i].place == model {
+			return s.fixed(refuse(fmt.Sprintf("COPY of %s is not supported", s.rels[i].name), "It is not a table.", ""))
+		}
+	}
+	if len(s.all()) == 1 {
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | Writes, Shards: s.all(), Reason: "the file lies on the only shard"})
+	}
 	return s.fixed(refuse("COPY with a file or program of the server is not supported", "There are many servers, and a file lies on one of them.", `Use COPY ... FROM STDIN or TO STDOUT; psql's \copy does.`))
 }
 
@@ -203,7 +212,7 @@ func (s *statement) copyFrom() *compiled {
 	rel := &s.rels[0]
 	c := s.f.Copy
 	if !c.Stdio {
-		return s.copyFile()
+		return s.copyFile(rel.leaves())
 	}
 	if ref := s.runs(); ref != nil {
 		return s.fixed(ref)

@@ -168,16 +168,21 @@ func (r *Router) refusal(ref *Refusal) *Plan {
 }
 
 // newer are the words with which statements begin whose grammar grows with PostgreSQL's versions, and that change neither the session
-// nor its transaction.
-var newer = map[string]bool{"alter": true, "create": true, "delete": true, "insert": true, "merge": true, "update": true, "with": true}
+// nor its transaction. The flag is Schema where they may change that.
+var newer = map[string]Flags{
+	"alter": Schema, "create": Schema, "drop": Schema,
+	"analyze": 0, "comment": 0, "delete": 0, "grant": 0, "insert": 0, "merge": 0, "reindex": 0, "revoke": 0, "security": 0, "select": 0,
+	"table": 0, "truncate": 0, "update": 0, "vacuum": 0, "values": 0, "with": 0,
+}
 
 // unparsed is the plan of a query that the parser refuses. It knows the grammar of one version of PostgreSQL, and a server may be newer:
 // where there is only one shard, that one judges, and whatever the statement may do is reckoned with.
 func (r *Router) unparsed(sc *Scratch, query []byte, ref *Refusal) *Plan {
-	if ref.Code != "42601" || len(r.everyShard) > 1 || !sc.scan.Scan(query) || len(sc.scan.Statements) != 1 || !newer[sql.FirstWord(query)] {
+	flags, ok := newer[sql.FirstWord(query)]
+	if !ok || ref.Code != "42601" || len(r.everyShard) > 1 || !sc.scan.Scan(query) || len(sc.scan.Statements) != 1 {
 		return r.refusal(ref)
 	}
-	return &Plan{Kind: Route, Flags: Writes | Dirty | Schema, Shards: r.everyShard, shards: r.m, Reason: "it cannot be read, and there is one shard"}
+	return &Plan{Kind: Route, Flags: Writes | Dirty | flags, Shards: r.everyShard, shards: r.m, Reason: "it cannot be read, and there is one shard"}
 }
 
 // parse reads the query that sc has scanned, or failed to scan.

@@ -14,6 +14,9 @@ func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 	if ref := s.unreadable(); ref != nil {
 		return s.fixed(ref)
 	}
+	if f.OneServer != "" && len(s.all()) > 1 {
+		return s.fixed(refuse(f.OneServer, "Tidemark cannot run it on several shards as one PostgreSQL would.", "Run it on the shards directly."))
+	}
 	if f.Unusual != "" {
 		return s.fixed(refuse(f.Unusual, "Tidemark cannot run it on several shards as one PostgreSQL would.", "Run it on the shards directly."))
 	}

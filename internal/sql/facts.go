@@ -32,6 +32,7 @@ type Facts struct {
 	Types      []string // PREPARE: the declared types of its parameters, by name in pg_type; "?" for those that cannot be followed
 	Args       []Value  // EXECUTE: the arguments
 	Unusual    string   // why the statement cannot be planned at all, "" when it can
+	OneServer  string   // why it cannot be planned for several shards, though it can for one; "" when it can
 	Code       string   // DO: what it runs
 	Bare       []string // DDL: the tables, views, indexes and sequences that it changes or drops, if none has a schema before its name
 	Analyzes   bool     // EXPLAIN (ANALYZE): the statement inside does run

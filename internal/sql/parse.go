@@ -123,6 +123,13 @@ func (b *builder) unusual(format string, args ...any) {
 	}
 }
 
+// oneServer is for what a single shard's server may well run: what the facts say of the statement is true, and not enough for several.
+func (b *builder) oneServer(format string, args ...any) {
+	if b.f.OneServer == "" {
+		b.f.OneServer = fmt.Sprintf(format, args...)
+	}
+}
+
 func (b *builder) block(parent int, visible bool) int {
 	b.f.Blocks = append(b.f.Blocks, Block{Parent: parent, Visible: visible})
 	return len(b.f.Blocks) - 1

@@ -56,7 +56,7 @@ func (b *builder) with(w *pg.WithClause, parent int, visible bool, ctes *cte) *c
 		}
 		b.query(c.GetCtequery(), parent, visible, ctes)
 		if c.SearchClause != nil || c.CycleClause != nil {
-			b.unusual("SEARCH and CYCLE clauses of WITH RECURSIVE are not supported")
+			b.oneServer("SEARCH and CYCLE clauses of WITH RECURSIVE are not supported")
 		}
 		if !w.Recursive {
 			ctes = &cte{c.Ctename, ctes}
@@ -374,7 +374,7 @@ func (b *builder) insertStmt(s *pg.InsertStmt, parent int, ctes *cte) int {
 		t := c.GetResTarget()
 		w.Columns = append(w.Columns, t.GetName())
 		if len(t.GetIndirection()) > 0 {
-			b.unusual("INSERT into an element or field of a column is not supported")
+			b.oneServer("INSERT into an element or field of a column is not supported")
 		}
 	}
 	if sel := s.SelectStmt.GetSelectStmt(); sel != nil {
@@ -389,7 +389,7 @@ func (b *builder) insertStmt(s *pg.InsertStmt, parent int, ctes *cte) int {
 				w.Rows = append(w.Rows, values)
 			}
 			if len(sel.SortClause) > 0 || sel.LimitCount != nil || sel.LimitOffset != nil {
-				b.unusual("INSERT of VALUES with ORDER BY, LIMIT or OFFSET is not supported")
+				b.oneServer("INSERT of VALUES with ORDER BY, LIMIT or OFFSET is not supported")
 			}
 		} else {
 			inner := b.query(s.SelectStmt, blk, false, ctes)

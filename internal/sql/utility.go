@@ -574,14 +574,31 @@ func (b *builder) ddl(n *pg.Node) {
 		*pg.Node_CreateUserMappingStmt, *pg.Node_AlterUserMappingStmt, *pg.Node_DropUserMappingStmt, *pg.Node_CreateForeignTableStmt,
 		*pg.Node_ImportForeignSchemaStmt, *pg.Node_AlterDatabaseSetStmt:
 	case *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt, *pg.Node_AlterDatabaseStmt, *pg.Node_AlterDatabaseRefreshCollStmt:
-		b.unusual("CREATE, ALTER and DROP DATABASE are not supported")
-	case *pg.Node_CreateTableSpaceStmt, *pg.Node_DropTableSpaceStmt, *pg.Node_AlterTableSpaceOptionsStmt, *pg.Node_AlterTableMoveAllStmt:
-		b.unusual("commands for tablespaces are not supported")
+		b.oneServer("CREATE, ALTER and DROP DATABASE are not supported")
+		if n.GetAlterDatabaseStmt() == nil && n.GetAlterDatabaseRefreshCollStmt() == nil || movesDatabase(n.GetAlterDatabaseStmt()) {
+			f.Flags |= NoTxBlock
+		}
+	case *pg.Node_CreateTableSpaceStmt, *pg.Node_DropTableSpaceStmt:
+		b.oneServer("commands for tablespaces are not supported")
+		f.Flags |= NoTxBlock
+	case *pg.Node_AlterTableSpaceOptionsStmt, *pg.Node_AlterTableMoveAllStmt:
+		b.oneServer("commands for tablespaces are not supported")
 	case *pg.Node_AlterSystemStmt:
-		b.unusual("ALTER SYSTEM is not supported")
+		b.oneServer("ALTER SYSTEM is not supported")
+		f.Flags |= NoTxBlock
 	case *pg.Node_CreateSubscriptionStmt, *pg.Node_AlterSubscriptionStmt, *pg.Node_DropSubscriptionStmt:
-		b.unusual("commands for subscriptions are not supported")
+		b.oneServer("commands for subscriptions are not supported")
 	default:
 		b.unusual("this kind of statement is not supported")
 	}
+}
+
+// movesDatabase says whether ALTER DATABASE is SET TABLESPACE, the form of it that no transaction block may have.
+func movesDatabase(s *pg.AlterDatabaseStmt) bool {
+	for _, o := range s.GetOptions() {
+		if o.GetDefElem().GetDefname() == "tablespace" {
+			return true
+		}
+	}
+	return false
 }
