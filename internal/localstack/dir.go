@@ -44,13 +44,22 @@ func (s *Stack) openDir() error {
 	if err := s.account.own(dir); err != nil {
 		return fmt.Errorf("localstack: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	path := filepath.Join(dir, "lock")
+	opened := path
+	if s.spec.Dir == "" {
+		opened += ".new" // sweep of another process must not find it unlocked
+	}
+	lock, err := os.OpenFile(opened, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return fmt.Errorf("localstack: %w", err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		lock.Close() //nolint:errcheck // not ours
 		return fmt.Errorf("localstack: %s is in use by another process; stop that one or choose another folder", dir)
+	}
+	if err := os.Rename(opened, path); err != nil {
+		lock.Close() //nolint:errcheck // not used
+		return fmt.Errorf("localstack: %w", err)
 	}
 	s.lock = lock
 	if err := s.account.mkdir(filepath.Join(dir, "logs")); err != nil {
