@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
@@ -81,7 +82,7 @@ func (s *session) learn(l *engine.Link, answer []byte) error {
 	found := map[string]string{}
 	for record := range bytes.SplitSeq(answer, []byte{recordSeparator}) {
 		if name, value, ok := bytes.Cut(record, []byte{unitSeparator}); ok {
-			found[lowerASCII(string(name))] = string(value)
+			found[sql.Lower(string(name))] = string(value)
 		}
 	}
 	before, asIs := maps.Clone(s.settings.base), true

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -46,7 +47,7 @@ func (s *settings) startup(params []wire.Parameter) {
 	}
 	s.base, s.start = map[string]string{}, map[string]string{}
 	for _, p := range params {
-		if name := lowerASCII(p.Name); name != router.Seed { // which PostgreSQL ignores there
+		if name := sql.Lower(p.Name); name != router.Seed { // which PostgreSQL ignores there
 			s.start[name] = p.Value
 		}
 	}
@@ -175,20 +176,6 @@ func (s *settings) merge(x change) {
 	default:
 		delete(s.base, "role")
 	}
-}
-
-// lowerASCII folds a name as PostgreSQL does, whatever its encoding.
-func lowerASCII(s string) string {
-	if asciiOnly(s) {
-		return strings.ToLower(s)
-	}
-	b := []byte(s)
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
 }
 
 func asciiValues(values map[string]string) bool {

@@ -122,17 +122,18 @@ func (s *statement) code() *compiled {
 	if ref := s.r.reachedByText(s.f.Code).refusal("this DO", false, hintDo); ref != nil {
 		return s.fixed(ref)
 	}
+	var called calls
 	if s.f.Command == sql.Call {
-		if ref := s.calls().refusal; ref != nil {
-			return s.fixed(ref)
+		if called = s.calls(); called.refusal != nil {
+			return s.fixed(called.refusal)
 		}
 	}
 	flags := Writes | Dirty
 	names := read(s.f.Code).settings
-	if s.r.opaque(s.f.Code) || s.f.Command == sql.Call && s.calls().opaque {
+	if s.r.opaque(s.f.Code) || called.opaque {
 		flags |= Opaque
 	}
-	if s.r.keeps(s.f.Code) || s.f.Command == sql.Call && s.calls().keeps {
+	if s.r.keeps(s.f.Code) || called.keeps {
 		flags |= Keeps
 	}
 	c := s.onDefault(flags, "what the code does is not known; it runs on the default shard")

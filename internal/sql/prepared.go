@@ -37,7 +37,7 @@ func FirstWord(text []byte) string {
 	if kind != tokenWord {
 		return ""
 	}
-	return lower(string(text[from:to]))
+	return Lower(string(text[from:to]))
 }
 
 // SplitPrepare finds the parts of a PREPARE whose name ends at nameEnd.
@@ -135,18 +135,24 @@ func folded(ident []byte, kind tokenKind, name string) bool {
 	if kind == tokenQuoted {
 		s = strings.ReplaceAll(s[1:len(s)-1], `""`, `"`)
 	} else {
-		s = lower(s)
+		s = Lower(s)
 	}
 	return s == name || len(s) > maxName && len(name) > maxName-4 && strings.HasPrefix(s, name) // cut at a character
 }
 
-// lower folds the letters of ASCII and no others, whatever the encoding.
-func lower(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
+// Lower folds the letters of ASCII and no others, whatever the encoding.
+func Lower(s string) string {
+	for i := range len(s) {
+		if s[i] < 'A' || s[i] > 'Z' {
+			continue
 		}
+		b := []byte(s)
+		for ; i < len(b); i++ {
+			if b[i] >= 'A' && b[i] <= 'Z' {
+				b[i] += 'a' - 'A'
+			}
+		}
+		return string(b)
 	}
-	return string(b)
+	return s
 }

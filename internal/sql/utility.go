@@ -296,7 +296,7 @@ func (b *builder) one(n *pg.Node) bool { return n.GetAConst().GetIval().GetIval(
 
 // settingName is how pg_settings spells a setting.
 func settingName(name string) string {
-	switch n := lower(name); n {
+	switch n := Lower(name); n {
 	case "time zone":
 		return "timezone"
 	case "session authorization":
