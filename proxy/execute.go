@@ -76,7 +76,14 @@ func (s *session) execute() error {
 
 // beginAgain gives settings that the plan, which has been sent, resets the values of the startup message, in the same batch.
 func (s *session) beginAgain(l *engine.Link, p *router.Plan) error {
-	for _, again := range s.settings.again(p.Setting) {
+	from := &s.settings
+	if c := p.Setting; c != nil && c.Op == router.ResetAll && len(s.settings.start) > 0 {
+		from = s.settings.ahead()
+		for _, before := range s.after.changes[:len(s.after.changes)-1] { // the last is c
+			from.apply(before, true)
+		}
+	}
+	for _, again := range from.again(p.Setting) {
 		s.runUnseen(l, again, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError})
 	}
 	if !p.Has(router.Discards | router.NoTx) {

@@ -11,11 +11,9 @@ import (
 
 // settingsEnded closes the log of settings that a transaction changed. The server has done the same to its own.
 func (s *session) settingsEnded(committed bool, l *engine.Link) {
-	touched, spared := s.settings.touched(), s.settings.sparesStart()
+	touched := s.settings.touched()
 	if s.settings.end(committed) {
-		if l.Conn.Settings = s.settings.print; spared {
-			l.Conn.Settings = settingsUnknown
-		}
+		l.Conn.Settings = s.settings.print
 	}
 	if touched {
 		s.refreshView()
@@ -45,12 +43,8 @@ func (s *session) rememberAll(changes []*router.SettingChange, l *engine.Link) {
 	for _, c := range changes {
 		s.settings.apply(c, true)
 	}
-	spared := s.settings.sparesStart()
 	s.settings.end(true)
-	switch {
-	case same && spared:
-		l.Conn.Settings = settingsUnknown
-	case same:
+	if same {
 		l.Conn.Settings = s.settings.print
 	}
 	s.refreshView()
@@ -59,7 +53,7 @@ func (s *session) rememberAll(changes []*router.SettingChange, l *engine.Link) {
 // replay follows settings through the transactions of a query string, as far as it came. Statements outside of a transaction
 // block are a transaction, too.
 func (s *session) replay(a *after, l *engine.Link) {
-	same, sparing := l.Conn.Settings == s.settings.print, false
+	same := l.Conn.Settings == s.settings.print
 	for _, x := range a.replay {
 		if x.n >= a.outcome.Tags {
 			break
@@ -72,7 +66,6 @@ func (s *session) replay(a *after, l *engine.Link) {
 		}
 		switch x.plan.Tx.Op {
 		case router.Commit, router.Rollback:
-			sparing = sparing || s.settings.sparesStart()
 			s.settings.end(x.plan.Tx.Op == router.Commit && !a.aborted)
 			a.aborted = false
 		case router.Savepoint:
@@ -82,14 +75,10 @@ func (s *session) replay(a *after, l *engine.Link) {
 			a.aborted = false
 		}
 	}
-	spared := s.settings.sparesStart()
 	if l.Conn.TxStatus == wire.TxIdle {
 		s.settings.end(a.outcome.Err == nil)
 	}
-	switch {
-	case same && (spared || sparing):
-		l.Conn.Settings = settingsUnknown
-	case same:
+	if same {
 		l.Conn.Settings = s.settings.print
 	}
 	s.refreshView()

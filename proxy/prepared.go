@@ -19,7 +19,8 @@ type statement struct {
 	needs    *statement // what this statement, an EXECUTE, executes
 	types    string     // the types of a PREPARE as they are written; oids are for routing only then
 	fromSQL  string     // the text of the PREPARE; empty for the protocol's statements
-	offset   int        // where sql begins in it
+	typesAt  int        // where types begin in it
+	offset   int        // where sql does
 	ahead    int        // characters of the query string before fromSQL
 	undone   bool       // its Parse has failed or was skipped
 	template *router.Template

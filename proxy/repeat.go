@@ -3,6 +3,7 @@ package proxy
 import (
 	"slices"
 
+	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
@@ -47,11 +48,10 @@ func (s *session) repeat(l *engine.Link) {
 			st = x
 		}
 	}
-	if name, known := l.Conn.Statements.Name(id); known {
-		s.closeUnseen(l, name)
-		l.Conn.Statements.Remove(id)
-	}
-	if st != nil { // else it was closed meanwhile, and the server says that there is none
+	l.Conn.Statements.Remove(id)
+	if st == nil { // it was closed meanwhile, and the server says that there is none
+		s.closeUnseen(l, backend.StatementName(id))
+	} else {
 		s.define(l, st, engine.Expect{Mute: engine.MuteAck, Statement: id})
 	}
 	l.SetOut(append(l.Out(), s.again...))

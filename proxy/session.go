@@ -362,7 +362,10 @@ func (s *session) endTransaction(l *engine.Link) {
 		}
 		x.forget()
 	}
-	a.aside = nil
+	if a.aside != nil {
+		l.Conn.Statements.Settled()
+		a.aside = nil
+	}
 	if a.told != nil {
 		s.takeOver(l, a.told, a.outcome.Tags)
 		a.told = nil

@@ -99,19 +99,6 @@ func (s *settings) localDefaults() (names []string) {
 	return names
 }
 
-// sparesStart says whether a RESET ALL of the open transaction has left out settings of the startup message. The server, which
-// knows nothing of those, has been told to set them again for the session.
-func (s *settings) sparesStart() bool {
-	for i := range s.log {
-		for _, name := range s.log[i].spared {
-			if _, is := s.start[name]; is {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // passing says whether a setting is not one of the session: the transaction's own, gone at its end, or the seed, which is said once.
 func passing(name string) bool {
 	return name == router.Seed || name == "transaction_isolation" || name == "transaction_read_only" || name == "transaction_deferrable"
@@ -292,19 +279,64 @@ func (s *settings) value(name string) (string, bool) {
 }
 
 // again are statements that give settings which the changes reset the values of the startup message: a server that runs a RESET
-// knows nothing of that.
+// knows nothing of that. What a RESET ALL spares (localDefaults) the server has reset for the session, too.
 func (s *settings) again(c *router.SettingChange) (statements []string) {
 	if len(s.start) == 0 {
 		return nil
 	}
 	for ; c != nil; c = c.Next {
+		var spared []string
+		if c.Op == router.ResetAll {
+			spared = s.localDefaults()
+		}
 		for _, name := range inOrder(s.start) {
-			if c.Op == router.ResetAll && inResetAll(name) || c.Op == router.ResetOp && (c.Name == name || c.Name == "session_authorization" && name == "role") {
+			switch {
+			case slices.Contains(spared, name):
+				statements = append(statements, setAgain(name, s.behind(name), false), setAgain(name, s.start[name], true))
+			case c.Op == router.ResetAll && inResetAll(name), c.Op == router.ResetOp && (c.Name == name || c.Name == "session_authorization" && name == "role"):
 				statements = append(statements, setAgain(name, s.start[name], c.Local))
 			}
 		}
 	}
 	return statements
+}
+
+// behind is the value that a setting of the startup message will have behind the open transaction, if that commits now.
+func (s *settings) behind(name string) string {
+	for i := len(s.log) - 1; i >= 0; i-- {
+		x := &s.log[i]
+		switch {
+		case x.savepoint != "" || x.local:
+		case x.name == "" && x.reset && !slices.Contains(x.spared, name), x.name == name && x.reset:
+			return s.start[name]
+		case x.name == name:
+			return x.value
+		}
+	}
+	return s.base[name]
+}
+
+// ahead is a copy, to follow what has been sent and is not answered.
+func (s *settings) ahead() *settings {
+	return &settings{base: maps.Clone(s.base), start: s.start, log: slices.Clone(s.log)}
+}
+
+// expect follows a statement that will have run.
+func (s *settings) expect(p *router.Plan) {
+	for c := p.Setting; c != nil; c = c.Next {
+		s.apply(c, true)
+	}
+	if p.Kind != router.Tx {
+		return
+	}
+	switch p.Tx.Op {
+	case router.Commit, router.Rollback:
+		s.end(p.Tx.Op == router.Commit)
+	case router.Savepoint:
+		s.savepoint(p.Tx.Name)
+	case router.RollbackTo:
+		s.rollbackTo(p.Tx.Name)
+	}
 }
 
 // setAgain is a SET where one can have just that value: unlike a SELECT it takes no snapshot, behind which it would be too late to

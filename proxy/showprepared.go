@@ -15,7 +15,7 @@ import (
 // does not hear of it. One that cannot be prepared any more is an error, which reply, if there is one, keeps.
 func (s *session) showPrepared(l *engine.Link, mute engine.Mute, reply *engine.Reply) {
 	known := l.Conn.Statements.SetAside()
-	undo := func() { l.Conn.Statements = *known } // they are closed all together, or all skipped
+	undo := func() { l.Conn.Statements.TakeBack(known) } // they are closed all together, or all skipped
 	for _, name := range known.Names(nil) {
 		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, name))
 		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck, Undo: undo})

@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
@@ -38,7 +37,6 @@ type rewritten struct {
 	seen  map[string]*statement // what names mean by now, where the string has changed that; nil for none
 	none  bool                  // ... and others mean nothing: DEALLOCATE ALL
 	told  []told
-	alone bool // it is one statement
 	// speaks: it is about prepared statements.
 	speaks bool
 
@@ -73,15 +71,17 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 			return s.deallocateAlone(x.Name)
 		}
 	}
-	q := &rewritten{s: s, seen: map[string]*statement{}, alone: len(statements) == 1, speaks: speaksOfPrepared(statements)}
+	q := &rewritten{s: s, seen: map[string]*statement{}, speaks: speaksOfPrepared(statements)}
 	q.names.Of = map[string]string{}
+	ahead := s.settings.ahead()
 	for i, st := range statements {
 		if st.Plan.Kind != router.Nothing {
 			q.ran++
 		}
-		for _, again := range s.settings.again(st.Plan.Setting) {
+		for _, again := range ahead.again(st.Plan.Setting) {
 			q.insert(text, st.End, again)
 		}
+		ahead.expect(st.Plan)
 		if st.Plan.Has(router.Discards) {
 			statements[i].Plan = q.discard(i, st.Plan)
 		}
@@ -166,16 +166,17 @@ func (q *rewritten) take(i int, st router.Statement, text []byte) (*router.Plan,
 	}
 	if !changed {
 		q.needs = append(q.needs, known)
+		q.names.Executed = append(q.names.Executed, executedBy(i, known))
 	}
 	q.name(text, at, st.Start+to, known.id, x.Name)
-	if q.alone && bare(x) {
-		q.names.Shifts = namesOf(known).Shifts
-	}
 	return p, nil
 }
 
-// bare says whether errors of an EXECUTE that have a position can only be about the text of what it executes.
-func bare(x *router.Prepared) bool { return x.Op == router.ExecuteOp && len(x.Args) == 0 }
+// executedBy is how errors of what statement number n of a text executes are told. PostgreSQL does not look at the values given for a
+// statement without parameters.
+func executedBy(n int, target *statement) engine.Executed {
+	return engine.Executed{Statement: n, Names: namesOf(target), Args: target.template.HasParams()}
+}
 
 // discard takes a DEALLOCATE ALL, or a DISCARD ALL, which fails in a string of several.
 func (q *rewritten) discard(i int, p *router.Plan) *router.Plan {
@@ -260,7 +261,7 @@ func (s *session) prepareText(text []byte, nameEnd int, x *router.Prepared) (*st
 		return nil, wire.Errorf(wire.FeatureNotSupported, "this form of PREPARE is not supported")
 	}
 	st := &statement{
-		name: x.Name, sql: slices.Clone(text[parts.Query:]), oids: x.Types, types: parts.Types, fromSQL: string(text), offset: parts.Query,
+		name: x.Name, sql: slices.Clone(text[parts.Query:]), oids: x.Types, types: parts.Types, fromSQL: string(text), typesAt: parts.TypesAt, offset: parts.Query,
 	}
 	if err := s.crowdedStatements(st); err != nil {
 		return nil, err
@@ -507,12 +508,11 @@ func (s *session) executed(st *statement, x *router.Prepared) (*statement, *rout
 		name, out.template, out.rt = backend.StatementName(target.id), target.template, target.rt
 	}
 	out.sql = slices.Concat(st.sql[:from], []byte(name), st.sql[to:])
-	if target != nil && bare(x) {
-		out.names = namesOf(target)
-		return out, p, nil
-	}
 	at := engine.Characters(string(st.sql[:from])) + len(name) + 1
 	out.names = &engine.Names{Client: x.Name, Shifts: []engine.Shift{{At: at, By: engine.Characters(string(st.sql[from:to])) - len(name)}}}
+	if target != nil {
+		out.names.Executed = []engine.Executed{executedBy(0, target)}
+	}
 	return out, p, nil
 }
 
@@ -580,7 +580,7 @@ func (s *session) executePrepared(pt *portal) error {
 }
 
 // define has a statement prepared on the link's connection, where it is not known yet. e is what is expected of that; its kind
-// is filled in.
+// is filled in. It is closed first: a batch that has not been answered may close it there, or may come to nothing and leave it.
 //
 // A PREPARE with types is prepared by a PREPARE, for types are known to the server by their names; it goes by way of the
 // extended protocol so that an error skips what comes behind, too.
@@ -590,6 +590,7 @@ func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name s
 		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old.Name))
 		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck, Undo: func() { l.Conn.Statements.Restore(old) }})
 	}
+	s.closeUnseen(l, name)
 	e.Kind = engine.Parse
 	if e.Names == nil {
 		e.Names = st.names
@@ -599,21 +600,16 @@ func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name s
 		l.Expect(e)
 		return name
 	}
-	s.runUnseen(l, fmt.Sprintf("PREPARE %s (%s) AS %s", name, st.types, st.sql), e)
+	s.runUnseen(l, fmt.Sprintf(prepareTyped, name, st.types, st.sql), e)
 	return name
 }
+
+// prepareTyped is the PREPARE of a statement with types: its name, the types, and its text.
+const prepareTyped = "PREPARE %s (%s) AS %s"
 
 // runUnseen runs a statement in the extended protocol without a Sync, by names that no client uses. e is what is expected of
 // its parts: the Parse, and Execute if it has a reply to keep.
 func (s *session) runUnseen(l *engine.Link, text string, e engine.Expect) {
-	if e.Names != nil {
-		shifted, ahead := *e.Names, engine.Characters(text[:strings.Index(text, " AS ")+4])
-		shifted.Shifts = []engine.Shift{{At: 1, By: -ahead}}
-		for _, x := range e.Names.Shifts {
-			shifted.Shifts = append(shifted.Shifts, engine.Shift{At: x.At + ahead, By: x.By - ahead})
-		}
-		e.Names = &shifted
-	}
 	l.Conn.Unnamed = 0
 	out := wire.AppendParse(l.Out(), "", []byte(text), nil)
 	out = wire.AppendBind(out, noPortal, "", nil, nil, nil)

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -107,9 +109,17 @@ func (s *session) keep(st *statement) {
 // namesOf is how errors of a statement are told: positions of one made by PREPARE are those in the text of that.
 func namesOf(st *statement) *engine.Names {
 	n := &engine.Names{Client: st.name}
-	if st.fromSQL != "" {
-		n.Shifts = []engine.Shift{{At: 1, By: st.ahead + engine.Characters(st.fromSQL[:st.offset])}}
+	if st.fromSQL == "" {
+		return n
 	}
+	client := func(offset int) int { return st.ahead + engine.Characters(st.fromSQL[:offset]) }
+	if st.types == "" {
+		n.Shifts = []engine.Shift{{At: 1, By: client(st.offset)}}
+		return n
+	}
+	whole := fmt.Sprintf(prepareTyped, backend.StatementName(st.id), st.types, "")
+	types, text := engine.Characters(whole[:strings.IndexByte(whole, '(')+1]), engine.Characters(whole)
+	n.Shifts = []engine.Shift{{At: types + 1, By: client(st.typesAt) - types}, {At: text + 1, By: client(st.offset) - text}}
 	return n
 }
 
@@ -156,7 +166,7 @@ func (x *aside) restore() {
 	if i := slices.Index(x.s.after.aside, x); i > 0 && x.s.after.aside[i-1].over {
 		return // what the one before has restored is from before this one, too
 	}
-	x.conn.Statements = *x.known
+	x.conn.Statements.TakeBack(x.known)
 }
 
 // forget is for one that ran.

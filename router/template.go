@@ -101,6 +101,9 @@ func (t *Template) NumParams() int {
 	return max(t.c.params, len(t.oids))
 }
 
+// HasParams says whether the statement has parameters, used or only declared.
+func (t *Template) HasParams() bool { return t.c.params > 0 || len(t.oids) > 0 }
+
 // Bind is the plan for the values of a Bind message: values in order, nil for NULL; formats as in the message (none: all
 // text, one: all alike, else one each). It allocates nothing when the plan is a matter of place. A value that cannot
 // be read gives a plan of kind Refuse.

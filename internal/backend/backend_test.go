@@ -98,6 +98,61 @@ func TestStatements(t *testing.T) {
 	}
 }
 
+// What an error discards is taken back in the order in which it was asked for: a Close, then a Parse of the same statement.
+func TestStatementsTakenBack(t *testing.T) {
+	size := statementOverhead + 100
+	s := newStatements(2 * size)
+	s.Add(1, 100, nil)
+	s.Add(2, 100, nil)
+	known := func(want ...uint64) {
+		t.Helper()
+		for _, id := range want {
+			if _, ok := s.Name(id); !ok {
+				t.Errorf("statement %d is not known", id)
+			}
+		}
+		if s.Len() != len(want) || s.Bytes() != len(want)*size {
+			t.Errorf("%d statements of %d bytes, want %d", s.Len(), s.Bytes(), len(want))
+		}
+	}
+	_, closed := s.Add(3, 100, nil)     // closes 1
+	_, closedToo := s.Add(1, 100, nil)  // closes 2
+	_, closedLast := s.Add(2, 100, nil) // closes 3
+	s.Restore(closed[0])                // all of it was skipped
+	s.Unparsed(3)
+	s.Restore(closedToo[0])
+	s.Unparsed(1)
+	s.Restore(closedLast[0])
+	s.Unparsed(2)
+	s.Settled()
+	known(1, 2)
+
+	old := s.SetAside() // closes both
+	s.Add(2, 100, nil)
+	s.Add(4, 100, nil) // in a batch of its own
+	s.TakeBack(old)
+	s.Unparsed(2)
+	s.Settled()
+	known(1, 2, 4)
+	s.Unparsed(1)
+	s.Settled()
+	known(2, 4)
+	s.Add(5, 100, nil)
+	known(4, 5)
+
+	old = s.SetAside()
+	s.Add(4, 100, nil)
+	s.Add(5, 100, nil)
+	_, closed = s.Add(6, 100, nil)
+	s.TakeBack(old)
+	s.Unparsed(4)
+	s.Unparsed(5)
+	s.Restore(closed[0])
+	s.Unparsed(6)
+	s.Settled()
+	known(4, 5)
+}
+
 // The table of breaker.go, event by event.
 func TestBreaker(t *testing.T) {
 	var log []string

@@ -1,6 +1,9 @@
 package backend
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Statements is what a server connection has prepared under a name: the bookkeeping only, bounded in bytes of statement
 // text. The session sends the messages. A statement is known by an id that the proxy gives to each (text, parameter
@@ -12,6 +15,9 @@ type Statements struct {
 	root  *statement // of the ring in order of use: root.next is the latest
 	// before is what SetAside has returned, as long as it may come back.
 	before *Statements
+	// What an error discards is taken back first to last. So what counts for a statement is what comes first: kept are those
+	// whose Close was skipped, gone those whose Parse was. Both until Settled.
+	kept, gone []uint64
 }
 
 type statement struct {
@@ -52,10 +58,25 @@ type Evicted struct {
 
 // Restore takes back what Add evicted: its Close did not reach the server, or was not looked at.
 func (s *Statements) Restore(e Evicted) {
+	if slices.Contains(s.gone, e.id) {
+		return
+	}
 	if _, ok := s.byID[e.id]; !ok {
 		s.insert(&statement{id: e.id, name: e.Name, size: e.size})
 	}
+	s.kept = append(s.kept, e.id)
 }
+
+// Unparsed forgets a statement whose Parse failed or was skipped.
+func (s *Statements) Unparsed(id uint64) {
+	if !slices.Contains(s.kept, id) {
+		s.Remove(id)
+		s.gone = append(s.gone, id)
+	}
+}
+
+// Settled ends what an error has discarded.
+func (s *Statements) Settled() { s.kept, s.gone = s.kept[:0], s.gone[:0] }
 
 // Add records a statement whose Parse is about to be sent under the returned name. size is its text in bytes. To stay
 // within the bound, the statements least recently used are appended to evicted: their Close must be sent before the Parse.
@@ -67,7 +88,7 @@ func (s *Statements) Add(id uint64, size int, evicted []Evicted) (name string, _
 	for s.bytes+st.size > s.limit && len(s.byID) > 0 {
 		last := s.root.prev
 		evicted = append(evicted, Evicted{last.name, last.id, last.size})
-		s.Remove(last.id)
+		s.drop(last)
 	}
 	s.insert(st)
 	return st.name, evicted
@@ -84,16 +105,20 @@ func (s *Statements) insert(st *statement) {
 	s.pushFront(st)
 }
 
-// Remove forgets a statement: its Parse failed, or it was closed.
+// Remove forgets a statement.
 func (s *Statements) Remove(id uint64) {
 	if st, ok := s.byID[id]; ok {
-		st.unlink()
-		delete(s.byID, id)
-		s.bytes -= st.size
+		s.drop(st)
 	}
 	if s.before != nil {
 		s.before.Remove(id)
 	}
+}
+
+func (s *Statements) drop(st *statement) {
+	st.unlink()
+	delete(s.byID, st.id)
+	s.bytes -= st.size
 }
 
 // Names appends the names of all that are prepared here.
@@ -104,13 +129,23 @@ func (s *Statements) Names(dst []string) []string {
 	return dst
 }
 
-// SetAside begins anew, for what is about to close or deallocate all; *s = *SetAside() takes it back if that was skipped. What
-// is removed until then is removed there too: a Parse sent before may have failed.
+// SetAside begins anew, for what is about to close or deallocate all; TakeBack is for one that was skipped. What is removed until
+// then is removed there too: a Parse sent before may have failed.
 func (s *Statements) SetAside() *Statements {
 	old := *s
 	old.before = nil
 	*s = Statements{limit: s.limit, before: &old}
 	return &old
+}
+
+// TakeBack restores what SetAside has returned. What was added since stays: it may be of a later batch, which is not skipped.
+func (s *Statements) TakeBack(old *Statements) {
+	for id, st := range old.byID {
+		s.Restore(Evicted{st.name, id, st.size})
+	}
+	if s.before == old {
+		s.before = nil
+	}
 }
 
 // Reset forgets all: DISCARD ALL or DEALLOCATE ALL ran.

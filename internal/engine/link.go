@@ -162,7 +162,7 @@ func (l *Link) forget(statement uint64) {
 	if l.Conn.Unnamed == statement {
 		l.Conn.Unnamed = 0
 	}
-	l.Conn.Statements.Remove(statement)
+	l.Conn.Statements.Unparsed(statement)
 }
 
 // Send gives bytes to the server: as many as its socket takes now, the rest is kept (see Relay.Pass for large ones).
@@ -482,7 +482,11 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 		l.Stale = e.Statement
 	}
 	forward = e.Mute&MuteError == 0
-	if e.Names != nil && e.Names.tell(err) && forward {
+	at := 0
+	if e.Reply != nil {
+		at = e.Reply.Tags
+	}
+	if e.Names != nil && e.Names.tell(err, at) && forward {
 		before()
 		r.SetOut(wire.AppendErrorResponse(r.Out(), err))
 		forward = false
@@ -516,6 +520,7 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 		}
 		l.done()
 	}
+	l.Conn.Statements.Settled()
 	if unparsed.From != 0 {
 		l.Unparsed = append(l.Unparsed, unparsed)
 	}

@@ -14,6 +14,8 @@ type Names struct {
 	Client string            // the client's name of any statement that is not in Of
 	Of     map[string]string // by name on the server
 	Shifts []Shift           // in the order of At
+	// Executed are what EXECUTEs in the text execute, in the order of Statement.
+	Executed []Executed
 	// Retell changes the error into what the client is told in its place; nil for most.
 	Retell func(*wire.Error)
 }
@@ -22,8 +24,29 @@ type Names struct {
 // position At on, counted from 1.
 type Shift struct{ At, By int }
 
-// tell changes what the server said into what the client is told. It reports whether anything was changed.
-func (n *Names) tell(e *wire.Error) (changed bool) {
+// Executed is what statement number Statement of the text, counted from 0, executes. Its own errors have the positions of its
+// own text.
+type Executed struct {
+	Statement int
+	Names     *Names
+	Args      bool // values that the EXECUTE gives are looked at, and errors may be about these
+}
+
+// is says whether an error with a position is about what is executed. PostgreSQL does not tell, but for the routine that raised it:
+// only one of the two can name tables, and only EXPLAIN has options.
+func (x *Executed) is(e *wire.Error) bool {
+	switch e.Routine {
+	case "parserOpenTable":
+		return true
+	case "ParseExplainOptionList", "ExplainQuery":
+		return false
+	}
+	return !x.Args
+}
+
+// tell changes what the server said of statement number at, counted from 0, into what the client is told. It reports whether
+// anything was changed.
+func (n *Names) tell(e *wire.Error, at int) (changed bool) {
 	if n.Retell != nil {
 		n.Retell(e)
 		return true
@@ -34,8 +57,13 @@ func (n *Names) tell(e *wire.Error) (changed bool) {
 		}
 	}
 	if e.Position > 0 {
-		by := 0
-		for _, s := range n.Shifts {
+		by, shifts := 0, n.Shifts
+		for i := range n.Executed {
+			if x := &n.Executed[i]; x.Statement == at && x.is(e) {
+				shifts = x.Names.Shifts
+			}
+		}
+		for _, s := range shifts {
 			if e.Position >= s.At {
 				by = s.By
 			}

@@ -9,8 +9,9 @@ import (
 
 // PreparedParts are the parts of a PREPARE, by their bytes in its text.
 type PreparedParts struct {
-	Types string // between the parentheses behind the name; empty without any
-	Query int    // where the statement begins that is prepared; it goes on to the end
+	Types   string // between the parentheses behind the name; empty without any
+	TypesAt int    // where they begin
+	Query   int    // where the statement begins that is prepared; it goes on to the end
 }
 
 // StatementName finds the name of the prepared statement that a PREPARE, EXECUTE or DEALLOCATE is about, also inside EXPLAIN
@@ -57,6 +58,7 @@ func SplitPrepare(text []byte, nameEnd int) (p PreparedParts, ok bool) {
 			}
 		}
 		p.Types = strings.TrimSpace(string(text[open:from]))
+		p.TypesAt = open + strings.Index(string(text[open:from]), p.Types)
 		from, to, kind = token(text, to)
 	}
 	if kind != tokenWord || !strings.EqualFold(string(text[from:to]), "as") {
