@@ -86,6 +86,8 @@ func (s *session) learn(l *engine.Link, answer []byte) error {
 		}
 	}
 	before, asIs := maps.Clone(s.settings.base), true
+	who := found["session_authorization"]
+	switched := who != s.serverUser() && who != before["session_authorization"] // which takes the role away, also one of the startup message
 	for name := range before {
 		if _, is := found[name]; !is && serverKnows(name) {
 			asIs = s.settings.undo(name) && asIs
@@ -96,6 +98,8 @@ func (s *session) learn(l *engine.Link, answer []byte) error {
 		switch {
 		case value == before[name] && had, value == "" && !had && strings.Contains(name, "."):
 		case !had && name == "role" && value == "none", !had && name == "session_authorization" && value == s.serverUser():
+		case name == "role" && value == "none" && switched:
+			delete(s.settings.base, name)
 		case name == "role" && value == "none", name == "session_authorization" && value == s.serverUser():
 			asIs = s.settings.undo(name) && asIs
 		default:
