@@ -74,6 +74,9 @@ func (s *session) plan(scratch *router.Scratch, text []byte) []router.Statement 
 
 // planAside asks in an ordinary goroutine.
 func (s *session) planAside(rt *router.Router, scratch *router.Scratch, text []byte) (statements []router.Statement) {
+	if s.link != nil {
+		s.link.Push()
+	}
 	s.Task.Await(func() { statements = rt.Plan(scratch, s.view, text) })
 	return statements
 }
@@ -169,13 +172,13 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		return err
 	}
 	s.notice()
-	s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query})
+	s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, s.Behind(n))
 	s.Consume(n)
 	return nil
 }
 
-// forward sends a whole Query to the link, of which e is expected.
-func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine.Expect) {
+// forward sends a whole Query to the link, of which e is expected. more: the client's next message is at hand, too.
+func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine.Expect, more bool) {
 	if s.effects(l, p) {
 		e.Reply = &s.after.outcome
 		s.between(e.Reply)
@@ -193,7 +196,11 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 		s.batch.wrote = false // it is no part of a batch
 	}
 	l.Expect(e)
-	l.Send(frame)
+	if more {
+		l.Gather(frame)
+	} else {
+		l.Send(frame)
+	}
 	if s.after.mark {
 		s.sendProbe(l)
 	}

@@ -444,7 +444,7 @@ func (s *session) simpleRewritten(p *router.Plan, q *rewritten) error {
 	}
 	s.after.told = q.told
 	s.notice()
-	s.forward(l, p, wire.AppendQuery(nil, string(q.text)), e)
+	s.forward(l, p, wire.AppendQuery(nil, string(q.text)), e, false)
 	return nil
 }
 

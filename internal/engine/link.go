@@ -176,6 +176,23 @@ func (l *Link) Send(b []byte) {
 	l.out = append(l.out, b...)
 }
 
+// Gather is Send for a request behind which the client's next one is at hand: both leave in one write, with the next Step at the
+// latest. A write costs several times what the proxy does for a small request otherwise.
+func (l *Link) Gather(b []byte) {
+	if l.Err != nil {
+		return
+	}
+	if l.out = append(l.out, b...); len(l.out)-l.sent >= gatherSize {
+		l.flush()
+	}
+}
+
+// gatherSize is how many bytes keep a server waiting at most: what it reads at once.
+const gatherSize = 8 << 10
+
+// Push sends what was gathered, for an owner that is about to do something else for long.
+func (l *Link) Push() { l.flush() }
+
 // write gives the socket what it takes now of b; all of it when the connection breaks.
 func (l *Link) write(b []byte) int {
 	n, err := l.Conn.IO.Write(b)

@@ -91,6 +91,16 @@ func (r *Relay) Input() []byte { return r.in.bytes() }
 // Consume takes n bytes of Input.
 func (r *Relay) Consume(n int) { r.in.consume(n) }
 
+// Behind says whether behind the next n bytes of Input stands another message, a whole one.
+func (r *Relay) Behind(n int) bool {
+	in := r.in.bytes()
+	if len(in) < n+wire.HeaderLen {
+		return false
+	}
+	_, size, err := wire.Header(in[n:], wire.Frontend)
+	return err == nil && size > 0 && len(in)-n >= size
+}
+
 // Frame waits until the whole next message is in Input and returns it, header included; limit bounds its size in
 // bytes. The slice is valid until the next Step or Consume; the message stays at the start of Input until it is consumed.
 func (r *Relay) Frame(limit int) ([]byte, error) {
