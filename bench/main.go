@@ -107,6 +107,7 @@ type bench struct {
 	files    int // files that a process may open
 	stack    *localstack.Stack
 	programs map[string]program
+	canned   *peer  // bench/canned, while it runs
 	verifier string // user bench's SCRAM verifier, so that no peer derives keys from a password at each login
 	cert     string // PEM files for peers that serve TLS
 	key      string

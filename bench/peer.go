@@ -25,6 +25,7 @@ type peer struct {
 	host     string
 	port     int
 	sessions bool                              // prepared statements need session pooling
+	loops    int                               // event loops; 0: as many as it thinks right
 	command  func(port int) (*exec.Cmd, error) // nil: no process of its own
 	process  *os.Process                       // nil while it is not running
 	ended    chan struct{}                     // closed when process has been waited for
@@ -100,6 +101,9 @@ func (b *bench) findPrograms(ctx context.Context) error {
 // startPeers starts the peers that take part in a scenario. Those that are returned beside an error must be stopped, too.
 func (b *bench) startPeers(ctx context.Context, sc *scenario) (peers []*peer, err error) {
 	one, two := b.stack.Postgres[0].Primary, b.stack.Postgres[1].Primary
+	if sc.canned {
+		one = &localstack.Server{Host: b.canned.host, Port: b.canned.port}
+	}
 	if !sc.poolers && (len(b.peers) == 0 || slices.Contains(b.peers, "direct")) {
 		peers = append(peers, &peer{name: "direct", bench: b, host: one.Host, port: one.Port})
 	}
@@ -109,6 +113,7 @@ func (b *bench) startPeers(ctx context.Context, sc *scenario) (peers []*peer, er
 			continue
 		}
 		p := &peer{name: name, bench: b}
+		some := []*peer{p}
 		switch name {
 		case "pgbouncer", "pgbouncer-new":
 			p.sessions = !keepsStatements(pr.version)
@@ -118,14 +123,32 @@ func (b *bench) startPeers(ctx context.Context, sc *scenario) (peers []*peer, er
 				return b.tidemark(p, pr.path, port, sc.sharding, one, two)
 			}
 		default:
-			p.command = func(port int) (*exec.Cmd, error) { return b.tidemark(p, pr.path, port, "", one) }
+			some = p.byLoops(sc.loops)
+			for _, p := range some {
+				p.command = func(port int) (*exec.Cmd, error) { return b.tidemark(p, pr.path, port, "", one) }
+			}
 		}
-		peers = append(peers, p)
-		if err := p.start(ctx); err != nil {
-			return peers, err
+		for _, p := range some {
+			peers = append(peers, p)
+			if err := p.start(ctx); err != nil {
+				return peers, err
+			}
 		}
 	}
 	return peers, nil
+}
+
+// byLoops is the peer once for each number of event loops; as it is where none is given.
+func (p *peer) byLoops(numbers []int) (peers []*peer) {
+	if len(numbers) == 0 {
+		return []*peer{p}
+	}
+	for _, n := range numbers {
+		one := *p
+		one.name, one.loops = fmt.Sprintf("%s, loops: %d", p.name, n), n
+		peers = append(peers, &one)
+	}
+	return peers
 }
 
 // poolSize is the number of server connections that every pooler may use.
@@ -212,7 +235,7 @@ func (b *bench) tidemark(p *peer, program string, port int, sharding string, ser
 	if sharding != "" {
 		fmt.Fprintf(&y, "sharding:\n  tables:\n    %s\n", sharding)
 	}
-	fmt.Fprintf(&y, "pool: {size: %d}\nlog: {level: error}\n", poolSize)
+	fmt.Fprintf(&y, "pool: {size: %d}\nlog: {level: error}\nloops: %d\n", poolSize, p.loops)
 	file := filepath.Join(b.dir, p.name+".yaml")
 	if err := os.WriteFile(file, []byte(y.String()), 0o644); err != nil {
 		return nil, err

@@ -19,6 +19,8 @@ type scenario struct {
 	sharding string // tables of tidemark-sharded, in YAML; empty leaves that peer out
 	poolers  bool   // direct has no part in it
 	fresh    bool   // each measurement begins with a new process
+	canned   bool   // the first server has bench/canned before it
+	loops    []int  // Tidemark takes part once for each of these numbers of loops
 	rounds   int    // 0: as many as asked for
 	points   []point
 }
@@ -50,7 +52,7 @@ type result struct {
 
 // scenarios in the order of the report.
 func scenarios(b *bench) []*scenario {
-	return []*scenario{selects(b), tpcb(b), connects(b), bulk(b), idle(b), overload(b)}
+	return []*scenario{selects(b), tpcb(b), connects(b), bulk(b), idle(b), overload(b), cores(b)}
 }
 
 func scenarioNames() (names []string) {
@@ -72,6 +74,12 @@ func (b *bench) measure(ctx context.Context, sc *scenario) (r *result, err error
 			err = errors.Join(err, p.stop())
 		}
 	}()
+	if sc.canned {
+		if err := b.startCanned(ctx); err != nil {
+			return r, err
+		}
+		defer func() { err = errors.Join(err, b.canned.stop()) }()
+	}
 	if r.peers, err = b.startPeers(ctx, sc); err != nil {
 		return r, err
 	}
