@@ -372,7 +372,7 @@ func (s *session) endTransaction(l *engine.Link) {
 	}
 	committed := ok && a.outcome.Tag == "COMMIT"
 	tx := a.tx
-	if a.replay != nil && a.outcome.Err != nil && len(a.changes) > 0 { // some may have been committed before the error
+	if a.replay != nil && a.outcome.Err != nil { // what was set in the string or before it may have been committed before the error
 		s.replay(a, l)
 	}
 	// An error in a batch leaves open which commands have run before it; and of several only the last is known here.

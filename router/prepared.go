@@ -206,9 +206,16 @@ func (t *Template) explained(q *Plan, x *Prepared) *Plan {
 		return t.refuse("EXPLAIN over several shards is not supported", "The query reads all shards of its tables, and only a plain SELECT can.", "Add a condition that the key equals a constant or a parameter.")
 	}
 	q.Command = sql.Explain
-	if !x.Analyze {
+	utility := q.Kind == Setting && !q.Setting.Own
+	if utility {
+		q.Kind = AnyShard
+	}
+	if !x.Analyze || utility {
 		q.Flags &^= leftByRunning
 		q.Flags |= x.Flags
+		if q.Kind != Setting {
+			q.Setting = nil
+		}
 	}
 	return q
 }
@@ -219,6 +226,7 @@ func (t *Template) created(q *Plan, x *Prepared) *Plan {
 	}
 	p := *x.Outer
 	p.Flags |= q.Flags &^ Neutral
+	p.Setting = q.Setting
 	return &p
 }
 
