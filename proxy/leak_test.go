@@ -154,16 +154,15 @@ func (k *leaks) run(seed int64, lasts time.Duration) {
 func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 	n := k.sessions.Add(1)
 	g := newGenerator(rnd, slot, int(n))
-	life := history{slot: slot, options: g.options()}
-	p, err := k.open(slot, life.options)
+	options := g.options()
+	p, err := k.open(slot, options)
 	if err != nil {
-		k.fail(slot, life, err.Error())
+		k.fail(history{slot: slot, options: options}, err.Error())
 		return
 	}
 	defer p.end()
 	for time.Now().Before(end) && !k.failed.Load() {
 		a := g.next(p.plain.status)
-		life.actions = append(life.actions, a)
 		k.actions.Add(1)
 		began := time.Now()
 		diff, diverged := p.do(a)
@@ -172,7 +171,7 @@ func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 		}
 		if diff != "" {
 			p.end()
-			k.fail(slot, life, diff)
+			k.fail(p.life, diff)
 			return
 		}
 		if a.leaves || diverged { // from there on its state may be another
@@ -182,11 +181,11 @@ func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 }
 
 // fail reports what one client saw; what others see from then on is of no interest.
-func (k *leaks) fail(slot int, life history, diff string) {
+func (k *leaks) fail(life history, diff string) {
 	if k.failed.Swap(true) {
 		return
 	}
-	k.t.Errorf("client %d: %s", slot, diff)
+	k.t.Errorf("client %d: %s", life.slot, diff)
 	if short, diff := k.shrink(life); diff != "" {
 		k.t.Errorf("alone it fails with\n%s%s", short, diff)
 		return
@@ -237,7 +236,10 @@ func (k *leaks) replay(life history) (diff string) {
 }
 
 // pair is a client of Tidemark and its private PostgreSQL.
-type pair struct{ tidemark, plain *peer }
+type pair struct {
+	tidemark, plain *peer
+	life            history // so far
+}
 
 func (k *leaks) open(slot int, options map[string]string) (*pair, error) {
 	if err := k.clean(slot); err != nil {
@@ -252,18 +254,20 @@ func (k *leaks) open(slot int, options map[string]string) (*pair, error) {
 		_ = t.conn.Close()
 		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
-	return &pair{tidemark: t, plain: p}, nil
+	return &pair{tidemark: t, plain: p, life: history{slot: slot, options: options}}, nil
 }
 
 // do has both do the same and says what differs. Tidemark always comes first: then no two clients can wait for each other, one
 // here and one there.
 func (p *pair) do(a action) (diff string, diverged bool) {
+	status := p.plain.status
+	defer func() { p.life.actions = append(p.life.actions, a) }()
 	got, want := p.tidemark.play(a), p.plain.play(a)
 	if a.leaves {
 		return "", false
 	}
 	if got != want {
-		if diverges(a, got, want) {
+		if m := (&moment{life: p.life, status: status, a: a, got: got, want: want}); m.diverges() {
 			return "", true
 		}
 		return fmt.Sprintf("behind %s\ngot\n%swant\n%s", a.text, got, want), false

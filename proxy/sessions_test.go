@@ -88,6 +88,9 @@ func TestShowPreparedBehindSetTransaction(t *testing.T) {
 		{"begin", "BEGIN"},
 		{"set transaction isolation level serializable", "SET"},
 		{"set my.x = 'a'; " + show, `"s1"`},
+		{"select nosuch", "42703"},
+		{"set transaction read only; " + show, "25P02"},
+		{"rollback and chain; set transaction read only; " + show, "0A000 pg_prepared_statements cannot be shown by a query string that also sets how"},
 		{"rollback", "ROLLBACK"},
 	} {
 		if got := p.play(parseSession(step.script).actions[0]); !strings.Contains(got, step.want) {

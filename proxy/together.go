@@ -46,6 +46,10 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 		return statements[0].Plan
 	}
 	if s.tx.state != txNone && whole.Has(router.ShowsPrepared) && slices.ContainsFunc(statements, func(st router.Statement) bool { return setsTransaction(st.Plan) }) {
+		if (s.tx.state == txFailed || s.aborted()) && !runsAborted(statements[0].Plan) {
+			e := s.errAborted()
+			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{Code: e.Code, Message: e.Message, Hint: e.Hint}}
+		}
 		return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{
 			Code:    wire.FeatureNotSupported,
 			Message: "pg_prepared_statements cannot be shown by a query string that also sets how its transaction runs",

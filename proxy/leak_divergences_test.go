@@ -1,0 +1,208 @@
+package proxy_test
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// divergence is a difference that is known. Each is one of docs/limits.md, and forgives no more than that says.
+type divergence struct {
+	limit string // how it begins there
+	says  func(m *moment) bool
+}
+
+// moment is one request with both answers, and what the client did before.
+type moment struct {
+	life      history // without the request
+	status    byte    // of the transaction before it
+	a         action
+	got, want string
+}
+
+func (m *moment) diverges() bool {
+	return slices.ContainsFunc(divergences, func(d divergence) bool { return d.says(m) })
+}
+
+var divergences = []divergence{
+	{"In a transaction that has begun, in a session that listens: `pg_listening_channels()`", func(m *moment) bool {
+		return m.refused("pg_listening_channels() is not supported in a transaction that has begun, in a session that listens; ") &&
+			m.has(`listen c`) && (strings.Contains(m.a.text, "pg_listening_channels()") || m.runs("pg_listening_channels()"))
+	}},
+	{"`SET client_encoding` to another encoding, in a session that listens", func(m *moment) bool {
+		return m.refused("client_encoding cannot become LATIN1 in a session that listens; ") && m.has(`listen c`) && setsEncoding.MatchString(m.a.text)
+	}},
+	{"`pg_prepared_statements` with a statement that cannot be prepared any more", func(m *moment) bool {
+		return m.refused("pg_prepared_statements cannot show prepared statement \"") && strings.Contains(m.a.text, "pg_prepared_statements") &&
+			strings.Contains(m.got, "; It cannot be prepared any more: ") && m.has(`prepare |parse "`)
+	}},
+	{"`pg_prepared_statements` in a query string that also prepares, executes or deallocates", func(m *moment) bool {
+		return m.refused("pg_prepared_statements cannot be shown by a query string that also speaks of prepared statements; ") && m.isString() &&
+			strings.Contains(m.a.text, "pg_prepared_statements") && speaksOfPrepared.MatchString(m.a.text)
+	}},
+	{"In a transaction, a query string that sets its isolation level, or whether it is read only, and shows `pg_prepared_statements`", func(m *moment) bool {
+		return m.refused("pg_prepared_statements cannot be shown by a query string that also sets how its transaction runs; ") && m.isString() &&
+			(m.status == 'T' || endsFirst.MatchString(m.a.text)) && strings.Contains(m.a.text, "pg_prepared_statements") && setsTransaction.MatchString(m.a.text)
+	}},
+	{"`RESET ROLE` behind `SET SESSION AUTHORIZATION` to a role that may not have the role of the startup message", func(m *moment) bool {
+		return m.fails("42501 permission denied to set role \"leak_a\"\n") && strings.Contains(m.life.options["options"], "role=leak_a") &&
+			m.has(`set (local )?session authorization leak_b`) && strings.Contains(m.a.text, "reset role")
+	}},
+	{"In a transaction that has failed, a query string that ends it and then speaks of prepared statements", func(m *moment) bool {
+		return m.isString() && m.status == 'E' && endsAndSpeaks.MatchString(m.a.text) &&
+			m.got == "  ERROR 25P02 current transaction is aborted, commands ignored until end of transaction block\n  ready E\n"
+	}},
+	{"In a query string, `EXECUTE` of a statement that cannot be prepared where the string begins", func(m *moment) bool {
+		return m.isString() && alone.MatchString(m.got) && m.runs(missing(m.got))
+	}},
+	{"A prepared statement that cannot be prepared any more, with the wrong number of values; in a transaction that has failed, a `Bind` with the wrong number", func(m *moment) bool {
+		return otherError(m.got, m.want, "ERROR 25P02", "ERROR 08P01 bind message supplies") && (m.status == 'E' || strings.Contains(m.want, "  ready E\n"))
+	}},
+	{"A prepared statement that cannot be prepared any more, with the wrong number of values", func(m *moment) bool {
+		got, want := m.differ()
+		return noMore.MatchString(got) && m.runs(missing(got)) && wrongNumber.MatchString(want)
+	}},
+	{"`EXECUTE` of a statement that cannot be prepared any more", func(m *moment) bool {
+		got, want := m.differ()
+		line, _, _ := strings.Cut(got, "\n")
+		_, rest, described := strings.Cut(want, "\n")
+		return described && description.MatchString(want) && noMore.MatchString(got) && strings.HasPrefix(rest, line+"\n") && m.runs(missing(got))
+	}},
+	{"`pg_temp` in a session that has made no temporary table yet", func(m *moment) bool {
+		return strings.Contains(m.a.text, " pg_temp.") && (otherError(m.got, m.want, "ERROR 42P01 table \"t", "ERROR 3F000 schema \"pg_temp\"") ||
+			otherError(m.got, m.want, "ERROR 3F000 schema \"pg_temp\"", "ERROR 42P01 table \"t"))
+	}},
+}
+
+func TestDivergencesAreLimits(t *testing.T) {
+	page, err := os.ReadFile("../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range divergences {
+		if !strings.Contains(string(page), "\n| "+d.limit) {
+			t.Errorf("docs/limits.md does not say: %s", d.limit)
+		}
+	}
+}
+
+var (
+	setsEncoding     = regexp.MustCompile(`client_encoding|names 'LATIN1'|reset all|discard all`)
+	setsTransaction  = regexp.MustCompile(`transaction_isolation|set transaction|isolation level|read only`)
+	speaksOfPrepared = regexp.MustCompile(`prepare|execute|deallocate`)
+	endsFirst        = regexp.MustCompile(`^(commit|rollback|end|abort)\b`)
+	endsAndSpeaks    = regexp.MustCompile(`(commit|rollback|end|abort)\b.*; .*(prepare|execute|deallocate)`)
+
+	// noMore is how the answer to what cannot be prepared any more goes on, alone all of one.
+	noMore      = regexp.MustCompile(`^  ERROR (42P01|42883) (relation|function) [^\n]* does not exist`)
+	alone       = regexp.MustCompile(`^  ERROR (42P01|42883) [^\n]*\n  ready [IE]\n$`)
+	missingName = regexp.MustCompile(`ERROR (?:42P01 relation "([^"]+)"|42883 function ([a-z_]+\())[^\n]* does not exist`)
+	wrongNumber = regexp.MustCompile(`^(  columns [^\n]*\n|  \*pgproto3.NoData\n)?  ERROR (08P01 bind message supplies|42601 wrong number of parameters)`)
+	description = regexp.MustCompile(`^(  columns |  \*pgproto3.NoData\n)`)
+)
+
+// missing is what an answer says there is none of.
+func missing(answer string) string {
+	m := missingName.FindStringSubmatch(answer)
+	if m == nil {
+		return "nothing of the kind"
+	}
+	return m[1] + m[2]
+}
+
+// refused says whether the first difference is a refusal, and that one.
+func (m *moment) refused(message string) bool { return m.fails("0A000 " + message) }
+
+// fails says whether the first difference is that Tidemark gives this error.
+func (m *moment) fails(message string) bool {
+	got, _ := m.differ()
+	return strings.HasPrefix(got, "  ERROR "+message)
+}
+
+// differ are the two answers from the first line on in which they are not the same.
+func (m *moment) differ() (got, want string) {
+	got, want = m.got, m.want
+	for {
+		g, gotMore, ok := strings.Cut(got, "\n")
+		w, wantMore, _ := strings.Cut(want, "\n")
+		if g != w || !ok {
+			return got, want
+		}
+		got, want = gotMore, wantMore
+	}
+}
+
+// isString says whether the request is a Query of several statements.
+func (m *moment) isString() bool {
+	q, ok := m.a.messages[0].(*pgproto3.Query)
+	return ok && strings.Contains(q.String, "; ")
+}
+
+// has says whether something that the client did in its life, or does now, matches.
+func (m *moment) has(pattern string) bool {
+	re := regexp.MustCompile(pattern)
+	return re.MatchString(m.a.text) || slices.ContainsFunc(m.life.actions, func(a action) bool { return re.MatchString(a.text) })
+}
+
+// runs says whether the request runs, by its name, a statement with that in its text which the client has prepared in its life.
+func (m *moment) runs(part string) bool {
+	prepared := map[string]bool{} // names of those that match
+	for _, a := range slices.Concat(m.life.actions, []action{m.a}) {
+		for _, sql := range a.statements() {
+			if def := prepares.FindStringSubmatch(sql); def != nil && strings.Contains(sql, part) {
+				prepared[strings.Trim(def[1], `"`)] = true
+			}
+		}
+		for _, x := range a.messages {
+			if p, ok := x.(*pgproto3.Parse); ok && strings.Contains(p.Query, part) {
+				prepared[p.Name] = true
+			}
+		}
+	}
+	delete(prepared, "")
+	for _, sql := range m.a.statements() {
+		if run := executes.FindStringSubmatch(sql); run != nil && prepared[strings.Trim(run[1], `"`)] {
+			return true
+		}
+	}
+	return slices.ContainsFunc(m.a.messages, func(x pgproto3.FrontendMessage) bool {
+		b, ok := x.(*pgproto3.Bind)
+		return ok && prepared[b.PreparedStatement]
+	})
+}
+
+var (
+	prepares = regexp.MustCompile(`^prepare (s0|s1|"S 2")`)
+	executes = regexp.MustCompile(`^(?:explain \(costs off\) )?execute (s0|s1|"S 2")`)
+)
+
+// statements are those in the texts of the request.
+func (a action) statements() (list []string) {
+	for _, m := range a.messages {
+		switch x := m.(type) {
+		case *pgproto3.Query:
+			list = append(list, strings.Split(x.String, "; ")...)
+		case *pgproto3.Parse:
+			list = append(list, x.Query)
+		}
+	}
+	return list
+}
+
+// otherError says whether two answers differ in errors alone, which are in got the one given, in want the other.
+func otherError(got, want, is, should string) bool {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	if len(g) != len(w) || got == want {
+		return false
+	}
+	for i := range g {
+		if g[i] != w[i] && (!strings.HasPrefix(g[i], "  "+is) || !strings.HasPrefix(w[i], "  "+should)) {
+			return false
+		}
+	}
+	return true
+}
