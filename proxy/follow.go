@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -94,6 +96,20 @@ func (s *session) refreshView() {
 	}
 }
 
+// conforming is the text of a Parse as the router and the servers are to read it, behind what has been executed in its batch: if
+// that fails, nobody reads it.
+func (s *session) conforming(text []byte) []byte {
+	view := s.view
+	for _, c := range s.after.changes {
+		if c.Name == "standard_conforming_strings" || c.Op == router.ResetAll {
+			if v, err := s.viewWith(c); err == nil {
+				view = v
+			}
+		}
+	}
+	return view.Conforming(text)
+}
+
 // viewWith is the router's view of the session with one setting changed; it fails when SQL could not be read safely then.
 func (s *session) viewWith(c *router.SettingChange) (*router.Session, error) {
 	get := func(name, byDefault string) string {
@@ -110,14 +126,21 @@ func (s *session) viewWith(c *router.SettingChange) (*router.Session, error) {
 	if user == "none" {
 		user = get("session_authorization", s.serverUser())
 	}
-	return router.NewSession(user, get("search_path", ""), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", "on")))
+	conforming := "on"
+	if params, ok := s.p.backend.Shard(s.p.home).Params(); ok {
+		conforming = params["standard_conforming_strings"]
+	}
+	return router.NewSession(user, get("search_path", ""), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", conforming)))
 }
 
-// boolean reads a boolean setting as PostgreSQL does; what it would refuse counts as on, and the server refuses it.
+// boolean reads a boolean setting as PostgreSQL's parse_bool does; what that would refuse counts as on, and the server refuses it.
 func boolean(v string) bool {
-	switch v {
-	case "off", "false", "no", "0", "f", "n", "OFF", "FALSE", "NO":
+	v = strings.ToLower(v)
+	switch {
+	case v == "", v == "o":
+		return true
+	case v == "0":
 		return false
 	}
-	return true
+	return !strings.HasPrefix("false", v) && !strings.HasPrefix("no", v) && !strings.HasPrefix("off", v)
 }

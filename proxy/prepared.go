@@ -45,6 +45,7 @@ func (s *session) parse() error {
 	if err != nil {
 		return s.malformed(err)
 	}
+	m.SQL = s.conforming(m.SQL)
 	st := s.recycled(&m)
 	if st == nil {
 		st = &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil)}

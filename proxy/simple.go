@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
@@ -22,6 +23,13 @@ func (s *session) query() error {
 	text, err := wire.DecodeQuery(frame[wire.HeaderLen:])
 	if err != nil {
 		return s.malformed(err)
+	}
+	if plain := s.view.Conforming(text); len(plain) != len(text) {
+		s.Replace(len(frame), wire.AppendQuery(nil, string(plain)))
+		if frame, err = s.Frame(math.MaxInt); err != nil {
+			return err
+		}
+		text = frame[wire.HeaderLen : len(frame)-1]
 	}
 	s.trace(text, false)
 	delete(s.stmts, "")                          // a simple query drops the unnamed statement, whatever becomes of it

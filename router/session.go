@@ -3,14 +3,17 @@ package router
 import (
 	"slices"
 	"strings"
+
+	"github.com/tidemarkdb/tidemark/internal/sql"
 )
 
 // Session is the part of a session's state that changes what a statement means. It is immutable: make a new one when
 // one of its settings changes. Sessions with equal settings share cached plans.
 type Session struct {
-	path []string // schemas in order, pg_catalog not among them unless named
-	utf8 bool     // bytes of text keys are the server's bytes
-	key  string   // prefix of cache keys
+	path    []string // schemas in order, pg_catalog not among them unless named
+	utf8    bool     // bytes of text keys are the server's bytes
+	escapes bool     // see Conforming
+	key     string   // prefix of cache keys
 }
 
 // hidden are the client encodings in which the second byte of a character can look like a quote or a backslash. PostgreSQL
@@ -23,16 +26,8 @@ var hidden = map[string]bool{
 
 // NewSession takes the session's user, its search_path as SHOW prints it ("" is the default, `"$user", public`), its
 // client_encoding, and standard_conforming_strings. It fails for settings under which SQL cannot be read safely:
-// encodings whose second bytes look like quotes (SJIS, BIG5, GBK, GB18030, UHC, JOHAB, SHIFT_JIS_2004), and
-// standard_conforming_strings = off. The error is a *Refusal.
+// encodings whose second bytes look like quotes (SJIS, BIG5, GBK, GB18030, UHC, JOHAB, SHIFT_JIS_2004). The error is a *Refusal.
 func NewSession(user, searchPath, clientEncoding string, conformingStrings bool) (*Session, error) {
-	if !conformingStrings {
-		return nil, &Refusal{
-			Code: "0A000", Message: "standard_conforming_strings = off is not supported",
-			Detail: "Tidemark reads statements to route them, and backslashes in plain strings would change where they end.",
-			Hint:   "Leave the setting on, and write E'...' where a string needs escapes.",
-		}
-	}
 	enc := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' {
 			return r - 32
@@ -49,7 +44,7 @@ func NewSession(user, searchPath, clientEncoding string, conformingStrings bool)
 			Hint:   "Use client_encoding UTF8.",
 		}
 	}
-	s := &Session{utf8: enc == "" || enc == "UTF8" || enc == "UNICODE" || enc == "SQLASCII"}
+	s := &Session{escapes: !conformingStrings, utf8: enc == "" || enc == "UTF8" || enc == "UNICODE" || enc == "SQLASCII"}
 	if searchPath == "" {
 		searchPath = `"$user", public`
 	}
@@ -70,6 +65,16 @@ func NewSession(user, searchPath, clientEncoding string, conformingStrings bool)
 		s.key += enc // the same bytes are other characters
 	}
 	return s, nil
+}
+
+// Conforming is a query string of the session as the router and the servers are to read it: where standard_conforming_strings is
+// off, its plain strings with backslashes are written as E'...', which means the same under either value, here, on any shard and
+// in the cache.
+func (s *Session) Conforming(text []byte) []byte {
+	if !s.escapes {
+		return text
+	}
+	return sql.Conforming(text)
 }
 
 // Key is equal for sessions for which the same SQL means the same.

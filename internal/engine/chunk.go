@@ -69,6 +69,21 @@ func (b *buffer) grow(n int) {
 	b.b = big
 }
 
+// replace puts p, which is of other memory, in the place of the first n unread bytes.
+func (b *buffer) replace(n int, p []byte) {
+	size := len(p) + b.len() - n
+	to := b.b
+	if size > len(to) {
+		to = make([]byte, size)
+	}
+	copy(to[len(p):], b.b[b.r+n:b.w])
+	copy(to, p)
+	if size > len(b.b) {
+		b.put()
+	}
+	b.b, b.r, b.w = to, 0, size
+}
+
 func (b *buffer) consume(n int) {
 	b.r += n
 	if b.r == b.w {

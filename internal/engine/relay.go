@@ -101,6 +101,9 @@ func (r *Relay) Behind(n int) bool {
 	return err == nil && size > 0 && len(in)-n >= size
 }
 
+// Replace puts b in the place of the first n bytes of Input.
+func (r *Relay) Replace(n int, b []byte) { r.in.replace(n, b) }
+
 // Frame waits until the whole next message is in Input and returns it, header included; limit bounds its size in
 // bytes. The slice is valid until the next Step or Consume; the message stays at the start of Input until it is consumed.
 func (r *Relay) Frame(limit int) ([]byte, error) {
