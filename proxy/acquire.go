@@ -133,6 +133,9 @@ func (s *session) ask(l *engine.Link, sql string, reply *engine.Reply) {
 // preamble. It becomes the session's link.
 func (s *session) acquire(shard string, access backend.Access) (*engine.Link, error) {
 	l, err := s.reach(shard, access)
+	if err == nil && s.tx.state == txBegun && s.strung != nil {
+		err = s.prepareAhead(l)
+	}
 	if err == nil && s.tx.state == txBegun {
 		l.SetOut(wire.AppendQuery(l.Out(), s.tx.preamble))
 		l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})

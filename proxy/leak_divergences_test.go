@@ -48,6 +48,10 @@ var divergences = []divergence{
 		return m.refused("pg_prepared_statements cannot be shown by a query string that also sets how its transaction runs; ") && m.isString() &&
 			(m.status == 'T' || endsFirst.MatchString(m.a.text)) && strings.Contains(m.a.text, "pg_prepared_statements") && setsTransaction.MatchString(m.a.text)
 	}},
+	{"In a transaction that has run something, a query string that sets its isolation level, or whether it is read only, and speaks of prepared statements", func(m *moment) bool {
+		return m.refused("a query string that sets how its transaction runs cannot also speak of prepared statements in a transaction that has begun on its server; ") &&
+			m.isString() && m.status == 'T' && speaksOfPrepared.MatchString(m.a.text) && setsTransaction.MatchString(m.a.text)
+	}},
 	{"`RESET ROLE` behind `SET SESSION AUTHORIZATION` to a role that may not have the role of the startup message", func(m *moment) bool {
 		return m.fails("42501 permission denied to set role \"leak_a\"\n") && strings.Contains(m.life.options["options"], "role=leak_a") &&
 			m.has(`set (local )?session authorization leak_b`) && strings.Contains(m.a.text, "reset role")

@@ -37,8 +37,8 @@ type rewritten struct {
 	seen  map[string]*statement // what names mean by now, where the string has changed that; nil for none
 	none  bool                  // ... and others mean nothing: DEALLOCATE ALL
 	told  []told
-	// speaks: it is about prepared statements.
-	speaks bool
+	// speaks: it is about prepared statements. first: it sets how its transaction runs, for which it is too late behind any query.
+	speaks, first bool
 
 	ran    int   // statements in text so far
 	unseen []int // ... that are the proxy's own
@@ -99,6 +99,9 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 	if len(statements) > 1 {
 		p = s.together(statements)
 		defer func() { s.strung = nil }()
+		if slices.ContainsFunc(statements, func(st router.Statement) bool { return setsTransaction(st.Plan) }) {
+			q.first, s.strung.ahead = true, q.needs
+		}
 	}
 	return s.simpleRewritten(p, q)
 }
@@ -435,6 +438,9 @@ func (s *session) simpleRewritten(p *router.Plan, q *rewritten) error {
 			return err
 		}
 	}
+	if q.first && l.Conn.TxStatus == wire.TxOpen && !s.prepared(l, q.needs) {
+		return errPreparesFirst()
+	}
 	if err := s.prepareAll(l, q.needs); err != nil {
 		return err
 	}
@@ -462,6 +468,36 @@ func (s *session) prepareAll(l *engine.Link, list []*statement) error {
 		}
 	}
 	return nil
+}
+
+// prepared says whether a link's connection has all of the statements.
+func (s *session) prepared(l *engine.Link, list []*statement) bool {
+	return !slices.ContainsFunc(list, func(st *statement) bool {
+		_, known := l.Conn.Statements.Name(st.id)
+		return !known
+	})
+}
+
+// prepareAhead prepares what the query string in hand asks for before its transaction begins on the link. That has not done
+// anything yet which could make a difference.
+func (s *session) prepareAhead(l *engine.Link) error {
+	list := s.strung.ahead
+	s.strung.ahead = nil
+	if s.prepared(l, list) {
+		return nil
+	}
+	err := s.prepareAll(l, list)
+	if err != nil {
+		s.release()
+	}
+	return err
+}
+
+// errPreparesFirst refuses to set how a transaction runs behind what must be prepared in it.
+func errPreparesFirst() *wire.Error {
+	return wire.Errorf(wire.FeatureNotSupported, "a query string that sets how its transaction runs cannot also speak of prepared statements in a transaction that has begun on its server").
+		WithDetail("They are prepared there ahead of the string, behind which it is too late for that.").
+		WithHint("Send them one by one.")
 }
 
 // takeOver records what a query string did to prepared statements, as far as it came.

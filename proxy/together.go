@@ -85,6 +85,7 @@ type queryString struct {
 	n       int // statements, empty ones left out
 	changes []*router.SettingChange
 	steps   []step
+	ahead   []*statement // to be prepared before its transaction begins
 }
 
 // step is what statement number n of a query string, counted from 0, does to settings, channels or transactions.
