@@ -234,14 +234,19 @@ func (s *session) bindHead(size int) (wire.Bind, error) {
 		if !errors.Is(err, wire.ErrIncomplete) {
 			return m, err
 		}
-		if len(part) >= streamFrom {
+		if len(part) >= maxBindHead {
 			return m, wire.Errorf(wire.ProtocolViolation, "names and formats in bind message are too long").Fatal()
 		}
+		s.Room(maxBindHead)
 		if err := s.More(); err != nil {
 			return m, err
 		}
 	}
 }
+
+// maxBindHead is how long the names, the formats and the number of parameters of a Bind may be, in bytes: there can be 65,535
+// formats of two bytes.
+const maxBindHead = 2*(1<<16) + streamFrom
 
 // streamFrom is the size from which a Bind is passed on while it arrives, if no value of it is needed.
 const streamFrom = 16 << 10

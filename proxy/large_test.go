@@ -182,3 +182,29 @@ func watchHeap() (peak func() int) {
 		return int(most.Load()) - before
 	}
 }
+
+// A Bind of the most parameters that there can be, each with a format of its own, is passed on like any other: what stands before
+// the values alone is larger than what one read takes.
+func TestMostParameters(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
+	engines(t, func(t *testing.T, engineName string) {
+		c := connect(t, f.run(t, engineName).dsn)
+		for _, n := range []int{8200, 33000, 1<<16 - 1} {
+			var query strings.Builder
+			query.WriteString("select $1 || cardinality(array[$2::int4")
+			values, formats := [][]byte{[]byte("n = "), {0, 0, 0, 7}}, []int16{0, 1}
+			for i := 3; i <= n; i++ {
+				fmt.Fprintf(&query, ",$%d", i)
+				values, formats = append(values, []byte{0, 0, 0, 7}), append(formats, 1)
+			}
+			query.WriteString("])")
+			r := c.PgConn().ExecParams(t.Context(), query.String(), values, nil, formats, nil).Read()
+			if r.Err != nil {
+				t.Fatalf("%d parameters: %v", n, r.Err)
+			}
+			if got, want := string(r.Rows[0][0]), fmt.Sprintf("n = %d", n-1); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		}
+	})
+}

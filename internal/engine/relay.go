@@ -142,6 +142,13 @@ func (r *Relay) More() error {
 	return nil
 }
 
+// Room makes room for More where Input is full: for n bytes in all, if so many come.
+func (r *Relay) Room(n int) {
+	if r.in.full() {
+		r.in.grow(n)
+	}
+}
+
 // Pass forwards the next n bytes of the client to a link untouched, in bounded memory: what the server's socket does not take
 // stays where it was read.
 func (r *Relay) Pass(l *Link, n int) error {
