@@ -202,6 +202,8 @@ func (c *conn) answer(request []byte) (canned bool, answer []byte) {
 			answer = append(answer, description...)
 		case 'E':
 			answer = append(answer, row...)
+		case 'C':
+			answer = append(answer, '3', 0, 0, 0, 4)
 		case 'H':
 		case 'S':
 			answer = append(answer, ready...)

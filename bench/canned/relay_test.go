@@ -23,6 +23,7 @@ func TestAnswer(t *testing.T) {
 		{"", [][]byte{parse, flush}, "1\x00\x00\x00\x04"},
 		{"", [][]byte{parse, bind, execute, sync}, "1\x00\x00\x00\x042\x00\x00\x00\x04" + row + ready},
 		{"x", [][]byte{bind, execute, sync}, "2\x00\x00\x00\x04" + row + ready},
+		{"", [][]byte{[]byte("C\x00\x00\x00\x07Sp\x00"), parse, sync}, "3\x00\x00\x00\x041\x00\x00\x00\x04" + ready},
 		{"x", [][]byte{wire.AppendQuery(nil, "DISCARD ALL")}, "-"},
 		{"", [][]byte{[]byte("X\x00\x00\x00\x04")}, "-"},
 	} {
