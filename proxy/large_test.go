@@ -109,6 +109,51 @@ func TestLargeLinesOfASplitCopy(t *testing.T) {
 	})
 }
 
+// A statement is read whole, and a long literal in it is not copied many times over, neither for the parser nor for the server. One
+// that is too long without its literals is not read to its end.
+func TestLargeStatements(t *testing.T) {
+	const large = 20 << 20
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	p := f.run(t, "epoll")
+	by := standBy(t, p.dsn)
+	for _, tc := range []struct {
+		name string
+		send func(net.Conn) error
+		want string
+	}{
+		{"a query", func(c net.Conn) error { return sendLarge(c, 'Q', "select length('", large, "')\x00", nil) }, "T D C Z"},
+		{"a query whose error is at its end", func(c net.Conn) error { return sendLarge(c, 'Q', "select length('", large, "'),\x00", nil) }, "E Z"},
+		{"a statement to prepare", func(c net.Conn) error {
+			return sendLarge(c, 'P', "\x00select length('", large, "')\x00\x00\x00", frames(frame('B', "\x00\x00\x00\x00\x00\x00\x00\x00"), frame('E', "\x00\x00\x00\x00\x00"), frame('S', "")))
+		}, "1 2 D C Z"},
+		{"many statements", func(c net.Conn) error {
+			_, err := c.Write(frame('Q', strings.Repeat("select 1;", large/9)+"\x00"))
+			return err
+		}, "E Z"},
+	} {
+		c := dialWire(t, p.dsn).conn
+		if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		peak := watchHeap()
+		sent := make(chan error, 1)
+		go func() { sent <- tc.send(c) }()
+		if got, err := shapeOfAnswer(c); got != tc.want || err != nil {
+			t.Errorf("%s: %s, %v, want %s", tc.name, got, err, tc.want)
+		}
+		if err := <-sent; err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		if grown := peak(); grown > 6*large {
+			t.Errorf("%s took %d MB", tc.name, grown>>20)
+		}
+		_ = c.Close()
+		by.goesOn(t)
+	}
+	by.leave(t)
+	whole(t, p, 1)
+}
+
 func length(n int) string { return string(binary.BigEndian.AppendUint32(nil, uint32(n))) }
 
 // sendLarge sends one message in pieces, and what follows it. typ 0: there is no such.

@@ -298,8 +298,7 @@ func (s *session) simpleRewritten(p *router.Plan, q *rewritten) error {
 	}
 	s.after.told = q.told
 	s.notice()
-	s.forward(l, p, wire.AppendQuery(nil, string(q.text)), e, false)
-	return nil
+	return s.forward(l, p, wire.AppendQuery(nil, string(q.text)), e, 0)
 }
 
 // errPreparesFirst refuses to set how a transaction runs behind what must be prepared in it.

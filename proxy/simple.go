@@ -180,13 +180,12 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		return err
 	}
 	s.notice()
-	s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, s.Behind(n))
-	s.Consume(n)
-	return nil
+	return s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)
 }
 
-// forward sends a whole Query to the link, of which e is expected. more: the client's next message is at hand, too.
-func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine.Expect, more bool) {
+// forward sends a whole Query to the link, of which e is expected, and consumes it: it is the next n bytes of the client, or,
+// with 0, of the proxy's own making.
+func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine.Expect, n int) error {
 	if s.effects(l, p) {
 		e.Reply = &s.after.outcome
 		s.between(e.Reply)
@@ -204,14 +203,21 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 		s.batch.wrote = false // it is no part of a batch
 	}
 	l.Expect(e)
-	if more {
+	var err error
+	switch {
+	case n > streamFrom: // what the socket does not take stays where it is
+		err = s.Pass(l, n)
+	case n > 0 && s.Behind(n):
 		l.Gather(frame)
-	} else {
+		s.Consume(n)
+	default:
 		l.Send(frame)
+		s.Consume(n)
 	}
 	if s.after.mark {
 		s.sendProbe(l)
 	}
+	return err
 }
 
 // endBatch ends the batch that a Query stands in which the proxy answers itself, and waits until the link is settled.

@@ -76,6 +76,12 @@ type Scratch struct {
 	stmts []Statement
 }
 
+// read scans a query string, as far as it can be planned.
+func (sc *Scratch) read(query []byte) bool {
+	sc.scan.Limit = MaxShapeBytes
+	return sc.scan.Scan(query)
+}
+
 // Statement is one statement of a simple query with its plan.
 type Statement struct {
 	Plan       *Plan
@@ -85,7 +91,7 @@ type Statement struct {
 // Cached plans a simple query if all that it needs is in the cache. It never parses; on a hit it allocates nothing for
 // statements whose plan is a matter of place. ok is false when Plan must be asked.
 func (r *Router) Cached(sc *Scratch, s *Session, query []byte) (stmts []Statement, ok bool) {
-	if !sc.scan.Scan(query) {
+	if !sc.read(query) {
 		return nil, false
 	}
 	if len(sc.scan.Statements) == 0 {
@@ -179,7 +185,7 @@ var newer = map[string]Flags{
 // where there is only one shard, that one judges, and whatever the statement may do is reckoned with.
 func (r *Router) unparsed(sc *Scratch, query []byte, ref *Refusal) *Plan {
 	flags, ok := newer[sql.FirstWord(query)]
-	if !ok || ref.Code != "42601" || len(r.everyShard) > 1 || !sc.scan.Scan(query) || len(sc.scan.Statements) != 1 {
+	if !ok || ref.Code != "42601" || len(r.everyShard) > 1 || !sc.read(query) || len(sc.scan.Statements) != 1 {
 		return r.refusal(ref)
 	}
 	return &Plan{Kind: Route, Flags: Writes | Dirty | flags, Shards: r.everyShard, shards: r.m, Reason: "it cannot be read, and there is one shard"}
@@ -188,11 +194,11 @@ func (r *Router) unparsed(sc *Scratch, query []byte, ref *Refusal) *Plan {
 // parse reads the query that sc has scanned, or failed to scan.
 func (r *Router) parse(sc *Scratch, query []byte) ([]sql.Parsed, *Refusal) {
 	scanned := &sc.scan
-	if !scanned.Scan(query) {
+	if !sc.read(query) {
 		scanned = nil
 	} else if len(scanned.Shape) > MaxShapeBytes {
 		return nil, &Refusal{
-			Code: "54000", Message: fmt.Sprintf("statement is too long: %d bytes without its literals, at most %d are planned", len(scanned.Shape), MaxShapeBytes),
+			Code: "54000", Message: fmt.Sprintf("statement is too long: at most %d bytes are planned, without literals", MaxShapeBytes),
 			Hint: "Use COPY for bulk data, or fewer rows for each INSERT.",
 		}
 	}

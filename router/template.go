@@ -45,7 +45,7 @@ func (r *Router) Template(sc *Scratch, s *Session, query []byte, paramOIDs []uin
 		t.c = &compiled{generic: p, always: p, cost: planCost}
 		return t
 	}
-	if sc.scan.Scan(query) && len(sc.scan.Statements) == 0 {
+	if sc.read(query) && len(sc.scan.Statements) == 0 {
 		return fixed(r.nothing)
 	}
 	if it := r.lookup(sc, s, query); it != nil && len(it.stmts) == 1 { // another text of the same shape

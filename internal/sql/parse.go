@@ -33,28 +33,29 @@ func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 	if err := tooComplex(text); err != nil {
 		return nil, err
 	}
-	var wide *widened
-	str := string(text)
-	if !utf8.ValidString(str) {
-		wide = widen(text)
-		str = wide.text
-	}
-	tree, err := pg.Parse(str)
-	if err != nil {
-		var pe *parser.Error
-		if errors.As(err, &pe) {
-			if wide != nil {
-				pe.Message = bytesOf(pe.Message)
+	var tree *pg.ParseResult
+	var err error
+	whole := true
+	if s != nil {
+		if short := shorten(text, s.Literals); short != nil {
+			tree, err = parse(short.text)
+			if err != nil {
+				var se *SyntaxError
+				if errors.As(err, &se) {
+					se.Message, se.Position = short.message(se.Message), short.position(se.Position)
+				}
+				return nil, err
 			}
-			return nil, &SyntaxError{pe.Message, pe.Cursorpos}
+			whole = !short.restore(tree)
 		}
-		return nil, &TooComplexError{"stack depth limit exceeded"} // the tree is too deep for what carries it from C to Go
+	}
+	if whole {
+		if tree, err = parse(text); err != nil {
+			return nil, err
+		}
 	}
 	if s == nil {
 		return nil, &SyntaxError{Message: "a token of the statement is malformed"}
-	}
-	if wide != nil {
-		wide.narrow(tree)
 	}
 	var out []Parsed
 	for i, raw := range tree.Stmts {
@@ -73,6 +74,31 @@ func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 		out = append(out, Parsed{f, start, end})
 	}
 	return out, nil
+}
+
+// parse is the parser's tree of a text in any encoding.
+func parse(text []byte) (*pg.ParseResult, error) {
+	var wide *widened
+	str := string(text)
+	if !utf8.ValidString(str) {
+		wide = widen(text)
+		str = wide.text
+	}
+	tree, err := pg.Parse(str)
+	if err != nil {
+		var pe *parser.Error
+		if errors.As(err, &pe) {
+			if wide != nil {
+				pe.Message = bytesOf(pe.Message)
+			}
+			return nil, &SyntaxError{pe.Message, pe.Cursorpos}
+		}
+		return nil, &TooComplexError{"stack depth limit exceeded"} // the tree is too deep for what carries it from C to Go
+	}
+	if wide != nil {
+		wide.narrow(tree)
+	}
+	return tree, nil
 }
 
 // Characters is the position of a byte offset in characters from 1, as error positions count.

@@ -12,6 +12,10 @@ type Scanner struct {
 	Literals   []Literal
 	Statements []Span
 
+	// Limit is the length in bytes of a shape from which nobody wants to know the rest: Scan ends there, and says nothing of what
+	// follows. 0: there is none.
+	Limit int
+
 	hide bool // replace literals in all statements, see Redact
 }
 
@@ -98,12 +102,19 @@ func (s *Scanner) Scan(text []byte) bool {
 	keep, known := !s.hide, false // whether its literals stay; decided by its first word
 	depth := 0
 	blank := false
+	limit := s.Limit
+	if limit == 0 {
+		limit = len(text) + 1
+	}
 	n := len(text)
 	i := 0
 	for i < n {
 		c := text[i]
 		from := i
 		k := class[c]
+		if len(shape) > limit {
+			break
+		}
 		if k == cSpace {
 			blank = true
 			i++
