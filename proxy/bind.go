@@ -168,7 +168,7 @@ func (s *session) bind(size int) error {
 	s.notice()
 	fresh := s.fresh(st)
 	first, from := (repeatable || fresh) && !s.batch.sent && s.tx.state == txNone && plan.Flags&^router.Neutral == 0, len(l.Out())
-	s.queriedAhead(l)
+	s.queriedAhead(l, plan)
 	var onServer string
 	if s.flushHeld(l); plan.Has(router.ShowsPrepared) {
 		s.showPrepared(l, engine.MuteAck, nil)

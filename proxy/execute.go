@@ -199,9 +199,9 @@ func (s *session) aborted() bool {
 
 // queriedAhead has a server know that there has been a query in the batch, one that the proxy has answered: for some statements
 // it is too late then, others are in a transaction.
-func (s *session) queriedAhead(l *engine.Link) {
-	if s.batch.queried {
-		s.batch.queried = false
+func (s *session) queriedAhead(l *engine.Link, next *router.Plan) {
+	if s.batch.queried || s.batch.parsed && setsTransaction(next) {
+		s.batch.queried, s.batch.parsed = false, false
 		s.runUnseen(l, "SELECT 1", engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll})
 	}
 }
@@ -222,7 +222,7 @@ func (s *session) executeLate(pt *portal) error {
 	if s.skipping() {
 		return nil
 	}
-	s.queriedAhead(l)
+	s.queriedAhead(l, pt.plan)
 	name := s.ensure(l, pt.st, engine.MuteAck)
 	out, err := wire.AppendRenamed(l.Out(), pt.bind, name)
 	if err != nil {

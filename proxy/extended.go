@@ -18,8 +18,8 @@ type batch struct {
 	// ending: a Query was sent amid it. PostgreSQL ends the batch with that, unless it leaves a transaction open: see queryEnded.
 	ending bool
 	wrote  bool // a statement may have changed data
-	// queried: the proxy has answered what takes a snapshot on a server.
-	queried bool
+	// queried: the proxy has answered what takes a snapshot on a server. parsed: ... a Parse, which does no more than that.
+	queried, parsed bool
 	// copying: a COPY FROM STDIN was executed, and the client has not ended its data yet.
 	copying bool
 	// again: it begins with a Bind of a statement that was prepared before, outside of a transaction, and asks

@@ -216,13 +216,15 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		if mute != 0 {
 			return name
 		}
-		if (s.tx.state == txOpen && l.Conn.Outstanding > 0 || l.Unsure(st.id)) && st.types == "" { // the transaction may have failed: only the server knows
+		// The transaction may have failed, which only the server knows, or may not have a snapshot yet, which a Parse takes.
+		if (s.tx.state == txOpen && (l.Conn.Outstanding > 0 || s.tx.neutral) || l.Unsure(st.id)) && st.types == "" {
 			l.Conn.Unnamed = 0
 			l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
 			l.Expect(engine.Expect{Kind: engine.Parse, Undo: undo, Names: st.names})
 			s.batch.sent = true
 			return name
 		}
+		s.batch.parsed = s.batch.parsed || analyzed[st.template.Generic().Command]
 		if done := wire.AppendParseComplete(nil); l.Owed() > 0 {
 			l.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: done, Undo: undo})
 		} else {

@@ -108,7 +108,7 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 	tag := p.Tag
 	switch c.Op {
 	case router.Begin:
-		if s.batch.queried && (c.Isolation != "" || c.ReadOnly != router.Unset || c.Deferrable != router.Unset) {
+		if (s.batch.queried || s.batch.parsed) && (c.Isolation != "" || c.ReadOnly != router.Unset || c.Deferrable != router.Unset) {
 			return nil, false, nil // it is too late for these, where they are others than the default
 		}
 		if s.tx.state == txBegun && (c.Isolation != "" || c.ReadOnly != router.Unset || c.Deferrable != router.Unset) {
