@@ -22,18 +22,20 @@ import (
 // TestLeaks has many clients do at random, and all at once, what leaves traces in a session, over few server connections.
 // Each has a private connection to PostgreSQL beside it: whatever Tidemark answers must be what PostgreSQL answers there.
 //
-//	TIDEMARK_LEAK_FOR   how long; without it the test is skipped: a run of some minutes still finds an answer that ought to be another
-//	TIDEMARK_SEED       what the statements are made from: with it a client's statements are the same, how clients interleave is not
+//	TIDEMARK_LEAK_FOR   how long; without it a minute, or not at all in go test -short
+//	TIDEMARK_SEED       what the statements are made from: with it a client's statements are the same, how clients interleave is not.
+//	                    Without it 1
 //
-// `make leaks FOR=1h` takes a new seed each time; it is printed.
+// `make test` thus has the same minute each time, so that what a change breaks shows, and `make leaks FOR=1h` a new seed, so that
+// what was always wrong does. The seed is printed.
 //
 // A failure shows what the client said since it connected, made as short as still fails when it is alone.
 func TestLeaks(t *testing.T) {
 	span := os.Getenv("TIDEMARK_LEAK_FOR")
-	if span == "" {
-		t.Skip("it runs on demand: make leaks")
+	if span == "" && testing.Short() {
+		t.Skip("it takes a minute")
 	}
-	lasts, err := time.ParseDuration(span)
+	lasts, err := time.ParseDuration(cmp.Or(span, "1m"))
 	if err != nil {
 		t.Fatalf("TIDEMARK_LEAK_FOR: %v", err)
 	}
