@@ -10,7 +10,7 @@ PKG ?= ./...
 TOOLS := bin/tools
 NOTICE := @printf '%s\n'
 
-.PHONY: help build demo test prepare race fuzz leaks bench lint clean
+.PHONY: help build demo test prepare race fuzz leaks large bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 
 leaks: prepare ## many clients over few connections beside private PostgreSQLs, for FOR (1h), from SEED (a new one)
 	TIDEMARK_LEAK_FOR=$(or $(FOR),1h) TIDEMARK_SEED=$(or $(SEED),$(shell date +%s)) $(GO) test ./proxy -run '^TestLeaks$$' -v -timeout 0
+
+large: prepare ## values of nearly 1 GB, in every message that can have one; takes some 6 GB and minutes
+	TIDEMARK_LARGE_MB=$(or $(MB),950) $(GO) test ./proxy -run '^TestLargeValues$$' -v -timeout 0
 
 bench: prepare ## direct PostgreSQL, PgBouncer and Tidemark side by side
 	$(GO) run ./bench $(ARGS)

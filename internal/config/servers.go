@@ -24,7 +24,7 @@ func (c *Clients) fields() []field {
 		{key: "max", into: integer(&c.Max, 1, 1_000_000), def: "10000", doc: "Connected clients at most; further ones are refused with SQLSTATE 53300."},
 		{key: "max_logins", into: integer(&c.MaxLogins, 1, 1_000_000), def: "1000", doc: "Clients at most that have not proven yet who they are. At the limit one that has kept silent for 5 seconds makes room; if there is none, the newest is refused with SQLSTATE 53300."},
 		{key: "login_timeout", into: duration(&c.LoginTimeout), def: "30s", doc: "How long a login may take. The first packet must come within 10 seconds."},
-		{key: "max_message", into: size(&c.MaxMessage), def: "64MB", doc: "The largest statement, or set of parameters that choose a shard. Rows and COPY data are streamed and have no such limit."},
+		{key: "max_message", into: size(&c.MaxMessage), def: "64MB", doc: "The largest statement, or set of parameters that choose a shard; it takes two to three times as much memory until it is passed on. Other parameters, rows and COPY data are streamed and have no such limit."},
 		{key: "max_notifications", into: size(&c.MaxNotifications), def: "1MB", doc: "Notifications that may wait for one client that listens, while it is in a transaction or does not read. A client that has more is told so, and its session ends."},
 	}
 }
