@@ -187,7 +187,7 @@ func (s *statement) copyTo() *compiled {
 	case rel.place == split && len(s.r.m.Shards()) > 1:
 		return s.fixed(refuse(fmt.Sprintf("COPY of sharded table %s TO is not supported", rel.name), "The rows of its shards would have to be merged into one stream.",
 			fmt.Sprintf("Use COPY (SELECT ... WHERE %s = ...) TO STDOUT for one key, or a plain SELECT.", rel.table.Column)))
-	case rel.place == model || rel.place == derived:
+	case rel.place == model || rel.place == derived && len(s.all()) > 1:
 		return s.fixed(refuse(fmt.Sprintf("COPY of %s TO is not supported", rel.name), "It is not a table.", "Use a SELECT."))
 	case rel.place == everywhere || rel.place == anywhere:
 		return s.fixedPlan(&Plan{Kind: AnyShard, Access: Read, Shards: s.all(), Reason: fmt.Sprintf("reference table %s is on every shard", rel.name)})
@@ -218,6 +218,9 @@ func (s *statement) copyFrom() *compiled {
 		return s.fixed(ref)
 	}
 	flags := Writes | rel.leaves()
+	if len(s.all()) == 1 && rel.place != model { // a view may have a trigger that takes the rows
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.all(), Reason: "the only shard"})
+	}
 	switch rel.place {
 	case model, derived, anywhere:
 		return s.fixed(refuse(fmt.Sprintf("COPY into %s is not supported", rel.name), "It is not a table that can be written to.", ""))
@@ -234,9 +237,6 @@ func (s *statement) copyFrom() *compiled {
 		})
 	case onOne:
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[rel.shard], Reason: fmt.Sprintf("%s lives on shard %s", rel.name, s.shardName(rel.shard))})
-	}
-	if len(s.r.m.Shards()) == 1 {
-		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[0], Reason: "the only shard"})
 	}
 	if why := rel.unfit(); why != "" {
 		return s.fixed(&Refusal{Code: "55000", Message: "table " + rel.name.String() + " cannot be routed", Detail: why + ".", Hint: "Correct the shard map or the table."})

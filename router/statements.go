@@ -70,7 +70,7 @@ func (r *Router) compile(ses *Session, f *sql.Facts) *compiled {
 			return s.discards("DISCARD ALL", Discards|NoTx)
 		}
 		return s.here(0)
-	case sql.Fetch, sql.ClosePortal, sql.SetConstraints:
+	case sql.Fetch, sql.ClosePortal, sql.SetConstraints, sql.SetSnapshot:
 		return s.here(0)
 	case sql.Unlisten:
 		return s.channel(s.here(Listens))
@@ -264,6 +264,13 @@ func (s *statement) explain() *compiled {
 		return s.prepared(ExplainOp)
 	}
 	o := s.query()
+	if s.f.Analyzes && s.f.Flags&sql.SchemaChange != 0 && o.unkeyed.Kind != Refuse { // it makes a table, on the only shard
+		flags := Writes | Schema
+		if s.f.Flags&sql.Temporary != 0 || s.createsTemporary() {
+			flags |= Pin
+		}
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | o.flags, Shards: s.all(), Reason: "the only shard"})
+	}
 	if o.unkeyed.Kind == Broadcast {
 		if s.f.Analyzes {
 			return s.fixed(refuse("EXPLAIN ANALYZE of a write to a reference table is not supported", "It would run on every shard.", "Use EXPLAIN without ANALYZE."))

@@ -37,6 +37,7 @@ const (
 	Do
 	Explain
 	SetConstraints
+	SetSnapshot
 	Load
 	CreateTableAs // also SELECT INTO, CREATE MATERIALIZED VIEW
 )
@@ -46,7 +47,7 @@ var commandNames = [...]string{
 	DDL: "DDL", Utility: "utility", Truncate: "TRUNCATE TABLE", Transaction: "transaction", Set: "SET", Show: "SHOW", CopyFrom: "COPY FROM", CopyTo: "COPY TO",
 	Prepare: "PREPARE", Execute: "EXECUTE", Deallocate: "DEALLOCATE", Discard: "DISCARD", Listen: "LISTEN", Notify: "NOTIFY",
 	Unlisten: "UNLISTEN", Declare: "DECLARE CURSOR", Fetch: "FETCH", ClosePortal: "CLOSE CURSOR", Lock: "LOCK TABLE", Call: "CALL", Do: "DO",
-	Explain: "EXPLAIN", SetConstraints: "SET CONSTRAINTS", Load: "LOAD", CreateTableAs: "CREATE TABLE AS",
+	Explain: "EXPLAIN", SetConstraints: "SET CONSTRAINTS", SetSnapshot: "SET TRANSACTION SNAPSHOT", Load: "LOAD", CreateTableAs: "CREATE TABLE AS",
 }
 
 // String is the command's name in SQL; its tag in CommandComplete may add to it.

@@ -169,14 +169,31 @@ func (b *builder) inner(c Command, n *pg.Node) {
 		b.f.Of = Execute
 		b.execute(n.GetExecuteStmt())
 		return
-	case *pg.Node_CreateTableAsStmt, *pg.Node_DeclareCursorStmt, *pg.Node_RefreshMatViewStmt:
+	case *pg.Node_CreateTableAsStmt, *pg.Node_DeclareCursorStmt:
+		s, q := n.GetCreateTableAsStmt(), n.GetDeclareCursorStmt().GetQuery()
+		if s != nil {
+			q = s.Query
+			b.into(s.Into)
+			b.f.Command, b.f.Of = c, CreateTableAs
+		}
+		if q.GetExecuteStmt() == nil {
+			b.oneServer("%s of this statement is not supported", c)
+			b.query(q, -1, false, nil)
+			return
+		}
+		b.unusual("%s of this statement is not supported", c)
+		return
+	case *pg.Node_RefreshMatViewStmt:
 		b.unusual("%s of this statement is not supported", c)
 		return
 	}
 	b.query(n, -1, false, nil)
 	if b.f.Command != c { // SELECT INTO inside
-		b.unusual("%s of SELECT INTO is not supported", c)
-		b.f.Command = c
+		if c == Prepare {
+			b.unusual("%s of SELECT INTO is not supported", c)
+		}
+		b.oneServer("%s of SELECT INTO is not supported", c)
+		b.f.Command, b.f.Of = c, CreateTableAs
 	}
 }
 
@@ -354,6 +371,9 @@ func (b *builder) multi(s *pg.VariableSetStmt, set *Setting) {
 			set.Name, set.Values = "default_transaction_isolation", []string{t.Isolation}
 		}
 		b.f.Setting = set
+	case "TRANSACTION SNAPSHOT":
+		b.f.Command = SetSnapshot
+		b.oneServer("SET %s is not supported", s.Name)
 	default:
 		b.unusual("SET %s is not supported", s.Name)
 	}
