@@ -122,7 +122,7 @@ func (q *rewritten) take(i int, st router.Statement, text []byte) (*router.Plan,
 			q.name(text, at, st.Start+to, taken.id, x.Name)
 			return here, nil
 		}
-		made, err := s.prepareText(text[st.Start:st.End], to, x)
+		made, err := s.prepareText(text[st.Start:st.End], 0, st.End-st.Start, to, x)
 		if err != nil {
 			return nil, err
 		}

@@ -32,14 +32,16 @@ func nameIn(text []byte, x *router.Prepared) (from, to int, err error) {
 		WithHint(`Write it as a plain identifier or in double quotes, without U&.`)
 }
 
-// prepareText is the statement that a PREPARE makes; its name ends at nameEnd.
-func (s *session) prepareText(text []byte, nameEnd int, x *router.Prepared) (*statement, error) {
+// prepareText is the statement that the PREPARE at shown[start:end] makes; its name ends at nameEnd of that. pg_prepared_statements has all that is shown.
+func (s *session) prepareText(shown []byte, start, end, nameEnd int, x *router.Prepared) (*statement, error) {
+	text := shown[start:end]
 	parts, ok := sql.SplitPrepare(text, nameEnd)
 	if !ok {
 		return nil, wire.Errorf(wire.FeatureNotSupported, "this form of PREPARE is not supported")
 	}
 	st := &statement{
-		name: x.Name, sql: slices.Clone(text[parts.Query:]), oids: x.Types, types: parts.Types, fromSQL: string(text), typesAt: parts.TypesAt, offset: parts.Query,
+		name: x.Name, sql: slices.Clone(text[parts.Query:]), oids: x.Types, types: parts.Types,
+		fromSQL: string(shown), typesAt: start + parts.TypesAt, offset: start + parts.Query,
 	}
 	if err := s.crowdedStatements(st); err != nil {
 		return nil, err
@@ -68,17 +70,16 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 	if err != nil {
 		return err
 	}
-	st, err := s.prepareText(trimStatement(text[start:]), to, p.Prepared)
+	st, err := s.prepareText(text, start, start+len(trimStatement(text[start:])), to, p.Prepared)
 	if err != nil {
 		return err
 	}
-	st.ahead = engine.Characters(string(text[:start]))
 	s.template(st)
 	g := st.template.Generic()
 	if g.Kind == router.Refuse {
 		e := refusal(g.Refusal)
 		if e.Position > 0 {
-			e.Position += engine.Characters(string(text[:start+st.offset]))
+			e.Position += engine.Characters(string(text[:st.offset]))
 		}
 		return e
 	}
@@ -197,7 +198,7 @@ func (s *session) executePrepared(pt *portal) error {
 	if err != nil {
 		return err
 	}
-	st, err := s.prepareText(trimStatement(pt.st.sql), to, x)
+	st, err := s.prepareText(pt.st.sql, 0, len(trimStatement(pt.st.sql)), to, x)
 	if err != nil {
 		return err
 	}
