@@ -10,7 +10,7 @@ PKG ?= ./...
 TOOLS := bin/tools
 NOTICE := @printf '%s\n'
 
-.PHONY: help build demo test prepare race fuzz leaks large bench lint clean
+.PHONY: help build demo test prepare race fuzz leaks regress large bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ leaks: prepare ## many clients over few connections beside private PostgreSQLs, 
 
 large: prepare ## values of nearly 1 GB, in every message that can have one; takes some 6 GB and minutes
 	TIDEMARK_LARGE_MB=$(or $(MB),950) $(GO) test ./proxy -run '^TestLargeValues$$' -v -timeout 0
+
+regress: prepare ## PostgreSQL's own regression tests directly and through Tidemark, from SRC, its source tree; TESTS for some of them
+	@GO='$(GO)' SRC='$(SRC)' TESTS='$(TESTS)' scripts/regress
 
 bench: prepare ## direct PostgreSQL, PgBouncer and Tidemark side by side
 	$(GO) run ./bench $(ARGS)
