@@ -176,7 +176,7 @@ func (r *Router) refusal(ref *Refusal) *Plan {
 // newer are the words with which statements begin whose grammar grows with PostgreSQL's versions, and that change neither the session
 // nor its transaction. The flag is Schema where they may change that.
 var newer = map[string]Flags{
-	"alter": Schema, "create": Schema, "drop": Schema,
+	"alter": Schema, "create": Schema, "drop": Schema, "explain": Schema,
 	"analyze": 0, "comment": 0, "delete": 0, "grant": 0, "insert": 0, "merge": 0, "reindex": 0, "revoke": 0, "security": 0, "select": 0,
 	"table": 0, "truncate": 0, "update": 0, "vacuum": 0, "values": 0, "with": 0,
 }
