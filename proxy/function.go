@@ -16,7 +16,8 @@ func (s *session) function(size int) error {
 		return err
 	}
 	p := &router.Plan{Kind: router.Route, Access: router.Write, Flags: router.Writes | router.Dirty, Shards: s.p.defaultShard}
-	if s.p.router.Load().KeepsState(oid) {
+	rt := s.p.router.Load()
+	if rt.KeepsState(oid) {
 		p.Flags |= router.Keeps
 	}
 	if s.trace(nil, false); s.traced != nil {
@@ -28,8 +29,13 @@ func (s *session) function(size int) error {
 		}
 		return s.failed(s.errAborted())
 	}
-	err = s.listenAhead(p)
+	if ref := rt.Calls(oid); ref != nil {
+		err = refusal(ref)
+	}
 	var l *engine.Link
+	if err == nil {
+		err = s.listenAhead(p)
+	}
 	if err == nil {
 		l, err = s.linkFor(p)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/tidemarkdb/tidemark/sharding"
 )
@@ -331,17 +332,47 @@ func TestCodeThatNeedsOtherShards(t *testing.T) {
 		exec(t, c, "create trigger t before insert on notes for each row execute function on_note()")
 		exec(t, c, "create table tasks (id bigint)")
 		exec(t, c, "create rule r as on insert to tasks do also update customers set name = 'x' where id = new.id")
+		exec(t, c, "create function has_customers() returns bool language sql stable as 'select exists (select from customers)'")
+		exec(t, c, "create view looks as select has_customers() as has")
+		exec(t, c, "create view looks_through as select * from looks")
+		exec(t, c, "create domain checked as int check (value > 0 or has_customers())")
+		exec(t, c, "create table typed (a checked)")
+		exec(t, c, "create trigger t before insert on products for each row execute function on_note()")
 		for i := range 10 {
 			exec(t, c, fmt.Sprintf("insert into customers values (%d, 'c%d')", i, i))
 		}
 		for _, refused := range []string{
 			"select name_of(5)", "select add_customer(42)", "call add_product()", "insert into notes values (1, 'x')", "insert into tasks values (1)",
 			"do $$ begin update customers set name = 'x'; end $$", "do $$ begin perform add_customer(43); end $$",
+			"select * from looks", "select * from looks_through", "insert into typed values (1)", "insert into products values (2, 'hat')",
 		} {
 			_, err := c.Exec(t.Context(), refused, pgx.QueryExecModeSimpleProtocol)
 			if e := (*pgconn.PgError)(nil); !errors.As(err, &e) || e.Code != "0A000" {
 				t.Errorf("%s: %v", refused, err)
 			}
+		}
+		var oid uint32
+		if err := c.QueryRow(t.Context(), "select 'add_customer'::regproc::oid").Scan(&oid); err != nil {
+			t.Fatal(err)
+		}
+		fe := c.PgConn().Frontend()
+		fe.Send(&pgproto3.FunctionCall{Function: oid, Arguments: [][]byte{[]byte("44")}})
+		if err := fe.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		refused := ""
+		for done := false; !done; {
+			m, err := fe.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e, ok := m.(*pgproto3.ErrorResponse); ok {
+				refused = e.Code
+			}
+			_, done = m.(*pgproto3.ReadyForQuery)
+		}
+		if refused != "0A000" {
+			t.Errorf("a FunctionCall of add_customer(): %q", refused)
 		}
 		for i := range 10 { // each on the shard of its key
 			if got := text(t, c, fmt.Sprintf("select name_of(id) from customers where id = %d", i)); got != fmt.Sprint("c", i) {

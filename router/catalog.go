@@ -8,7 +8,9 @@ type Catalog struct {
 	Functions []Function
 	Settings  []string // with a dot in their names, that functions make
 	Keepers   []uint32 // OIDs of functions that keep state in their server process, see keeps.go
-	Models    []Model
+	// Using are the functions whose code names tables: names by OID.
+	Using  map[uint32]string
+	Models []Model
 }
 
 // Table is a relation with its columns in order: a table of any kind, or a view, which is then also among the Views.

@@ -29,6 +29,8 @@ func shop(t testing.TB, shards int) *sharding.Map {
 		{Name: "visits", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8},
 		{Name: "products", Kind: sharding.Reference},
 		{Name: "countries", Kind: sharding.Reference},
+		{Name: "rates", Kind: sharding.Reference},
+		{Name: "stock", Kind: sharding.Reference},
 		{Name: "audit", Kind: sharding.Local, Shard: "s2"},
 	}}
 	if shards == 1 {
@@ -92,6 +94,9 @@ func shopCatalog() *Catalog {
 			running(table("public", "visits", "id int8", "page text"), "raise_prices"),
 			running(table("public", "inbox", "id int8", "body text"), "place_order"),
 			running(table("public", "currencies", "code text"), "prices"),
+			running(table("public", "rates", "code text", "rate numeric"), "takes_note"),
+			running(table("public", "stock", "id int8", "n int4"), "raise_prices"),
+			guarded(table("public", "counted", "n int8"), "counts_orders"),
 			table("public", "order_totals", "customer_id int8", "total numeric"),
 			table("app", "orders", "id int8", "body text"),
 			partition("orders_2024", "orders", "customer_id int8", "id int8 volatile", "state text", "total numeric", "product_id int8"),
@@ -101,6 +106,7 @@ func shopCatalog() *Catalog {
 			{Schema: "public", Name: "price_list", BaseTables: []Name{{"public", "products"}}},
 			{Schema: "public", Name: "note_list", BaseTables: []Name{{"public", "notes"}, {"public", "products"}}},
 			{Schema: "public", Name: "dice", Volatile: true},
+			{Schema: "public", Name: "counted"},
 		},
 		Models: []Model{
 			{Name: "product_search", Columns: []ModelColumn{{"id", 20, -1}, {"name", 25, -1}, {"price", 1700, -1}, {"in_stock", 16, -1}}},
@@ -273,5 +279,11 @@ func partition(name, root string, columns ...string) Table {
 // running is a table whose writes run a function.
 func running(t Table, function string) Table {
 	t.Runs = []string{function}
+	return t
+}
+
+// guarded is a table, or a view, whose reads run a function, too.
+func guarded(t Table, function string) Table {
+	t.Runs, t.ReadRuns = []string{function}, []string{function}
 	return t
 }

@@ -1,8 +1,10 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tidemarkdb/tidemark/sharding"
@@ -153,14 +155,32 @@ func (c *Catalog) readUses(query Query) error {
 	if len(using) == 0 {
 		return nil
 	}
-	return query(fmt.Sprintf(usersQuery, literals(using)), func(row [][]byte) error {
+	err = query(fmt.Sprintf(usersQuery, literals(using)), func(row [][]byte) error {
 		if len(row) != 4 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
 		c.runs(row[0], row[1], string(row[2]), yes(row[3]))
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	c.Using = map[uint32]string{}
+	return query(fmt.Sprintf(usingQuery, literals(using)), func(row [][]byte) error {
+		if len(row) != 2 {
+			return fmt.Errorf("%d values in a row", len(row))
+		}
+		oid, err := strconv.ParseUint(string(row[0]), 10, 32)
+		if err != nil {
+			return fmt.Errorf("OID of a function: %w", err)
+		}
+		c.Using[uint32(oid)] = string(row[1])
+		return nil
+	})
 }
+
+// usingQuery: OID and name of the user's own functions of some names. %s: the names.
+const usingQuery = `SELECT oid, proname FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proname::text = ANY (ARRAY[%s]::text[])`
 
 // runs notes that a write to a table, or every read too, runs a function or a rule.
 func (c *Catalog) runs(schema, table []byte, function string, read bool) {
@@ -188,14 +208,7 @@ type reach struct {
 }
 
 func (x reach) or(y reach) reach {
-	return reach{first(x.part, y.part), first(x.copy, y.copy), first(x.away, y.away), first(x.home, y.home)}
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
+	return reach{cmp.Or(x.part, y.part), cmp.Or(x.copy, y.copy), cmp.Or(x.away, y.away), cmp.Or(x.home, y.home)}
 }
 
 // reaches finds out about all tables and functions of the catalog.
@@ -291,12 +304,34 @@ func (x reach) refusal(what string, keyed bool, hint string) *Refusal {
 	return nil
 }
 
+// differs says why code must not run on every shard, or on any one of them: it would not do the same there. all: it runs on every one, so
+// that it may write reference tables.
+func (x reach) differs(what string, all bool) *Refusal {
+	if part := cmp.Or(x.part, x.away, x.home); part != "" {
+		return refuse(what+" is not supported", fmt.Sprintf("Its code names %s, and it would run on every shard, or on any of them.", part),
+			"Have the shard map say that the table which the code names is a reference table, or run the function's statements from the client.")
+	}
+	if x.copy != "" && !all {
+		return x.refusal(what, false, hintTrigger)
+	}
+	return nil
+}
+
+// Calls says why the function of that OID must not be called by itself, for a FunctionCall; nil when it may.
+func (r *Router) Calls(oid uint32) *Refusal {
+	name, ok := r.names.using[oid]
+	if !ok {
+		return nil
+	}
+	return r.reachBy[strings.ToLower(name)].refusal("the function "+name+"()", false, hintFunction)
+}
+
 // runs refuses a statement whose writes, or reads, run a function on one shard that needs others.
 func (s *statement) runs() *Refusal {
 	for i := range s.rels {
 		rel := &s.rels[i]
 		t := s.r.names.tables[rel.name]
-		if t == nil || rel.place == everywhere { // what is run on every shard reaches every part
+		if t == nil {
 			continue
 		}
 		functions := t.ReadRuns
@@ -308,7 +343,12 @@ func (s *statement) runs() *Refusal {
 			if !strings.HasPrefix(f, ruleOf) {
 				what = fmt.Sprintf("the function %s() of table %s", f, rel.name)
 			}
-			if ref := s.r.reachBy[f].refusal(what, rel.place == split, hintTrigger); ref != nil {
+			x := s.r.reachBy[f]
+			ref := x.refusal(what, rel.place == split, hintTrigger)
+			if rel.place == everywhere || rel.place == anywhere {
+				ref = x.differs(what, rel.Target)
+			}
+			if ref != nil {
 				return ref
 			}
 		}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -43,6 +44,8 @@ func TestReadUses(t *testing.T) {
 		case rulesQuery:
 			return nil
 		case allCodeQuery:
+		case fmt.Sprintf(usingQuery, literals([]string{"A", "b", "c"})):
+			return each([][]byte{[]byte("20000"), []byte("b")})
 		default:
 			return each([][]byte{[]byte("public"), []byte("notes"), []byte("A"), []byte("f")})
 		}
@@ -55,6 +58,9 @@ func TestReadUses(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[uint32]string{20000: "b"}, c.Using); d != "" {
+		t.Error(d)
 	}
 	for _, f := range c.Functions {
 		slices.Sort(f.Uses)

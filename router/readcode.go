@@ -29,18 +29,29 @@ WITH RECURSIVE code(name, code) AS MATERIALIZED (
 )
 SELECT name FROM callers`
 
-// usersQuery: schema and name of the tables that use any of the named functions, which, and whether by a policy. %s: their names.
+// usersQuery: schema and name of the tables and views that use any of the named functions, which, and whether each read runs it: by a
+// policy, or as part of a view, also of one that reads such a view or table. %s: their names.
 const usersQuery = `
-SELECT n.nspname, c.relname, p.proname, pol.oid IS NOT NULL
-FROM pg_catalog.pg_depend d
-JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.proname::text = ANY (ARRAY[%s]::text[])
-LEFT JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::regclass AND t.oid = d.objid
-LEFT JOIN pg_catalog.pg_policy pol ON d.classid = 'pg_catalog.pg_policy'::regclass AND pol.oid = d.objid
-LEFT JOIN pg_catalog.pg_attrdef a ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND a.oid = d.objid
-LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid
-JOIN pg_catalog.pg_class c ON c.oid = coalesce(t.tgrelid, pol.polrelid, a.adrelid, k.conrelid)
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass`
+WITH RECURSIVE users(rel, function, read) AS (
+  SELECT coalesce(t.tgrelid, pol.polrelid, a.adrelid, nullif(k.conrelid, 0), w.ev_class, typed.attrelid), p.proname, pol.oid IS NOT NULL OR w.rulename = '_RETURN'
+  FROM pg_catalog.pg_depend d
+  JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.proname::text = ANY (ARRAY[%s]::text[])
+  LEFT JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::regclass AND t.oid = d.objid
+  LEFT JOIN pg_catalog.pg_policy pol ON d.classid = 'pg_catalog.pg_policy'::regclass AND pol.oid = d.objid
+  LEFT JOIN pg_catalog.pg_attrdef a ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND a.oid = d.objid
+  LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid
+  LEFT JOIN pg_catalog.pg_rewrite w ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND w.oid = d.objid
+  LEFT JOIN pg_catalog.pg_attribute typed ON k.contypid <> 0 AND typed.atttypid = k.contypid AND NOT typed.attisdropped
+  WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
+  UNION
+  SELECT w.ev_class, u.function, true FROM users u
+  JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = u.rel AND d.classid = 'pg_catalog.pg_rewrite'::regclass
+  JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid AND w.rulename = '_RETURN' AND w.ev_class <> u.rel
+  WHERE u.read
+)
+SELECT n.nspname, c.relname, u.function, bool_or(coalesce(u.read, false))
+FROM users u JOIN pg_catalog.pg_class c ON c.oid = u.rel JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+GROUP BY 1, 2, 3`
 
 // readCode finds the functions that may leave traces in a session, who calls them, and the tables that do.
 func (c *Catalog) readCode(query Query) error {

@@ -18,7 +18,8 @@ type names struct {
 	opaque    []string // names of opaque functions, in lower case
 	keeps     []string // ... of the user's own that keep state
 	keepers   []uint32 // OIDs of all that do
-	known     bool     // there is a catalog
+	using     map[uint32]string
+	known     bool // there is a catalog
 }
 
 func index(c *Catalog) *names {
@@ -49,7 +50,7 @@ func index(c *Catalog) *names {
 			n.keeps = append(n.keeps, strings.ToLower(f.Name))
 		}
 	}
-	n.settings, n.keepers = c.Settings, c.Keepers
+	n.settings, n.keepers, n.using = c.Settings, c.Keepers, c.Using
 	return n
 }
 
