@@ -86,7 +86,7 @@ func tooDeep(text []byte) bool {
 				i = from + 1
 			}
 		case k == cWord:
-			for i++; i < n && wordByte(text[i]); i++ {
+			for i++; i < n && inWord[text[i]]; i++ {
 			}
 			if i < n && text[i] == '\'' && i == from+1 && c|0x20 == 'e' {
 				continue // the prefix of an escape string

@@ -92,7 +92,7 @@ func token(text []byte, i int) (start, end int, kind tokenKind) {
 			}
 		case k == cWord:
 			end := i + 1
-			for end < len(text) && wordByte(text[end]) {
+			for end < len(text) && inWord[text[end]] {
 				end++
 			}
 			if end < len(text) && text[end] == '\'' && end == i+1 {

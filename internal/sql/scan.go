@@ -17,6 +17,14 @@ type Scanner struct {
 	Limit int
 
 	hide bool // replace literals in all statements, see Redact
+
+	// Of the statement that is being read:
+	start int  // its first byte
+	run   int  // what lies behind belongs to the shape as it is, and was not copied yet
+	first int  // its first literal
+	keep  bool // whether its literals stay
+	known bool // ... which its first word decides
+	depth int  // of parentheses, of the whole text
 }
 
 // Span is one statement of a query string.
@@ -91,174 +99,190 @@ var class = func() (t [256]uint8) {
 	return t
 }()
 
-func wordByte(c byte) bool { k := class[c]; return k == cWord || k == cDigit || c == '$' }
+// inWord are the bytes that a word goes on with.
+var inWord = func() (t [256]bool) {
+	for c, k := range class {
+		t[c] = k == cWord || k == cDigit || k == cDollar
+	}
+	return t
+}()
+
+// none is the end of the last token of a statement that has none.
+const none = -2
 
 // Scan reads a query string of any number of statements. It returns false when a token is malformed (an unterminated
 // quote, 123abc): the parser then has the error message.
 func (s *Scanner) Scan(text []byte) bool {
-	shape, lits := s.Shape[:0], s.Literals[:0]
-	s.Statements = s.Statements[:0]
-	start, end, first := -1, 0, 0 // the statement that is being read
-	keep, known := !s.hide, false // whether its literals stay; decided by its first word
-	depth := 0
-	blank := false
-	limit := s.Limit
-	if limit == 0 {
-		limit = len(text) + 1
-	}
-	n := len(text)
-	i := 0
-	for i < n {
-		c := text[i]
-		from := i
-		k := class[c]
-		if len(shape) > limit {
+	s.Shape, s.Literals, s.Statements, s.depth = s.Shape[:0], s.Literals[:0], s.Statements[:0], 0
+	s.begin()
+	end := none // of the last token
+	for i := 0; i < len(text); {
+		k := class[text[i]]
+		switch k {
+		case cSpace:
+			i++
+			continue
+		case cMinus, cSlash:
+			next := commentEnd(text, i)
+			if next < 0 {
+				return false
+			}
+			if next > i {
+				i = next
+				continue
+			}
+		case cSemicolon:
+			if s.depth == 0 {
+				if s.finish(text, end) {
+					s.Shape = append(s.Shape, ';')
+				}
+				s.begin()
+				end = none
+				i++
+				continue
+			}
+		}
+		if i != end && (i != end+1 || text[end] != ' ') {
+			s.gap(text, i, end)
+		}
+		switch {
+		case k != cWord:
+			i = s.token(text, i, k)
+		case s.known && (i+1 == len(text) || text[i+1] != '\'' && text[i+1] != '&'):
+			i = wordEnd(text, i)
+		default:
+			i = s.word(text, i)
+		}
+		if i < 0 {
+			return false
+		}
+		if end = i; s.Limit > 0 && len(s.Shape)+end-s.run > s.Limit {
 			break
 		}
-		if k == cSpace {
-			blank = true
-			i++
-			continue
-		}
-		if k == cMinus && i+1 < n && text[i+1] == '-' {
-			i = lineEnd(text, i)
-			blank = true
-			continue
-		}
-		if k == cSlash && i+1 < n && text[i+1] == '*' {
-			if i = blockEnd(text, i); i < 0 {
-				return false
-			}
-			blank = true
-			continue
-		}
-		if k == cSemicolon && depth == 0 {
-			if start >= 0 {
-				s.Statements = append(s.Statements, Span{start, end, first, len(lits)})
-				shape = append(shape, ';')
-			}
-			start, first = -1, len(lits)
-			keep, known, blank = !s.hide, false, false
-			i++
-			continue
-		}
-		if start < 0 {
-			start = i
-			blank = false
-		}
-		if blank {
-			shape = append(shape, ' ')
-			blank = false
-		}
-		mark := byte(0)
-		kind := Integer
-		continued := false
-		switch k {
-		case cWord:
-			if i+1 < n && text[i+1] == '\'' {
-				switch c | 0x20 {
-				case 'e':
-					if i, continued = quoted(text, i+1, true); i < 0 {
-						return false
-					}
-					mark, kind = stringMark, Escape
-				case 'b', 'x':
-					if i, _ = quoted(text, i+1, false); i < 0 {
-						return false
-					}
-					keep = !s.hide // rare; a bit string goes on after a newline as strings do
-					if s.hide {
-						mark = stringMark
-					}
-				}
-			} else if c|0x20 == 'u' && i+2 < n && text[i+1] == '&' && (text[i+2] == '\'' || text[i+2] == '"') {
-				if text[i+2] == '"' {
-					i = identEnd(text, i+2)
-				} else {
-					i, _ = quoted(text, i+2, false)
-				}
-				if i < 0 {
-					return false
-				}
-				if text[from+2] == '\'' && s.hide {
-					mark = stringMark
-				}
-				keep, known = !s.hide, true // UESCAPE may follow, which decides what the rest means
-			}
-			if i == from {
-				i++
-				for i < n && wordByte(text[i]) {
-					i++
-				}
-				if !known {
-					keep, known = !s.hide && !replaces(text[from:i]), true
-				}
-			}
-		case cSingle:
-			if i, continued = quoted(text, i, false); i < 0 {
-				return false
-			}
-			mark, kind = stringMark, String
-		case cDouble:
-			if i = identEnd(text, i); i < 0 {
-				return false
-			}
-		case cDigit:
-			if i, kind = number(text, i); i < 0 {
-				return false
-			}
-			mark = integerMark + byte(kind)
-		case cDot:
-			if i+1 < n && class[text[i+1]] == cDigit {
-				if i, kind = number(text, i); i < 0 {
-					return false
-				}
-				mark = decimalMark
-			} else if i+1 < n && text[i+1] == '.' {
-				i += 2 // 1..2 is a number, a range and a number
-			} else {
-				i++
-			}
-		case cDollar:
-			if i+1 < n && class[text[i+1]] == cDigit {
-				i++
-				for i < n && class[text[i]] == cDigit {
-					i++
-				}
-				if i < n && class[text[i]] == cWord {
-					return false
-				}
-			} else if i = dollarEnd(text, i); i < 0 {
-				return false
-			} else {
-				mark, kind = stringMark, Dollar
-			}
-		case cOpen:
-			depth++
-			i++
-		case cClose:
-			depth--
-			i++
-		case cMark:
-			return false
-		default:
-			i++
-		}
-		end = i
-		if mark != 0 && !keep {
-			lits = append(lits, Literal{int32(from), int32(i), kind, continued})
-			shape = append(shape, mark)
-		} else if i == from+1 {
-			shape = append(shape, c)
-		} else {
-			shape = append(shape, text[from:i]...)
-		}
 	}
-	if start >= 0 {
-		s.Statements = append(s.Statements, Span{start, end, first, len(lits)})
-	}
-	s.Shape, s.Literals = shape, lits
+	s.finish(text, end)
 	return true
+}
+
+func (s *Scanner) begin() {
+	s.first, s.keep, s.known = len(s.Literals), !s.hide, false
+}
+
+// finish ends the statement that is being read, if there is one.
+func (s *Scanner) finish(text []byte, end int) bool {
+	if end < 0 {
+		return false
+	}
+	s.Statements = append(s.Statements, Span{s.start, end, s.first, len(s.Literals)})
+	s.Shape = append(s.Shape, text[s.run:end]...)
+	return true
+}
+
+// gap begins a statement, or takes note of blanks and comments that are not just a space.
+func (s *Scanner) gap(text []byte, i, end int) {
+	if end < 0 {
+		s.start = i
+	} else {
+		s.Shape = append(append(s.Shape, text[s.run:end]...), ' ')
+	}
+	s.run = i
+}
+
+// literal puts a mark in place of text[from:to] if literals are replaced.
+func (s *Scanner) literal(text []byte, from, to int, mark byte, l Literal) {
+	if s.keep || to < 0 {
+		return
+	}
+	l.Start, l.End = int32(from), int32(to)
+	s.Literals = append(s.Literals, l)
+	s.Shape = append(append(s.Shape, text[s.run:from]...), mark)
+	s.run = to
+}
+
+// word is behind the word at i, or behind the string or identifier that it is the prefix of; -1 when that does not end.
+func (s *Scanner) word(text []byte, i int) int {
+	from := i
+	if i+1 < len(text) && text[i+1] == '\'' {
+		continued := false
+		switch text[i] | 0x20 {
+		case 'e':
+			i, continued = quoted(text, i+1, true)
+			s.literal(text, from, i, stringMark, Literal{Kind: Escape, Continued: continued})
+			return i
+		case 'b', 'x':
+			i, _ = quoted(text, i+1, false)
+			if s.keep = !s.hide; s.hide { // rare; a bit string goes on after a newline as strings do
+				s.literal(text, from, i, stringMark, Literal{})
+			}
+			return i
+		}
+	}
+	if text[i]|0x20 == 'u' && i+2 < len(text) && text[i+1] == '&' && (text[i+2] == '\'' || text[i+2] == '"') {
+		s.keep, s.known = !s.hide, true // UESCAPE may follow, which decides what the rest means
+		if text[i+2] == '"' {
+			return identEnd(text, i+2)
+		}
+		i, _ = quoted(text, i+2, false)
+		s.literal(text, from, i, stringMark, Literal{})
+		return i
+	}
+	i = wordEnd(text, i)
+	if !s.known {
+		s.keep, s.known = !s.hide && !replaces(text[from:i]), true
+	}
+	return i
+}
+
+func wordEnd(text []byte, i int) int {
+	for i++; i < len(text) && inWord[text[i]]; i++ {
+	}
+	return i
+}
+
+// token is behind the token at i, which is of class k and no word; -1 when it is malformed.
+func (s *Scanner) token(text []byte, i int, k uint8) int {
+	from := i
+	switch k {
+	case cSingle:
+		i, continued := quoted(text, i, false)
+		s.literal(text, from, i, stringMark, Literal{Kind: String, Continued: continued})
+		return i
+	case cDouble:
+		return identEnd(text, i)
+	case cDigit:
+		i, kind := number(text, i)
+		s.literal(text, from, i, integerMark+byte(kind), Literal{Kind: kind})
+		return i
+	case cDot:
+		switch {
+		case i+1 == len(text):
+		case class[text[i+1]] == cDigit:
+			i, kind := number(text, i)
+			s.literal(text, from, i, decimalMark, Literal{Kind: kind})
+			return i
+		case text[i+1] == '.':
+			return i + 2 // 1..2 is a number, a range and a number
+		}
+	case cDollar:
+		if i+1 < len(text) && class[text[i+1]] == cDigit {
+			for i++; i < len(text) && class[text[i]] == cDigit; i++ {
+			}
+			if i < len(text) && class[text[i]] == cWord {
+				return -1
+			}
+			return i
+		}
+		i = dollarEnd(text, i)
+		s.literal(text, from, i, stringMark, Literal{Kind: Dollar})
+		return i
+	case cOpen:
+		s.depth++
+	case cClose:
+		s.depth--
+	case cMark:
+		return -1
+	}
+	return i + 1
 }
 
 // replaces says whether a statement that begins with this word can be known by its shape.
@@ -275,6 +299,17 @@ func replaces(word []byte) bool {
 		return true
 	}
 	return false
+}
+
+// commentEnd is behind the comment that begins at i; i when none does, -1 when it does not end.
+func commentEnd(text []byte, i int) int {
+	if i+1 < len(text) && text[i] == text[i+1] && text[i] == '-' {
+		return lineEnd(text, i)
+	}
+	if i+1 < len(text) && text[i] == '/' && text[i+1] == '*' {
+		return blockEnd(text, i)
+	}
+	return i
 }
 
 func lineEnd(text []byte, i int) int {
@@ -390,6 +425,13 @@ func dollarEnd(text []byte, i int) int {
 // number is behind a number at i; -1 when a letter follows it, which PostgreSQL calls trailing junk.
 func number(text []byte, i int) (int, LiteralKind) {
 	n := len(text)
+	j := i
+	for j < n && text[j]-'0' < 10 {
+		j++
+	}
+	if j > i && (j == n || text[j] != '.' && class[text[j]] != cWord) {
+		return j, Integer // as most are
+	}
 	kind := Integer
 	if text[i] == '0' && i+1 < n {
 		base := 0
