@@ -12,7 +12,7 @@ import (
 type coroutine struct {
 	eng      *epoll
 	loop     atomic.Pointer[eventLoop] // nil: the task runs detached
-	stack    *stack                    // that its function runs on; nil: it has not begun, rests or has ended
+	stack    *stack                    // that it keeps since its function first waited; nil: that runs on the loop's, or does not
 	body     func(*Task)               // its function, until that begins
 	rest     func(*Task, Cause)        // the function that it goes on with when its rest is over; nil: it does not rest
 	internal bool                      // part of the engine: does not see Closing
@@ -146,7 +146,7 @@ func (t *Task) look(set []Source) (Cause, bool) {
 // suspend gives the thread back to the loop until the run queue gets to t again.
 func (t *Task) suspend() Cause {
 	t.turns = 0
-	t.stack.yield(struct{}{})
+	t.loop.Load().leave(t)
 	if t.eng.killed.Load() && t.cause == Closing {
 		panic(killed{})
 	}
@@ -161,7 +161,7 @@ func (l *eventLoop) park(t *Task) bool {
 			continue
 		}
 		if w := s.Conn.waiter.Load(); w != nil && w != t {
-			l.leave(t.set[:i])
+			l.forget(t.set[:i])
 			return false
 		}
 		if s.Conn.waiter.Swap(t) == nil {
@@ -176,8 +176,8 @@ func (l *eventLoop) park(t *Task) bool {
 	return true
 }
 
-// leave takes back the registrations of a wait. Afterwards no event can refer to it.
-func (l *eventLoop) leave(set []Source) {
+// forget takes back the registrations of a wait. Afterwards no event can refer to it.
+func (l *eventLoop) forget(set []Source) {
 	for i, s := range set {
 		if s.Conn != nil {
 			s.Conn.waiter.Store(nil)
@@ -188,7 +188,7 @@ func (l *eventLoop) leave(set []Source) {
 
 // unpark ends the wait of a parked task and queues it.
 func (l *eventLoop) unpark(t *Task, cause Cause) {
-	l.leave(t.set)
+	l.forget(t.set)
 	l.enqueue(t, cause)
 }
 
@@ -226,7 +226,7 @@ func (t *Task) awaitOnLoop(f func()) {
 		t.awaited.returned = true
 	}()
 	t.turns = 0
-	t.stack.yield(struct{}{})
+	l.leave(t)
 	switch {
 	case t.awaited.panic != nil:
 		panic(t.awaited.panic)

@@ -43,7 +43,7 @@ func newEpoll(cfg EpollConfig, b balance) (*epoll, error) {
 	}
 	reserveProcs(cfg.Loops)
 	for _, l := range e.loops {
-		e.running.Go(l.run)
+		e.running.Go(l.drive)
 	}
 	return e, nil
 }

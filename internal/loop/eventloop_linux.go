@@ -33,13 +33,17 @@ type eventLoop struct {
 
 	tasks   map[*Task]struct{} // all tasks of this loop
 	runq    []*Task            // to be resumed, in order; each task at most once
-	running []*Task            // the round that is being resumed
+	running []*Task            // the round that is being resumed; those before done had their turn
+	done    int
 	timers  timerHeap
 	events  []unix.EpollEvent
 	clock   int64    // engine time, read after each round of slices and after each sleep
 	yielded int64    // when the scheduler was last given a turn
 	current *Task    // being resumed
-	stacks  []*stack // that no task uses; the last one was used last and is used next
+	stack   *stack   // that the loop runs on, or will when the task that has the thread leaves it
+	going   *stack   // that drive goes on with; nil: the loop has stopped
+	left    *Task    // has just left the thread, and keeps its stack
+	stacks  []*stack // spare; the last one was used last and is used next
 	stop    bool
 
 	balancer
@@ -93,16 +97,14 @@ func newEventLoop(e *epoll, index int) (*eventLoop, error) {
 	return l, nil
 }
 
-// run is the loop's goroutine. Each iteration takes mail, expires timers, resumes what is runnable, and takes events: by a
-// poll that does not block, and so does not tell the scheduler, while there is something to do; else by a sleep, which does not
-// block either when there are events. To poll before each sleep costs more than it saves (measured).
-func (l *eventLoop) run() {
-	defer l.survive()
-	l.clock = l.eng.now()
+// run is the loop, on stack s, until it stops or a task keeps s. Each iteration resumes what is runnable, and takes events, mail and
+// expired timers: by a poll that does not block, and so does not tell the scheduler, while there is something to do; else by a sleep,
+// which does not block either when there are events. To poll before each sleep costs more than it saves (measured).
+func (l *eventLoop) run(s *stack) {
 	for !l.stop {
-		l.takeMail()
-		l.expire()
-		l.resumeAll()
+		if !l.resumeAll(s) {
+			return
+		}
 		l.rebalance()
 		if l.clock-l.yielded >= int64(yieldEvery) {
 			l.newStint(true)
@@ -118,22 +120,10 @@ func (l *eventLoop) run() {
 		default:
 			l.sleep()
 		}
+		l.takeMail()
+		l.expire()
 	}
-	l.freeStacks()
-	l.closeDescriptors()
-	releaseProcs(1)
-}
-
-// survive goes on in another goroutine when a task has called runtime.Goexit, which iter.Pull passes on to the goroutine
-// that resumed it. Panics do not come here: every task recovers its own.
-func (l *eventLoop) survive() {
-	t := l.current
-	if t == nil {
-		return
-	}
-	l.current = nil
-	l.end(t)
-	l.eng.running.Go(l.run)
+	l.going = nil
 }
 
 // post delivers m and wakes the loop when it sleeps. From any thread. A loop that has stopped ignores it.
@@ -215,49 +205,60 @@ func (l *eventLoop) expire() {
 	}
 }
 
-// resumeAll resumes what is in the run queue now. Tasks that are queued meanwhile come after the next poll.
-func (l *eventLoop) resumeAll() {
-	if len(l.running) == 0 { // else a Goexit has interrupted the round
+// resumeAll resumes what is in the run queue now, or goes on with the round that another stack has begun. Tasks that are queued
+// meanwhile come after the next poll. It returns false when the loop has gone on on another stack.
+func (l *eventLoop) resumeAll(s *stack) bool {
+	if len(l.running) == 0 {
 		l.running, l.runq = l.runq, l.running
 	}
-	done := 0
-	defer func() {
-		// Also when a Goexit unwinds: forget those that had their turn.
-		n := copy(l.running, l.running[done:])
-		clear(l.running[n:])
-		l.running = l.running[:n]
-	}()
-	for done < len(l.running) {
-		t := l.running[done]
-		done++
-		l.resume(t)
+	for l.done < len(l.running) {
+		t := l.running[l.done]
+		l.running[l.done] = nil
+		l.done++
+		if !l.resume(s, t) {
+			return false
+		}
 	}
+	l.running, l.done = l.running[:0], 0
 	before := l.clock
 	l.clock = l.eng.now()
 	if time.Duration(l.clock-before) > l.eng.cfg.StallAfter {
 		l.stalls.Add(1)
 	}
+	return true
 }
 
-// resume gives t the thread until it suspends, rests or ends. Nothing else calls next.
-func (l *eventLoop) resume(t *Task) {
+// resume gives t the thread until it waits, rests or ends. It returns false when the loop has meanwhile gone on on another stack than
+// s: because t waited on s, before it came to its end here, on whatever loop it is by now.
+func (l *eventLoop) resume(s *stack, t *Task) bool {
 	t.state = running
 	l.current = t
 	l.countActive(t)
-	if t.stack == nil {
-		l.lend(t)
-	}
-	t.stack.next()
-	l.current = nil
 	l.resumes.Add(1)
-	if t.state == running { // its function has returned
-		l.takeBack(t)
-		if t.rest == nil {
-			l.end(t)
-			return
-		}
-		l.lieDown(t)
+	if t.stack != nil {
+		l.going = t.stack
+		s.yield(struct{}{})
+		return true
 	}
+	t.run()
+	l = t.loop.Load()
+	l.current, t.stack = nil, nil
+	if t.rest == nil {
+		l.end(t)
+	} else {
+		l.lieDown(t)
+		l.waits(t)
+	}
+	if l.stack == s {
+		return true
+	}
+	l.going = l.stack
+	l.release(s)
+	return false
+}
+
+// waits looks at a task that has just left the thread.
+func (l *eventLoop) waits(t *Task) {
 	if t.state == parked && l.shed > 0 {
 		l.migrate(t)
 	}

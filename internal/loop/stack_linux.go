@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// stack is a coroutine that runs the functions of tasks, one after the other. A task has one from when its turn comes until its
-// function has returned; what it waits for in between keeps the stack. Behind Rest the next turn begins a function anew, on the
-// stack that was used last. So there are as many stacks, of 4 KB and more, as there are tasks in the middle of something, however
-// many are idle, and it costs no more than to keep them (measured).
+// stack is a coroutine. A loop runs on one, and calls on it the functions of tasks whose turn comes. When such a function has to
+// wait, and is not at Rest, the task keeps the stack, with the loop's frames at its bottom, and the loop goes on on another one; when
+// the function has returned at last, the stack is spare. So a turn that ends in a Rest costs a function call, and there are as many
+// stacks, of 4 KB and more, as there are tasks in the middle of something, however many are idle.
 type stack struct {
-	next  func() (struct{}, bool) // goes on with the task; called by eventLoop.resume only
-	stop  func()                  // ends it between two tasks
-	yield func(struct{}) bool     // suspends it
-	task  *Task
+	next  func() (struct{}, bool) // goes on with it; called by eventLoop.drive only
+	stop  func()                  // ends it while it is spare
+	yield func(struct{}) bool     // gives the thread back to drive
+	loop  *eventLoop              // whose turn it runs when it begins the next time
+	over  bool                    // it ends instead of becoming spare
 }
 
-// maxStacks is how many a loop keeps that no task uses: where many tasks come and go at a time, as those that wait for a connection
+// maxStacks is how many a loop keeps that nothing uses: where many tasks come and go at a time, as those that wait for a connection
 // of a pool do, to make them anew would cost more than a microsecond each.
 const maxStacks = 256
 
@@ -27,8 +28,8 @@ func newStack() *stack {
 	s.next, s.stop = iter.Pull(func(yield func(struct{}) bool) {
 		s.yield = yield
 		for {
-			s.task.run()
-			if !yield(struct{}{}) {
+			s.loop.run(s)
+			if s.over || !yield(struct{}{}) {
 				return
 			}
 		}
@@ -36,34 +37,74 @@ func newStack() *stack {
 	return s
 }
 
-// lend gives t a stack.
-func (l *eventLoop) lend(t *Task) {
-	if last := len(l.stacks) - 1; last >= 0 {
-		t.stack, l.stacks = l.stacks[last], l.stacks[:last]
-	} else {
-		t.stack = newStack()
+// drive is the loop's goroutine. It lends its thread to one stack after the other, and does what can be done only when the task that
+// has used the last one is off it.
+func (l *eventLoop) drive() {
+	defer l.survive()
+	if l.stack == nil {
+		l.stack = l.spareStack()
+		l.going = l.stack
 	}
-	t.stack.task = t
-}
-
-// takeBack takes the stack of a task whose function has returned.
-func (l *eventLoop) takeBack(t *Task) {
-	s := t.stack
-	t.stack, s.task = nil, nil
-	if len(l.stacks) < maxStacks {
-		l.stacks = append(l.stacks, s)
-		return
+	for l.going != nil {
+		l.going.next()
+		if t := l.left; t != nil {
+			l.left = nil
+			l.waits(t)
+		}
 	}
-	s.stop()
-	l.eng.freed()
-}
-
-// freeStacks ends those that are kept.
-func (l *eventLoop) freeStacks() {
+	l.stack.stop()
 	for _, s := range l.stacks {
 		s.stop()
 	}
 	l.stacks = nil
+	l.closeDescriptors()
+	releaseProcs(1)
+}
+
+// survive goes on in another goroutine when a task has called runtime.Goexit, which ends the coroutine that it runs on, and which
+// iter.Pull passes on to the goroutine that resumed it. Panics do not come here: every task recovers its own.
+func (l *eventLoop) survive() {
+	t := l.current
+	if t == nil {
+		return
+	}
+	l.current = nil
+	if t.stack == nil { // it was the loop's
+		l.stack = l.spareStack()
+	}
+	l.end(t)
+	l.going = l.stack
+	l.eng.running.Go(l.drive)
+}
+
+// spareStack is one for l to go on on.
+func (l *eventLoop) spareStack() (s *stack) {
+	if last := len(l.stacks) - 1; last >= 0 {
+		s, l.stacks = l.stacks[last], l.stacks[:last]
+	} else {
+		s = newStack()
+	}
+	s.loop = l
+	return s
+}
+
+// release makes s spare, on which the caller still runs, but is about to return to its bottom.
+func (l *eventLoop) release(s *stack) {
+	if len(l.stacks) < maxStacks {
+		l.stacks = append(l.stacks, s)
+		return
+	}
+	s.over = true
+	l.eng.freed()
+}
+
+// leave gives the thread back to the loop, and returns when the run queue has got to t again. What runs t keeps its stack.
+func (l *eventLoop) leave(t *Task) {
+	if t.stack == nil {
+		t.stack, l.stack = l.stack, l.spareStack()
+	}
+	l.current, l.left, l.going = nil, t, l.stack
+	t.stack.yield(struct{}{})
 }
 
 // restOnLoop is Rest.
