@@ -179,18 +179,18 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 }
 
 func (s *session) take(shard string, access backend.Access) (*engine.Link, error) {
-	if l := s.pins[shard]; l != nil {
-		return l, nil
+	if len(s.pins) > 0 && s.pins[shard] != nil {
+		return s.pins[shard], nil
 	}
 	if s.p.gate.any.Load() {
 		if err := s.awaitResume(shard); err != nil {
 			return nil, err
 		}
 	}
-	if access == backend.Read && (s.unsure[shard] || s.mode == backend.Session) {
+	sh := s.p.backend.Shard(shard)
+	if access == backend.Read && (!sh.Replicated() || s.unsure[shard] || s.mode == backend.Session) {
 		access = backend.Write
 	}
-	sh := s.p.backend.Shard(shard)
 	var least lsn.LSN
 	if access == backend.Read && !s.own.eventual {
 		least = s.token[shard].LSN
@@ -209,7 +209,7 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 	if err != nil {
 		return nil, err
 	}
-	l := engine.NewLink(conn, shard)
+	l := engine.NewLink(s.Task, conn, shard)
 	l.Since = engine.Clock()
 	s.meter(shard).Wait.record(conn.Waited)
 	if s.mode == backend.Session {
@@ -223,7 +223,7 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 // error is the server's, and leaves the connection with the settings that it had.
 func (s *session) synchronize(l *engine.Link) error {
 	sql := s.settings.syncSQL()
-	if s.pins[l.Shard] == l && (s.forever != "" || s.mode == backend.Session) {
+	if s.hasPinned(l) && (s.forever != "" || s.mode == backend.Session) {
 		sql = s.settings.makeSQL() // nobody else has been there, and it may have settings that only a function knows
 	}
 	_, err := s.Ask(l, sql, engine.MuteAll|engine.MuteStatus)
@@ -238,7 +238,7 @@ func (s *session) synchronize(l *engine.Link) error {
 
 // use has the relay serve a link. One that is pinned is served at all times: a notification may come.
 func (s *session) use(l *engine.Link) {
-	if s.pins[l.Shard] != l {
+	if !s.hasPinned(l) {
 		s.Use(l)
 	}
 }

@@ -346,7 +346,7 @@ func (s *session) primeChannels(l *engine.Link) {
 // there was something to do.
 func (s *session) quietChannels(l *engine.Link) bool {
 	e := s.ear
-	if e == nil || len(e.lent) == 0 || s.pins[l.Shard] != l {
+	if e == nil || len(e.lent) == 0 || !s.hasPinned(l) {
 		return false
 	}
 	var b strings.Builder

@@ -24,7 +24,11 @@ const (
 )
 
 func (h *Histogram) record(d time.Duration) {
-	n := uint64(max(d, 1))
+	if d <= 0 {
+		h.buckets[0].Add(1) // most often nobody has to wait
+		return
+	}
+	n := uint64(d)
 	h.buckets[min(max(0, bits.Len64(n-1)-histogramFirst), histogramBuckets-1)].Add(1)
 	h.sum.Add(n)
 }

@@ -67,6 +67,9 @@ func (s *session) pin(l *engine.Link, why string) {
 	}
 }
 
+// hasPinned says whether the session is pinned to the link's connection.
+func (s *session) hasPinned(l *engine.Link) bool { return len(s.pins) > 0 && s.pins[l.Shard] == l }
+
 // holder is the shard of the only connection that the session is pinned to; what it asks of its own state is there.
 func (s *session) holder() (shard string, ok bool) {
 	if len(s.pins) != 1 {
@@ -109,7 +112,7 @@ func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
 	if p.Has(router.Dirty) && p.Setting == nil {
 		return true
 	}
-	if s.mode == backend.Session || s.forever != "" || s.pins[l.Shard] != l {
+	if s.mode == backend.Session || s.forever != "" || !s.hasPinned(l) {
 		return false
 	}
 	switch p.Command {
@@ -122,7 +125,7 @@ func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
 // judge acts on what the server said to stateSQL. The error ends the session.
 func (s *session) judge(l *engine.Link) error {
 	clean, channels, settings, ok := s.stateAnswer()
-	is := s.pins[l.Shard] == l
+	is := s.hasPinned(l)
 	if ok && s.judgeChannels(l, channels) {
 		clean = false
 	}

@@ -170,7 +170,7 @@ func (s *session) template(st *statement) {
 	if st.rt == rt {
 		return
 	}
-	scratch := scratches.Get().(*router.Scratch)
+	scratch := scratches.Get(s.Task)
 	t, ok := rt.CachedTemplate(scratch, s.view, st.sql, st.oids)
 	switch {
 	case ok:
@@ -179,7 +179,7 @@ func (s *session) template(st *statement) {
 	default:
 		t = rt.Template(scratch, s.view, st.sql, st.oids)
 	}
-	scratches.Put(scratch)
+	scratches.Put(s.Task, scratch)
 	st.template, st.rt, st.view = t, rt, s.view
 }
 

@@ -134,16 +134,8 @@ func (s *session) next() (typ byte, size int, err error) {
 		if err := s.settle(); err != nil {
 			return 0, 0, err
 		}
-		if s.traced != nil {
-			s.traced.answered()
-		}
-		if len(s.pins) > 0 {
-			if err := s.lostPin(); err != nil {
-				return 0, 0, err
-			}
-		}
-		if s.ear != nil {
-			if err := s.hear(); err != nil {
+		if s.traced != nil || len(s.pins) > 0 || s.ear != nil {
+			if err := s.attend(); err != nil {
 				return 0, 0, err
 			}
 		}
@@ -177,6 +169,20 @@ func (s *session) next() (typ byte, size int, err error) {
 			l.MayRepeat = false
 		}
 	}
+}
+
+// attend looks at what only few sessions have.
+func (s *session) attend() error {
+	if s.traced != nil {
+		s.traced.answered()
+	}
+	if err := s.lostPin(); err != nil {
+		return err
+	}
+	if s.ear != nil {
+		return s.hear()
+	}
+	return nil
 }
 
 // begunAhead says whether the client's next message has only begun, and the link, which has still to answer what came before, may be
@@ -291,8 +297,9 @@ func (s *session) settle() error {
 		s.p.statements.retire(l.Stale)
 		l.Stale = 0
 	}
-	s.endTransaction(l)
-	if !l.Idle() {
+	if s.uneventful(l) {
+		s.portals.clear()
+	} else if s.endTransaction(l); !l.Idle() {
 		return nil // settings that the client began with
 	}
 	if s.after.active {
@@ -320,6 +327,13 @@ func (s *session) settle() error {
 		return s.errStatementMode().Fatal()
 	}
 	return nil
+}
+
+// uneventful says that nothing has changed for endTransaction to follow: as behind a single SELECT.
+func (s *session) uneventful(l *engine.Link) bool {
+	a, tx := &s.after, &s.tx
+	return l.Conn.TxStatus == wire.TxIdle && tx.state == txNone && !a.active && s.ear == nil && a.told == nil && len(a.aside) == 0 &&
+		!tx.wrote && !tx.schema && !tx.unclear && !tx.probeLater
 }
 
 // endTransaction follows what the server says of the transaction.
@@ -466,7 +480,7 @@ func (s *session) finish(l *engine.Link) error {
 // temporary table, is lost too.
 func (s *session) lost(l *engine.Link) error {
 	s.log().Warn("server connection lost", "shard", l.Shard, "error", l.Err.Message)
-	if s.pins[l.Shard] == l && !l.Torn {
+	if s.hasPinned(l) && !l.Torn {
 		return l.Err
 	}
 	status := byte(wire.TxIdle)
@@ -532,7 +546,7 @@ func (s *session) release() {
 	if cap(s.again) > maxAgain {
 		s.again = nil
 	}
-	if s.pins[l.Shard] == l {
+	if s.hasPinned(l) {
 		return
 	}
 	s.Relay.Drop(l)
@@ -555,7 +569,7 @@ func (s *session) drop() {
 	}
 	s.client.letGo()
 	s.askState = false
-	if s.pins[l.Shard] == l {
+	if s.hasPinned(l) {
 		s.unpin(l)
 	}
 	s.p.abandon(l)

@@ -32,39 +32,48 @@ func (s *session) query() error {
 		text = frame[wire.HeaderLen : len(frame)-1]
 	}
 	s.trace(text, false)
-	delete(s.stmts, "")                          // a simple query drops the unnamed statement, whatever becomes of it
-	scratch := scratches.Get().(*router.Scratch) // the statements live in it
-	defer scratches.Put(scratch)
-	statements := s.plan(scratch, text)
-	if n := len(frame); len(statements) > 1 && slices.ContainsFunc(statements, func(st router.Statement) bool { return isOwnSetting(st.Plan) }) {
+	if len(s.stmts) > 0 {
+		delete(s.stmts, "") // a simple query drops the unnamed statement, whatever becomes of it
+	}
+	scratch := scratches.Get(s.Task)
+	err = s.planned(s.plan(scratch, text), text, len(frame))
+	scratches.Put(s.Task, scratch) // the statements lived in it
+	if err != nil {
+		err = s.failed(err)
+	}
+	s.strung = nil // what comes in the extended protocol is not of this string
+	return err
+}
+
+// planned runs the statements of the Query message of n bytes at the start of Input. Its errors are for the client, or the session's end.
+func (s *session) planned(statements []router.Statement, text []byte, n int) (err error) {
+	p := statements[0].Plan
+	if len(statements) == 1 {
+		if p.Kind == router.OfPrepared || p.Setting != nil && s.resets(statements) {
+			return s.queryRewritten(statements, text)
+		}
+		if err := s.checkLastValue(p); err != nil {
+			s.Consume(n)
+			return err
+		}
+		return s.simple(p, text, n)
+	}
+	if slices.ContainsFunc(statements, func(st router.Statement) bool { return isOwnSetting(st.Plan) }) {
 		if statements, err = s.withoutOwn(statements, n); err != nil {
 			s.Consume(n)
-			return s.failed(err)
+			return err
 		}
 		text = s.Input()[wire.HeaderLen : n-1]
 		if len(statements) == 0 {
 			s.Consume(n)
 			return s.ready(s.status())
 		}
+		return s.planned(statements, text, n)
 	}
-	p := statements[0].Plan
-	if p.Kind == router.OfPrepared || p.Setting != nil && s.resets(statements) || len(statements) > 1 && (speaksOfPrepared(statements) || s.resets(statements)) {
-		if err := s.queryRewritten(statements, text); err != nil {
-			return s.failed(err)
-		}
-		return nil
+	if speaksOfPrepared(statements) || s.resets(statements) {
+		return s.queryRewritten(statements, text)
 	}
-	if len(statements) > 1 {
-		p = s.together(statements)
-		defer func() { s.strung = nil }() // what comes in the extended protocol is not of this string
-	} else if err := s.checkLastValue(p); err != nil {
-		s.Consume(len(frame))
-		return s.failed(err)
-	}
-	if err := s.simple(p, text, len(frame)); err != nil {
-		return s.failed(err)
-	}
-	return nil
+	return s.simple(s.together(statements), text, n)
 }
 
 // plan asks the router, off the loop when that takes long.
@@ -100,73 +109,12 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		s.Consume(n)
 		return s.errAborted()
 	}
-	if s.maybeTemporary(p) {
+	if s.ear != nil || s.strung != nil || !p.Plain() {
+		var done bool
 		var err error
-		if err = s.drain(); err == nil {
-			p, err = s.asTemporary(p)
-		}
-		if err != nil {
-			s.Consume(n)
+		if p, done, err = s.ahead(p, text, n); done || err != nil {
 			return err
 		}
-		text = s.Input()[wire.HeaderLen : n-1]
-	}
-	switch {
-	case p.Kind == router.Nothing, p.Kind == router.Setting && p.Setting.Own, p.Kind == router.ViewScan, discardsHere(s, p):
-		if err := s.endBatch(); err != nil {
-			return err
-		}
-		s.Consume(n)
-		if s.aborted() && !endsTransaction(p) {
-			return s.errAborted()
-		}
-		if s.ear != nil && p.Has(router.Discards) {
-			if err := s.listenAhead(p); err != nil {
-				return err
-			}
-		}
-		if err := s.local(p, nil); err != nil {
-			return err
-		}
-		return s.ready(s.status())
-	case p.Kind == router.Tx:
-		if err := s.checkMode(p); err != nil {
-			s.Consume(n)
-			return err
-		}
-		if s.link != nil && s.tx.state != txOpen {
-			if err := s.endBatch(); err != nil {
-				return err
-			}
-			text = s.Input()[wire.HeaderLen : n-1]
-		}
-		if answer, handled, err := s.control(p, text); err != nil {
-			s.Consume(n)
-			return err
-		} else if handled {
-			s.Consume(n)
-			s.Reply(answer)
-			return s.ready(s.status())
-		}
-		p = s.p.onDefault(p)
-	case wide(p):
-		whole := string(text)
-		s.Consume(n)
-		if err := s.alone(p); err != nil {
-			return err
-		}
-		if err := s.wide(p, whole); err != nil {
-			return err
-		}
-		return s.ready(s.status())
-	}
-	err := s.checkSetting(p)
-	if err == nil {
-		err = s.listenAhead(p)
-	}
-	if err != nil {
-		s.Consume(n)
-		return err
 	}
 	l, err := s.linkFor(p)
 	if err == nil {
@@ -181,6 +129,78 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 	}
 	s.notice()
 	return s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)
+}
+
+// ahead does what comes before a plan that is more than one statement to be forwarded to one shard. It returns the plan to forward,
+// unless the proxy has answered itself: done.
+func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Plan, done bool, err error) {
+	if s.maybeTemporary(p) {
+		if err = s.drain(); err == nil {
+			p, err = s.asTemporary(p)
+		}
+		if err != nil {
+			s.Consume(n)
+			return nil, true, err
+		}
+		text = s.Input()[wire.HeaderLen : n-1]
+	}
+	switch {
+	case p.Kind == router.Nothing, p.Kind == router.Setting && p.Setting.Own, p.Kind == router.ViewScan, discardsHere(s, p):
+		if err := s.endBatch(); err != nil {
+			return nil, true, err
+		}
+		s.Consume(n)
+		if s.aborted() && !endsTransaction(p) {
+			return nil, true, s.errAborted()
+		}
+		if s.ear != nil && p.Has(router.Discards) {
+			if err := s.listenAhead(p); err != nil {
+				return nil, true, err
+			}
+		}
+		if err := s.local(p, nil); err != nil {
+			return nil, true, err
+		}
+		return nil, true, s.ready(s.status())
+	case p.Kind == router.Tx:
+		if err := s.checkMode(p); err != nil {
+			s.Consume(n)
+			return nil, true, err
+		}
+		if s.link != nil && s.tx.state != txOpen {
+			if err := s.endBatch(); err != nil {
+				return nil, true, err
+			}
+			text = s.Input()[wire.HeaderLen : n-1]
+		}
+		if answer, handled, err := s.control(p, text); err != nil {
+			s.Consume(n)
+			return nil, true, err
+		} else if handled {
+			s.Consume(n)
+			s.Reply(answer)
+			return nil, true, s.ready(s.status())
+		}
+		p = s.p.onDefault(p)
+	case wide(p):
+		whole := string(text)
+		s.Consume(n)
+		if err := s.alone(p); err != nil {
+			return nil, true, err
+		}
+		if err := s.wide(p, whole); err != nil {
+			return nil, true, err
+		}
+		return nil, true, s.ready(s.status())
+	}
+	err = s.checkSetting(p)
+	if err == nil {
+		err = s.listenAhead(p)
+	}
+	if err != nil {
+		s.Consume(n)
+	}
+	return p, false, err
 }
 
 // forward sends a whole Query to the link, of which e is expected, and consumes it: it is the next n bytes of the client, or,

@@ -86,18 +86,18 @@ func (s *session) giveBack(links []*engine.Link) {
 		} else if s.traced != nil {
 			s.traced.served(l, engine.Clock())
 		}
-		if s.pins[l.Shard] != l || l.Err != nil || !l.Idle() {
+		if !s.hasPinned(l) || l.Err != nil || !l.Idle() {
 			s.Relay.Drop(l)
 		}
 		if l.Err != nil || !l.Idle() {
-			if s.pins[l.Shard] == l {
+			if s.hasPinned(l) {
 				s.client.unpin(l.Conn)
 				delete(s.pins, l.Shard)
 			}
 			s.p.abandon(l)
 			continue
 		}
-		if s.pins[l.Shard] != l {
+		if !s.hasPinned(l) {
 			l.Conn.Release() // one that is still in a transaction is closed by that, and so rolled back
 		}
 	}
@@ -169,7 +169,7 @@ func (s *session) change(p *router.Plan, links []*engine.Link, text string) erro
 	}
 	if err != nil {
 		for _, l := range links {
-			if s.pins[l.Shard] == l && l.Err == nil && l.Idle() && l.Conn.TxStatus != wire.TxIdle {
+			if s.hasPinned(l) && l.Err == nil && l.Idle() && l.Conn.TxStatus != wire.TxIdle {
 				_, _ = s.Ask(l, "ROLLBACK", engine.MuteAll) // if that fails too, the connection is lost, and the session hears of it
 			}
 		}

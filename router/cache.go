@@ -37,10 +37,16 @@ func (c *cache) get(key []byte) *item {
 	c.mu.RLock()
 	it := c.items[string(key)]
 	c.mu.RUnlock()
-	if it != nil && !it.used.Load() {
-		it.used.Store(true)
+	if it != nil {
+		it.use()
 	}
 	return it
+}
+
+func (it *item) use() {
+	if !it.used.Load() {
+		it.used.Store(true)
+	}
 }
 
 // put adds an item, unless it alone would take more than an eighth of the cache. The key is in it already.

@@ -132,6 +132,11 @@ type Plan struct {
 	shards *sharding.Map
 }
 
+// Plain says that nothing but its place has to be known of it: it is forwarded to one shard, and leaves nothing behind.
+func (p *Plan) Plain() bool {
+	return p.Flags == 0 && (p.Kind == Route || p.Kind == AnyShard) && p.Setting == nil && len(p.Bare) == 0
+}
+
 // Has says whether all of the flags f are set.
 func (p *Plan) Has(f Flags) bool { return p.Flags&f == f }
 

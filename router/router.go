@@ -74,6 +74,8 @@ type Scratch struct {
 	key   []byte
 	src   source
 	stmts []Statement
+	last  *item // what was found last, in the cache of router of
+	of    *Router
 }
 
 // read scans a query string, as far as it can be planned.
@@ -119,7 +121,14 @@ func (sc *Scratch) single(p *Plan, end int) []Statement {
 // lookup finds what is known of the shape that was just scanned. The key is left in sc.
 func (r *Router) lookup(sc *Scratch, s *Session, query []byte) *item {
 	sc.key = append(append(append(sc.key[:0], 'S'), s.key...), sc.scan.Shape...)
+	if it := sc.last; it != nil && sc.of == r && it.key == string(sc.key) {
+		it.use()
+		return it // many clients send the same statement again and again
+	}
 	it := r.cache.get(sc.key)
+	if it != nil && it.structural == nil {
+		sc.last, sc.of = it, r
+	}
 	if it != nil && it.structural != nil {
 		sc.key = structuralKey(sc.key, it.structural, sc.scan.Literals, query)
 		it = r.cache.get(sc.key)

@@ -86,7 +86,17 @@ func (b *Backend) Ready(ctx context.Context) error {
 }
 
 // Shard returns the shard of that name, or nil.
-func (b *Backend) Shard(name string) *Shard { return b.byName[name] }
+func (b *Backend) Shard(name string) *Shard {
+	if len(b.shards) > 4 {
+		return b.byName[name]
+	}
+	for _, s := range b.shards { // every transaction asks: a tenth of a map's instructions
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
 
 // Shards returns all shards in the order of the configuration. The slice must not be changed.
 func (b *Backend) Shards() []*Shard { return b.shards }

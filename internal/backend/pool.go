@@ -93,7 +93,7 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 		return nil, p.errDown(since, cause)
 	}
 	p.mu.Lock()
-	w := waiters.Get().(*waiter)
+	w := waiters.Get(t)
 	w.task, w.since = t, time.Now()
 	defer w.free()
 	if deadline.IsZero() {

@@ -53,6 +53,9 @@ func newShard(b *Backend, cfg ShardConfig) (*Shard, error) {
 // Name is the shard's name in the configuration and in tokens.
 func (s *Shard) Name() string { return s.name }
 
+// Replicated says whether a replica of the shard is healthy: else Pick makes no difference between reads and writes.
+func (s *Shard) Replicated() bool { return len(s.view.Load().rota) > 0 }
+
 // Endpoints returns all servers of the shard. The slice must not be changed.
 func (s *Shard) Endpoints() []*Endpoint { return s.endpoints }
 

@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"sync"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -19,12 +18,13 @@ type waiter struct {
 }
 
 // waiters are those that nobody uses: under load every transaction needs one.
-var waiters = sync.Pool{New: func() any { return new(waiter) }}
+var waiters = loop.NewPool(func() *waiter { return new(waiter) })
 
 // free gives back a waiter that is in no queue any more.
 func (w *waiter) free() {
+	t := w.task
 	*w = waiter{}
-	waiters.Put(w)
+	waiters.Put(t, w)
 }
 
 // waitList is a queue of waiters with removal from the middle.

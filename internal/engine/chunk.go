@@ -1,6 +1,10 @@
 package engine
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/tidemarkdb/tidemark/internal/loop"
+)
 
 // chunkSize is what one read takes from a socket, and so what a busy connection holds. Idle ones hold nothing.
 const chunkSize = 32 << 10
@@ -14,13 +18,14 @@ type (
 )
 
 var (
-	chunks     = sync.Pool{New: func() any { return new(chunk) }}
+	chunks     = loop.NewPool(func() *chunk { return new(chunk) })
 	bulkChunks = sync.Pool{New: func() any { return new(bulkChunk) }}
 )
 
 // buffer holds bytes that were read and not yet consumed: b[r:w]. Its memory is a pooled chunk, given back whenever
 // the buffer runs empty, or, for one frame that is larger, memory of its own that is dropped then.
 type buffer struct {
+	task *loop.Task // whose it is
 	b    []byte
 	r, w int
 	pool *chunk     // whose memory b is, or
@@ -39,7 +44,7 @@ func (b *buffer) space(bulk bool) []byte {
 		b.big = bulkChunks.Get().(*bulkChunk)
 		b.b = b.big[:]
 	default:
-		b.pool = chunks.Get().(*chunk)
+		b.pool = chunks.Get(b.task)
 		b.b = b.pool[:]
 	}
 	if b.w == len(b.b) && b.r > 0 {
@@ -98,13 +103,13 @@ func (b *buffer) release() {
 		return
 	}
 	b.put()
-	*b = buffer{}
+	b.b, b.r, b.w = nil, 0, 0
 }
 
 // put gives pooled memory back.
 func (b *buffer) put() {
 	if b.pool != nil {
-		chunks.Put(b.pool)
+		chunks.Put(b.task, b.pool)
 		b.pool = nil
 	}
 	if b.big != nil {

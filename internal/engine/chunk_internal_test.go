@@ -3,11 +3,13 @@ package engine
 import (
 	"bytes"
 	"testing"
+
+	"github.com/tidemarkdb/tidemark/internal/loop"
 )
 
 func TestBufferReplace(t *testing.T) {
 	for _, n := range []int{0, 3, chunkSize - 10, 3 * chunkSize} {
-		var b buffer
+		b := buffer{task: &loop.Task{}}
 		copy(b.space(false), "xxoldnext")
 		b.w = len("xxoldnext")
 		b.consume(2)

@@ -26,7 +26,7 @@ func TestGather(t *testing.T) {
 		b, _ := io.ReadAll(far) // until the other side has closed
 		got <- b
 	}()
-	l := NewLink(&backend.Conn{IO: server}, "s1")
+	l := &Link{Conn: &backend.Conn{IO: server}, Shard: "s1"}
 	ask := wire.AppendQuery(nil, "SELECT 1")
 	var want []byte
 	for range 3 {

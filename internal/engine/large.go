@@ -17,7 +17,8 @@ const maxSteering = 1 << 20
 //	error                       its end is cut off, which is its text: code and severity stand before that
 //	row                         not here: rows are passed on at any size
 //	any other                   no server sends it
-func (l *Link) large(r *Relay, typ byte, size int, have []byte, before func()) bool {
+func (l *Link) large(r *Relay, typ byte, size int, st *stretch) bool {
+	have := st.b[st.pos:]
 	mute := MuteError
 	switch typ {
 	case wire.MsgFunctionCallResponse:
@@ -31,13 +32,13 @@ func (l *Link) large(r *Relay, typ byte, size int, have []byte, before func()) b
 		if len(have) < maxSteering {
 			return false
 		}
-		before()
+		st.cut(r)
 		body := cut(have[wire.HeaderLen:])
-		if l.message(r, typ, body, func() {}) {
+		if l.message(r, typ, body, nil) {
 			out := binary.BigEndian.AppendUint32(append(r.Out(), typ), uint32(4+len(body)))
 			r.SetOut(append(out, body...))
 		}
-		l.synthetic(r, func() {})
+		l.synthetic(r, nil)
 		l.rest, l.mute = 1+size, true
 		return true
 	}

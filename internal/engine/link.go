@@ -3,7 +3,6 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
@@ -65,27 +64,27 @@ type Link struct {
 
 // links are those that nothing uses, with their memory: a client that is idle should not hold it. The few that are in use at
 // a time also stay in the processor's caches, whichever of many clients comes next.
-var links = sync.Pool{New: func() any { return new(Link) }}
+var links = loop.NewPool(func() *Link { return new(Link) })
 
 // maxKept bounds the bytes for output that are kept while nothing uses them.
 const maxKept = 4 << 10
 
-// NewLink begins to use a connection that was just acquired.
-func NewLink(c *backend.Conn, shard string) *Link {
-	l := links.Get().(*Link)
-	l.Conn, l.Shard = c, shard
+// NewLink begins to use a connection that t has just acquired.
+func NewLink(t *loop.Task, c *backend.Conn, shard string) *Link {
+	l := links.Get(t)
+	l.Conn, l.Shard, l.in.task = c, shard, t
 	return l
 }
 
 // Free ends the use of an idle link; the caller must not touch it afterwards. Its connection is the caller's.
 func (l *Link) Free() {
 	l.in.drop()
-	out, queue := l.out[:0], l.queue[:0]
+	task, out, queue := l.in.task, l.out[:0], l.queue[:0]
 	if cap(out) > maxKept {
 		out = nil
 	}
 	*l = Link{out: out, queue: queue}
-	links.Put(l)
+	links.Put(task, l)
 }
 
 // Idle says that no reply is owed and nothing waits to be sent.
@@ -262,30 +261,46 @@ func (l *Link) pull(r *Relay) bool {
 	return n > 0
 }
 
+// stretch is what a link has read and goes through: b[from:pos] is to be forwarded. A nil one has nothing.
+type stretch struct {
+	b         []byte
+	from, pos int
+}
+
+// cut gives the client what is to be forwarded so far, ahead of what the caller adds.
+func (st *stretch) cut(r *Relay) {
+	if st != nil {
+		r.Reply(st.b[st.from:st.pos])
+		st.from = st.pos
+	}
+}
+
+// drop leaves the next n bytes out.
+func (st *stretch) drop(r *Relay, n int) {
+	st.cut(r)
+	st.pos += n
+	st.from = st.pos
+}
+
 // consume goes through what was read. Runs of messages that are forwarded leave as one piece, without a copy.
 func (l *Link) consume(r *Relay) {
-	b := l.in.bytes()
-	from, pos := 0, 0 // b[from:pos] is to be forwarded
-	drop := func(n int) {
-		r.Reply(b[from:pos])
-		pos += n
-		from = pos
-	}
-	for pos < len(b) && l.Err == nil {
+	st := stretch{b: l.in.bytes()}
+	for st.pos < len(st.b) && l.Err == nil {
+		have := st.b[st.pos:]
 		if l.rest > 0 {
-			n := min(l.rest, len(b)-pos)
+			n := min(l.rest, len(have))
 			l.rest -= n
 			if l.mute {
-				drop(n)
+				st.drop(r, n)
 			} else {
-				pos += n
+				st.pos += n
 			}
 			continue
 		}
-		if len(b)-pos < 5 {
+		if len(have) < wire.HeaderLen {
 			break
 		}
-		typ, size := b[pos], int(int32(binary.BigEndian.Uint32(b[pos+1:])))
+		typ, size := have[0], int(int32(binary.BigEndian.Uint32(have[1:])))
 		if size < 4 {
 			l.broke()
 			break
@@ -294,40 +309,51 @@ func (l *Link) consume(r *Relay) {
 			l.mute = l.head == len(l.queue) || l.queue[l.head].Mute&MuteRows != 0
 			if l.mute {
 				if e := l.first(); e != nil && e.Reply != nil && typ == 'D' && e.Reply.Row == nil && size < maxSteering {
-					if len(b)-pos < 1+size {
+					if len(have) < 1+size {
 						break // the proxy's own rows are small: wait for all of it
 					}
-					e.Reply.Row = append([]byte{}, b[pos+5:pos+1+size]...)
+					e.Reply.Row = append([]byte{}, have[wire.HeaderLen:1+size]...)
 				}
 			}
-			l.rest = 1 + size
+			if l.mute || len(have) < 1+size {
+				l.rest = 1 + size
+			} else {
+				st.pos += 1 + size
+			}
 			continue
 		}
-		if len(b)-pos < 1+size {
-			if size <= maxSteering || !l.large(r, typ, size, b[pos:], func() { drop(0) }) {
+		if len(have) < 1+size {
+			if size <= maxSteering || !l.large(r, typ, size, &st) {
 				break
 			}
 			continue
 		}
-		if l.message(r, typ, b[pos+5:pos+1+size], func() { drop(0) }) {
-			pos += 1 + size
+		if l.message(r, typ, have[wire.HeaderLen:1+size], &st) {
+			st.pos += 1 + size
 		} else {
-			drop(1 + size)
+			st.drop(r, 1+size)
 		}
-		if e := l.first(); typ == 'C' && e != nil && e.Kind == Query && e.Reply != nil && e.Reply.Between != nil {
-			drop(0)
+		e := l.first()
+		if e == nil {
+			continue
+		}
+		if typ == 'C' && e.Kind == Query && e.Reply != nil && e.Reply.Between != nil {
+			st.cut(r)
 			e.Reply.Between(e.Reply.Tags)
+			e = l.first()
 		}
-		l.synthetic(r, func() { drop(0) })
+		if e != nil && e.Kind == Synthetic {
+			l.synthetic(r, &st)
+		}
 	}
-	if from < pos {
+	if st.from < st.pos {
 		if len(r.out) == 0 {
-			r.forward(b[from:pos])
+			r.forward(st.b[st.from:st.pos])
 		} else {
-			r.Reply(b[from:pos])
+			r.Reply(st.b[st.from:st.pos])
 		}
 	}
-	l.in.consume(pos)
+	l.in.consume(st.pos)
 	if l.in.full() { // a message that steers and is larger than a chunk: an error with a long text, a wide table's row description
 		l.in.grow(min(1+int(binary.BigEndian.Uint32(l.in.bytes()[1:])), maxSteering))
 	}
@@ -366,11 +392,11 @@ func (l *Link) pop(e *Expect) {
 }
 
 // Deliver gives the client the synthetic replies that are due.
-func (l *Link) Deliver(r *Relay) { l.synthetic(r, func() {}) }
+func (l *Link) Deliver(r *Relay) { l.synthetic(r, nil) }
 
-func (l *Link) synthetic(r *Relay, before func()) {
+func (l *Link) synthetic(r *Relay, st *stretch) {
 	for e := l.first(); e != nil && e.Kind == Synthetic; e = l.first() {
-		before()
+		st.cut(r)
 		if e.Late != nil {
 			e.Bytes = e.Late()
 		}
@@ -379,9 +405,8 @@ func (l *Link) synthetic(r *Relay, before func()) {
 	}
 }
 
-// message handles one complete message that steers; it says whether the client gets it. before puts out what is to
-// be forwarded ahead of anything that message itself adds.
-func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward bool) {
+// message handles one complete message that steers; it says whether the client gets it. st is cut before it adds anything itself.
+func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bool) {
 	e := l.first()
 	switch typ {
 	case 'S': // ParameterStatus: the client's view of the session, passed on but where the proxy changes settings itself
@@ -397,7 +422,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, before func()) (forward 
 	case 'N':
 		return e != nil && (e.Mute&MuteError == 0 || e.Reply != nil && e.Reply.PassNotices)
 	case 'E':
-		return l.failed(r, e, body, before)
+		return l.failed(r, e, body, st)
 	}
 	if e == nil {
 		l.broke()
@@ -474,7 +499,7 @@ func (l *Link) EndCopy() {
 }
 
 // failed handles an ErrorResponse.
-func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward bool) {
+func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bool) {
 	l.Copying = false
 	err, bad := wire.DecodeError(body)
 	if bad != nil {
@@ -504,12 +529,12 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, before func()) (forward 
 		at = e.Reply.Tags
 	}
 	if e.Names != nil && e.Names.tell(err, at) && forward {
-		before()
+		st.cut(r)
 		r.SetOut(wire.AppendErrorResponse(r.Out(), err))
 		forward = false
 	}
 	if e.Instead != nil {
-		before()
+		st.cut(r)
 		r.SetOut(wire.AppendErrorResponse(r.Out(), e.Instead))
 		forward = false
 	}

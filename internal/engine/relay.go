@@ -45,7 +45,9 @@ type Relay struct {
 }
 
 // NewRelay serves client on task t.
-func NewRelay(t *loop.Task, client *loop.Conn) *Relay { return &Relay{Task: t, Client: client} }
+func NewRelay(t *loop.Task, client *loop.Conn) *Relay {
+	return &Relay{Task: t, Client: client, in: buffer{task: t}}
+}
 
 // Stop has the relay's next wait, also one under way, return ErrStopped. Any goroutine may call it while the task lives.
 func (r *Relay) Stop() {
@@ -82,6 +84,9 @@ func (r *Relay) Links() []*Link { return r.links }
 // Header returns the type and the whole size in bytes of the client's next message; size is 0 while its five bytes have
 // not come. The error is a *wire.Error: no such message exists, and nothing behind it can be understood.
 func (r *Relay) Header() (typ byte, size int, err error) {
+	if r.in.r == r.in.w {
+		return 0, 0, nil
+	}
 	return wire.Header(r.in.bytes(), wire.Frontend)
 }
 

@@ -39,7 +39,7 @@ func (c *Conn) Readable() bool {
 	if c.stream != nil {
 		return c.stream.ready(Readable)
 	}
-	return c.readySocket(Readable)
+	return c.readable()
 }
 
 // HungUp reports, without a system call, whether the peer is known to have closed its sending side, or the connection
@@ -49,7 +49,7 @@ func (c *Conn) HungUp() bool {
 	if c.stream != nil {
 		return c.stream.ready(Hangup)
 	}
-	return c.readySocket(Hangup)
+	return c.hungUp()
 }
 
 // LowWater asks for readiness to be reported only when n bytes can be read, or the connection has ended; 1 takes that back,

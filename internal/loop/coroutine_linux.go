@@ -15,16 +15,18 @@ type coroutine struct {
 	stack    *stack                    // that it keeps since its function first waited; nil: that runs on the loop's, or does not
 	body     func(*Task)               // its function, until that begins
 	rest     func(*Task, Cause)        // the function that it goes on with when its rest is over; nil: it does not rest
+	due      bool                      // ... and its rest is over as soon as it begins
 	internal bool                      // part of the engine: does not see Closing
 
 	state    taskState
 	cause    Cause    // why it was queued
 	turns    uint8    // Waits in a row that did not suspend
-	set      []Source // of the current wait
-	deadline int64    // of the current wait, in engine time; 0: none
-	timerAt  int64    // key in the timer heap, at most deadline when both are set
-	timerPos int      // index there; -1: not in the heap
-	window   int64    // the balancing window in which it last ran
+	set      []Source // of the current wait: kept, or the caller's at Rest
+	kept     []Source
+	deadline int64 // of the current wait, in engine time; 0: none
+	timerAt  int64 // key in the timer heap, at most deadline when both are set
+	timerPos int   // index there; -1: not in the heap
+	window   int64 // the balancing window in which it last ran
 
 	awaited awaited
 }
@@ -97,7 +99,8 @@ func (t *Task) waitOnLoop(deadline time.Time, set []Source) Cause {
 		l.enqueue(t, cause)
 		cause = t.suspend()
 	default:
-		t.set = append(t.set[:0], set...)
+		t.kept = append(t.kept[:0], set...)
+		t.set = t.kept
 		t.deadline = 0
 		if !deadline.IsZero() {
 			t.deadline = max(1, int64(deadline.Sub(t.eng.epoch)))
@@ -190,6 +193,14 @@ func (l *eventLoop) forget(set []Source) {
 func (l *eventLoop) unpark(t *Task, cause Cause) {
 	l.forget(t.set)
 	l.enqueue(t, cause)
+}
+
+// shelf is that of t's loop for a pool; nil: it is on none.
+func (t *Task) shelf(slot int) *shelf {
+	if l := t.loop.Load(); l != nil {
+		return &l.shelves[slot]
+	}
+	return nil
 }
 
 func (t *Task) wakeOnLoop() {

@@ -26,12 +26,15 @@ func (*Task) wakeOnLoop()                                                      {
 func (*Task) awaitOnLoop(func())                                               { panic("unreachable") }
 func (*Task) ownOnLoop(*Conn)                                                  { panic("unreachable") }
 func (*Task) ownsOnLoop(*Conn) bool                                            { panic("unreachable") }
+func (*Task) shelf(int) *shelf                                                 { return nil }
 
 type socket struct{}
 
 func (*Conn) readSocket([]byte) (int, error)    { panic("unreachable") }
 func (*Conn) writeSocket([]byte) (int, error)   { panic("unreachable") }
 func (*Conn) readySocket(Interest) bool         { panic("unreachable") }
+func (*Conn) readable() bool                    { panic("unreachable") }
+func (*Conn) hungUp() bool                      { panic("unreachable") }
 func (*Conn) lowWater(int) bool                 { panic("unreachable") }
 func (*Conn) abortSocket()                      { panic("unreachable") }
 func (*Conn) closeSocket() error                { panic("unreachable") }

@@ -45,6 +45,7 @@ type eventLoop struct {
 	left    *Task    // has just left the thread, and keeps its stack
 	stacks  []*stack // spare; the last one was used last and is used next
 	stop    bool
+	shelves [maxPools]shelf
 
 	balancer
 

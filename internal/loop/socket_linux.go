@@ -127,22 +127,39 @@ func (l *eventLoop) take(c *Conn) bool {
 	return true
 }
 
-func (c *Conn) readySocket(what Interest) bool {
-	s := c.state.Load()
-	switch {
-	case what&flushed != 0:
-		return s&bitBroken != 0 || c.tls.drained()
-	case s&(bitClosed|bitFailed) != 0:
-		return true
-	case what&Readable != 0 && s&(bitReadable|bitHangup|bitPending) != 0,
-		what&Hangup != 0 && s&bitHangup != 0:
-		return true
-	case what&Writable == 0:
-		return false
-	case c.tls != nil:
-		return s&bitBroken != 0 || c.tls.roomy()
+// readyBits are those of which any makes a plain connection ready, by interest.
+var readyBits = func() (bits [8]uint64) {
+	for what := range bits {
+		bits[what] = bitClosed | bitFailed
+		for interest, b := range map[Interest]uint64{Readable: bitReadable | bitHangup | bitPending, Writable: bitWritable | bitBroken, Hangup: bitHangup} {
+			if Interest(what)&interest != 0 {
+				bits[what] |= b
+			}
+		}
 	}
-	return s&(bitWritable|bitBroken) != 0
+	return bits
+}()
+
+func (c *Conn) readable() bool {
+	return c.state.Load()&(bitClosed|bitFailed|bitReadable|bitHangup|bitPending) != 0
+}
+
+func (c *Conn) hungUp() bool { return c.state.Load()&(bitClosed|bitFailed|bitHangup) != 0 }
+
+func (c *Conn) readySocket(what Interest) bool {
+	if c.tls != nil && what&(Writable|flushed) != 0 {
+		return c.readyTLS(what)
+	}
+	return c.state.Load()&readyBits[what&7] != 0
+}
+
+// readyTLS is readySocket where it matters what TLS has still to send.
+func (c *Conn) readyTLS(what Interest) bool {
+	s := c.state.Load()
+	if what&flushed != 0 {
+		return s&bitBroken != 0 || c.tls.drained()
+	}
+	return s&(readyBits[what&^Writable]|bitBroken) != 0 || c.tls.roomy()
 }
 
 // unusable returns why c cannot be used at all.

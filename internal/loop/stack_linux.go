@@ -113,8 +113,20 @@ func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
 	if l == nil {
 		return t.waitOnLoop(time.Time{}, set), true
 	}
-	t.ownAll(l, set)
-	cause, now := t.look(set)
+	cause, now := t.look(nil)
+	for _, s := range set {
+		c := s.Conn
+		if c == nil {
+			continue
+		}
+		if c.home.Load() != l {
+			t.ownOnLoop(c)
+		}
+		if w := c.waiter.Load(); w != nil && w != t {
+			panic(errTwoWaiters)
+		}
+		now = now || c.readySocket(s.For)
+	}
 	switch {
 	case cause == Closing:
 		return t.waitOnLoop(time.Time{}, set), true
@@ -123,16 +135,8 @@ func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
 		t.notice(cause)
 		return cause, true
 	}
-	for _, s := range set {
-		if s.Conn == nil {
-			continue
-		}
-		if w := s.Conn.waiter.Load(); w != nil && w != t {
-			panic(errTwoWaiters)
-		}
-	}
-	t.rest = body
-	t.set, t.deadline = append(t.set[:0], set...), 0
+	t.rest, t.due = body, now
+	t.set, t.deadline, t.cause = set, 0, cause
 	return cause, false
 }
 
@@ -140,7 +144,10 @@ func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
 func (l *eventLoop) lieDown(t *Task) {
 	t.turns = 0
 	l.rests.Add(1)
-	if cause, now := t.look(t.set); now {
+	if t.due {
+		clear(t.set)
+		l.enqueue(t, t.cause)
+	} else if cause, now := t.look(nil); now { // the sources are as they were, but anyone may have called Wake
 		clear(t.set)
 		l.enqueue(t, cause)
 	} else if !l.park(t) {

@@ -39,7 +39,7 @@ func (t *Task) Wake() {
 
 // Rest is Wait without a deadline for a task that has nothing on its stack which it still needs. Where the wait is not over at once,
 // over is false and the task's function must return: the task gives its stack back, and goes on with body when it has been waited
-// for, with the cause. So an idle task takes little memory, and those that work share stacks. The goroutine engine waits as ever.
+// for, with the cause; until then the set must not be changed. So an idle task takes little memory, and those that work share stacks. The goroutine engine waits as ever.
 func (t *Task) Rest(body func(*Task, Cause), set ...Source) (cause Cause, over bool) {
 	if t.routine != nil {
 		return t.routine.wait(t, time.Time{}, set), true

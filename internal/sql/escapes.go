@@ -30,7 +30,7 @@ func Conforming(text []byte) []byte {
 			switch {
 			case from-word == 1 && text[word]|0x20 == 'n': // N'...'; n is a name before E
 				out = append(out, "char E"...)
-			case from > 0 && wordByte(text[from-1]): // SELECT'...'
+			case from > 0 && inWord[text[from-1]]: // SELECT'...'
 				out = append(out, " E"...)
 			default:
 				out = append(out, 'E')
@@ -60,7 +60,7 @@ func wordOrString(text []byte, i int) (end int) {
 		end, _ = quoted(text, i+2, false)
 		return end
 	}
-	for end = i + 1; end < len(text) && wordByte(text[end]); {
+	for end = i + 1; end < len(text) && inWord[text[end]]; {
 		end++
 	}
 	return end
@@ -81,7 +81,7 @@ func skipped(text []byte, i int) int {
 			return d
 		}
 	case class[c] == cDigit:
-		for end < len(text) && wordByte(text[end]) { // $ and letters are junk behind a number, and a string may follow it
+		for end < len(text) && inWord[text[end]] { // $ and letters are junk behind a number, and a string may follow it
 			end++
 		}
 	}
