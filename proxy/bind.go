@@ -195,7 +195,7 @@ func (s *session) bind(size int) error {
 		return s.malformed(err)
 	}
 	if first = first && len(l.Out()) == from && st.name != ""; first {
-		s.batch.again, s.batch.described, s.batch.from, s.batch.flushes = true, fresh, from, l.Flushes
+		s.batch.again, s.batch.described, s.batch.from, s.batch.flushes = true, fresh, int32(from), int32(l.Flushes)
 	}
 	l.SetOut(out)
 	l.Expect(engine.Expect{Kind: engine.Bind, Mute: mute, Statement: st.id, Names: st.names, Again: first})

@@ -25,7 +25,7 @@ type batch struct {
 	// again: it begins with a Bind of a statement that was prepared before, outside of a transaction, and asks
 	// what its rows look like: see repeat. It begins at Out()[from:] of the link, if that has flushed no more than so often.
 	again, described bool
-	from, flushes    int
+	from, flushes    int32
 	held             []*statement // parsed, not yet known to any server; ParseComplete is owed
 }
 
@@ -108,7 +108,7 @@ func (s *session) sync() error {
 		e.Mute = engine.MuteReady
 	}
 	l.SetOut(wire.AppendSync(l.Out()))
-	if b := &s.batch; b.again && b.described && again && l.Flushes == b.flushes && len(l.Out())-b.from <= streamFrom {
+	if b := &s.batch; b.again && b.described && again && int32(l.Flushes) == b.flushes && len(l.Out())-int(b.from) <= streamFrom {
 		s.again = append(s.again[:0], l.Out()[b.from:]...)
 		e.Again = true
 	}
