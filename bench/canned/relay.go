@@ -56,7 +56,7 @@ func relay(pooler net.Conn, server, statement string) error {
 	}()
 	err = c.run()
 	_ = s.Close() // which ends pass
-	if perr := <-passed; err == nil || errors.Is(err, net.ErrClosed) {
+	if perr := <-passed; errors.Is(err, net.ErrClosed) {
 		err = perr
 	}
 	for _, end := range []error{net.ErrClosed, io.EOF, syscall.ECONNRESET, syscall.EPIPE} { // however a pooler leaves
