@@ -93,8 +93,7 @@ func (s *session) leave() error {
 	l := s.link
 	before := l.Errors
 	if s.batch.sent {
-		l.SetOut(wire.AppendSync(l.Out()))
-		l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+		syncUnseen(l)
 		s.batch.sent = false
 		if err := s.Await(l); err != nil {
 			return err

@@ -18,8 +18,12 @@ func (s *session) prepareNow(l *engine.Link, st *statement) error {
 	}
 	var reply engine.Reply
 	s.define(l, st, engine.Expect{Mute: engine.MuteAll, Statement: st.id, Reply: &reply})
-	l.SetOut(wire.AppendSync(l.Out()))
-	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+	return s.awaitUnseen(l, &reply)
+}
+
+// awaitUnseen ends a batch of the proxy's own on the link and waits for its answer. The error is the server's.
+func (s *session) awaitUnseen(l *engine.Link, reply *engine.Reply) error {
+	syncUnseen(l)
 	l.Skipping = false
 	if err := s.Await(l); err != nil {
 		return err
@@ -28,6 +32,12 @@ func (s *session) prepareNow(l *engine.Link, st *statement) error {
 		return reply.Err
 	}
 	return nil // a connection that is lost tells itself to whoever uses it next
+}
+
+// syncUnseen ends a batch on the link by a Sync of which the client hears nothing.
+func syncUnseen(l *engine.Link) {
+	l.SetOut(wire.AppendSync(l.Out()))
+	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
 }
 
 // prepareAll makes statements known to a link's connection, all at once.

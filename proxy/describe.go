@@ -92,8 +92,7 @@ func (s *session) prepareOutside(p *router.Plan, st *statement) error {
 		l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
 		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
 	}
-	l.SetOut(wire.AppendSync(l.Out()))
-	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+	syncUnseen(l)
 	s.batch.sent = false
 	if err := s.Await(l); err != nil {
 		return err

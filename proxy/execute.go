@@ -93,8 +93,7 @@ func (s *session) beginAgain(l *engine.Link, p *router.Plan) error {
 	if goesOn, err := s.caughtUp(); !goesOn || err != nil {
 		return err
 	}
-	l.SetOut(wire.AppendSync(l.Out()))
-	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+	syncUnseen(l)
 	if s.discard(); s.settings.print != 0 {
 		s.ask(l, s.settings.syncSQL(), nil)
 	}

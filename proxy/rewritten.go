@@ -319,8 +319,7 @@ func (s *session) takeOver(l *engine.Link, list []told, completed int) {
 		case !x.drop:
 			// The server's counts positions in the whole string. It is prepared anew, as everywhere else.
 			s.closeUnseen(l, backend.StatementName(x.st.id))
-			l.SetOut(wire.AppendSync(l.Out()))
-			l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+			syncUnseen(l)
 			s.keep(x.st)
 		default:
 			l.Conn.Statements.Remove(x.st.id)

@@ -54,16 +54,7 @@ func (s *session) closeUnseen(l *engine.Link, name string) {
 func (s *session) showPreparedAlone(l *engine.Link) error {
 	var reply engine.Reply
 	s.showPrepared(l, engine.MuteAll, &reply)
-	l.SetOut(wire.AppendSync(l.Out()))
-	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
-	l.Skipping = false
-	if err := s.Await(l); err != nil {
-		return err
-	}
-	if reply.Err != nil {
-		return reply.Err
-	}
-	return nil // a connection that is lost tells itself to whoever uses it next
+	return s.awaitUnseen(l, &reply)
 }
 
 // cannotShow turns the error of preparing a statement anew into what its client is told, unless it says no more than that the

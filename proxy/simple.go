@@ -243,8 +243,7 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 // endBatch ends the batch that a Query stands in which the proxy answers itself, and waits until the link is settled.
 func (s *session) endBatch() error {
 	if l := s.link; s.batch.sent && l != nil && l.Err == nil {
-		l.SetOut(wire.AppendSync(l.Out()))
-		l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
+		syncUnseen(l)
 		s.endedBatch()
 		if s.after.mark {
 			s.sendProbe(l)
