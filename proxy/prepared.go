@@ -179,7 +179,7 @@ func (s *session) template(st *statement) {
 	default:
 		t = rt.Template(scratch, s.view, st.sql, st.oids)
 	}
-	scratches.Put(s.Task, scratch)
+	s.putScratch(scratch)
 	st.template, st.rt, st.view = t, rt, s.view
 }
 

@@ -37,7 +37,7 @@ func (s *session) query() error {
 	}
 	scratch := scratches.Get(s.Task)
 	err = s.planned(s.plan(scratch, text), text, len(frame))
-	scratches.Put(s.Task, scratch) // the statements lived in it
+	s.putScratch(scratch) // the statements lived in it
 	if err != nil {
 		err = s.failed(err)
 	}
