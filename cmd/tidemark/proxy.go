@@ -219,6 +219,7 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 		err = p.proxy.Serve(ctx, listener)
 	}
 	if !errors.Is(context.Cause(ctx), proxy.ErrHandedOver) { // else it is the new process that the manager looks at
+		ready.not("stopping") // before anybody hears of it
 		p.notify.stopping()
 	}
 	if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) { // Serve closes it when it is told to stop
