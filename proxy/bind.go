@@ -156,6 +156,9 @@ func (s *session) bind(size int) error {
 	if err == nil {
 		err = s.speaks(l, plan)
 	}
+	if err == nil && plan.Has(router.Executes) && !plan.Has(router.ShowsPrepared) {
+		err = s.lendPrepared(l)
+	}
 	if err != nil {
 		if serr := s.Skip(size); serr != nil {
 			return serr

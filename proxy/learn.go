@@ -24,8 +24,9 @@ const (
 
 // question is one about the state of a session's server connection. Few sessions ever ask.
 type question struct {
-	named []string     // settings that may have been made
-	reply engine.Reply // the server's
+	named    []string     // settings that may have been made
+	prepared bool         // it is about prepared statements too
+	reply    engine.Reply // the server's
 }
 
 // mayHaveSet notes names of settings that the next question is about.
@@ -40,7 +41,11 @@ func (s *session) mayHaveSet(names ...string) {
 func (s *session) askForState(l *engine.Link) {
 	s.mayHaveSet()
 	s.question.reply = engine.Reply{}
-	s.ask(l, stateSQL+", "+s.settingsSQL(), &s.question.reply)
+	text := stateSQL + ", " + s.settingsSQL()
+	if s.question.prepared {
+		text += ", " + preparedSQL
+	}
+	s.ask(l, text, &s.question.reply)
 }
 
 // settingsSQL is a query for the settings that the session may have: one value, of those that are set.
@@ -126,24 +131,34 @@ func serverKnows(name string) bool {
 	return !strings.Contains(name, ".") && name != "role" && name != "session_authorization" && !passing(name)
 }
 
-// stateAnswer is what the server said to stateSQL: whether the connection is clean, the channels it listens to, and the settings.
-func (s *session) stateAnswer() (clean bool, channels, settings []byte, ok bool) {
-	reply := &s.question.reply
+// stateAnswer is what the server said to stateSQL and what was asked with it.
+type stateAnswer struct {
+	clean              bool   // nothing is left in the connection that would miss its session
+	channels           []byte // that it listens to
+	settings, prepared []byte
+	asked              bool // for prepared
+}
+
+// stateAnswer is the answer to the question; ok is false if there is none.
+func (s *session) stateAnswer() (a stateAnswer, ok bool) {
+	q := s.question
 	s.question = nil
-	if reply.Err != nil || reply.Row == nil {
-		return false, nil, nil, false
+	if q.reply.Err != nil || q.reply.Row == nil {
+		return a, false
 	}
-	row := wire.DataRow(reply.Row)
+	row := wire.DataRow(q.reply.Row)
 	if !row.Next() {
-		return false, nil, nil, false
+		return a, false
 	}
-	clean = string(row.Value()) == "t"
-	if !row.Next() {
-		return false, nil, nil, false
+	a.clean, a.asked = string(row.Value()) == "t", q.prepared
+	for _, value := range []*[]byte{&a.channels, &a.settings, &a.prepared} {
+		if value == &a.prepared && !a.asked {
+			break
+		}
+		if !row.Next() {
+			return a, false
+		}
+		*value = row.Value()
 	}
-	channels = row.Value()
-	if !row.Next() {
-		return false, nil, nil, false
-	}
-	return clean, channels, row.Value(), true
+	return a, true
 }

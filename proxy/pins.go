@@ -124,9 +124,10 @@ func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
 
 // judge acts on what the server said to stateSQL. The error ends the session.
 func (s *session) judge(l *engine.Link) error {
-	clean, channels, settings, ok := s.stateAnswer()
+	answer, ok := s.stateAnswer()
+	clean := answer.clean
 	is := s.hasPinned(l)
-	if ok && s.judgeChannels(l, channels) {
+	if ok && s.judgeChannels(l, answer.channels) {
 		clean = false
 	}
 	switch {
@@ -141,5 +142,8 @@ func (s *session) judge(l *engine.Link) error {
 	if !ok {
 		return nil
 	}
-	return s.learn(l, settings)
+	if answer.asked {
+		s.learnPrepared(l, answer.prepared)
+	}
+	return s.learn(l, answer.settings)
 }

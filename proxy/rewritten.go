@@ -281,8 +281,8 @@ func (s *session) simpleRewritten(p *router.Plan, q *rewritten) error {
 	if err := s.speaks(l, p); err != nil {
 		return err
 	}
-	if p.Has(router.ShowsPrepared) {
-		if err := s.showPreparedAlone(l); err != nil {
+	if p.Flags&(router.ShowsPrepared|router.Executes) != 0 {
+		if err := s.preparedByName(l, p); err != nil {
 			return err
 		}
 	}

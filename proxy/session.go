@@ -41,9 +41,9 @@ type session struct {
 	after after
 
 	stmts    map[string]*statement
-	replaced []replaced      // unnamed statements whose successors may not be prepared after all
-	kept     uint64          // how many statements with names the client has prepared
-	shown    map[string]bool // names of statements that some connection has been given as they are, see showPrepared
+	replaced []replaced // unnamed statements whose successors may not be prepared after all
+	kept     uint64     // how many statements with names the client has prepared
+	lent     *lent      // statements that server connections have under the client's own names; nil: none ever had
 	portals  portals
 	settings settings
 	own      ownSettings
@@ -549,6 +549,7 @@ func (s *session) release() {
 	if s.hasPinned(l) {
 		return
 	}
+	s.takenBack()
 	s.Relay.Drop(l)
 	conn := l.Conn
 	l.Free()
@@ -568,6 +569,7 @@ func (s *session) drop() {
 		s.ear.said, s.ear.counted, s.ear.ahead = s.ear.said[:0], 0, true
 	}
 	s.client.letGo()
+	s.takenBack()
 	s.askState = false
 	if s.hasPinned(l) {
 		s.unpin(l)

@@ -22,11 +22,10 @@ func (s *session) showPrepared(l *engine.Link, mute engine.Mute, reply *engine.R
 		undo = nil
 	}
 	l.Conn.Dirty = true
-	for _, name := range slices.Sorted(maps.Keys(s.shown)) { // where they are not, closing them does nothing
+	x := s.lending()
+	x.on = nil                                              // it has more than is lent
+	for _, name := range slices.Sorted(maps.Keys(x.ever)) { // where they are not, closing them does nothing
 		s.closeUnseen(l, name)
-	}
-	if s.shown == nil {
-		s.shown = map[string]bool{}
 	}
 	inOrder := func(a, b *statement) int { return cmp.Compare(a.order, b.order) } // so that prepare_time sorts them as it should
 	for _, st := range slices.SortedFunc(maps.Values(s.stmts), inOrder) {
@@ -34,7 +33,7 @@ func (s *session) showPrepared(l *engine.Link, mute engine.Mute, reply *engine.R
 		if name == "" || st.template.Generic().Kind == router.ViewScan { // no server could prepare a query on a read model
 			continue
 		}
-		s.shown[name] = true
+		x.ever[name] = true
 		e := engine.Expect{Kind: engine.Parse, Mute: mute, Reply: reply, Names: &engine.Names{Retell: func(e *wire.Error) { cannotShow(st.name, e) }}}
 		if st.fromSQL != "" {
 			s.runUnseen(l, st.fromSQL, e)
@@ -48,6 +47,17 @@ func (s *session) showPrepared(l *engine.Link, mute engine.Mute, reply *engine.R
 func (s *session) closeUnseen(l *engine.Link, name string) {
 	l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, name))
 	l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck})
+}
+
+// preparedByName gives the link's connection the client's statements under their own names, ahead of a Query that needs them.
+func (s *session) preparedByName(l *engine.Link, p *router.Plan) error {
+	switch {
+	case p.Has(router.ShowsPrepared):
+		return s.showPreparedAlone(l)
+	case s.strung != nil && slices.ContainsFunc(s.strung.steps, func(x step) bool { return setsTransaction(x.plan) }) && s.tx.state == txOpen:
+		return nil // behind what is prepared it would be too late for that
+	}
+	return s.lendPrepared(l)
 }
 
 // showPreparedAlone is showPrepared ahead of a Query.

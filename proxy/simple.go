@@ -120,8 +120,8 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 	if err == nil {
 		err = s.speaks(l, p)
 	}
-	if err == nil && p.Has(router.ShowsPrepared) {
-		err = s.showPreparedAlone(l)
+	if err == nil && p.Flags&(router.ShowsPrepared|router.Executes) != 0 {
+		err = s.preparedByName(l, p)
 	}
 	if err != nil {
 		s.Consume(n)
@@ -305,6 +305,10 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		s.mayHaveSet(p.Settings...)
 	}
 	s.askState = s.askState || s.mayChangeState(l, p)
+	if p.Has(router.Executes) && (p.Has(router.Dirty) || s.lent != nil && s.lent.on == l.Conn && len(s.lent.now) > 0) {
+		s.mayHaveSet()
+		s.askState, s.question.prepared = true, true
+	}
 	a := &s.after
 	if c := p.Setting; !a.counted && (s.ear != nil || c != nil && alters(c) || p.Kind == router.Tx || s.strung != nil) { // all these are active
 		a.counted = true

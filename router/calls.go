@@ -15,6 +15,7 @@ type calls struct {
 	pin       bool   // something leaves state in the connection on purpose
 	opaque    bool   // something may make a setting whose name nobody knows
 	keeps     bool   // something may keep state that nothing takes away
+	executes  bool   // something may execute what the session has prepared
 	user      bool   // some function is the user's own, and may read tables
 	here      bool   // something asks for state of the connection
 	aggregate string // an aggregate that is called
@@ -71,6 +72,7 @@ func (s *statement) calls() calls {
 			c.unstable = label
 		}
 		c.opaque = c.opaque || f.Opaque
+		c.executes = c.executes || f.Executes
 		c.keeps = c.keeps || f.Keeps || keepers[call.Name]
 		if x, ok := s.r.reachBy[strings.ToLower(call.Name)]; ok && f.User {
 			if c.refusal == nil {

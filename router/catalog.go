@@ -24,6 +24,8 @@ type Table struct {
 	Traces, ReadTraces bool
 	// Keeps, ReadKeeps: ... a function that keeps state there which nobody can take away. Opaque, ReadOpaque: ... an opaque one.
 	Keeps, ReadKeeps, Opaque, ReadOpaque bool
+	// Executes, ReadExecutes: ... one that may execute what its client has prepared.
+	Executes, ReadExecutes bool
 	// Runs: functions, in lower case, that a write to it runs and whose code names tables. ReadRuns: ... a read too.
 	Runs, ReadRuns []string
 }
@@ -72,6 +74,7 @@ type Function struct {
 	Set          bool     // pg_proc.proretset
 	Opaque       bool     // it may make a setting whose name cannot be read in its code
 	Keeps        bool     // it may keep state in its server process, see keeps.go
+	Executes     bool     // it runs statements by text, among which may be an EXECUTE of what its client has prepared
 	Uses, Writes []string // tables and views that its code names, or writes, in lower case and without schemas; see reach.go
 }
 

@@ -197,6 +197,8 @@ CREATE FUNCTION calls_any() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN any
 CREATE FUNCTION atomic() RETURNS text LANGUAGE sql BEGIN ATOMIC; SELECT set_config('app.atomic', 'x', false); END;
 CREATE FUNCTION allowed(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE seen (); RETURN true; END $$;
 CREATE FUNCTION quiet() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END $$;
+CREATE FUNCTION runs(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN EXECUTE $1; RETURN ''; END $$;
+CREATE FUNCTION runs_too() RETURNS text LANGUAGE sql STABLE AS 'SELECT runs(''select 1'')'; CREATE TABLE running (a text DEFAULT runs_too());
 CREATE TABLE triggered (a int) PARTITION BY LIST (a); CREATE TABLE triggered_1 PARTITION OF triggered FOR VALUES IN (1);
 CREATE TRIGGER t BEFORE INSERT ON triggered_1 FOR EACH ROW EXECUTE FUNCTION named();
 CREATE TABLE guarded (a int); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON guarded USING (allowed(a));
@@ -231,7 +233,7 @@ CREATE TABLE looking (a int); ALTER TABLE looking ENABLE ROW LEVEL SECURITY; CRE
 	}
 	functions := map[string]string{
 		"named": "v", "any_name": "v opaque", "calls_any": "v opaque", "atomic": "v", "quiet": "v",
-		"seeds": "v keeps", "dblink_connect": "v keeps", "reaches": "v keeps",
+		"seeds": "v keeps", "dblink_connect": "v keeps", "reaches": "v keeps", "runs": "v executes", "runs_too": "s executes",
 	}
 	for _, f := range c.Functions {
 		if want, ok := functions[f.Name]; ok && f.Schema == "public" {
@@ -241,6 +243,9 @@ CREATE TABLE looking (a int); ALTER TABLE looking ENABLE ROW LEVEL SECURITY; CRE
 			}
 			if f.Keeps {
 				got += " keeps"
+			}
+			if f.Executes {
+				got += " executes"
 			}
 			if got != want {
 				t.Errorf("%s is %s, want %s", f.Name, got, want)
@@ -257,14 +262,14 @@ CREATE TABLE looking (a int); ALTER TABLE looking ENABLE ROW LEVEL SECURITY; CRE
 			t.Errorf("%s uses %s, want %s", f.Name, got, want)
 		}
 	}
-	type marks struct{ Traces, ReadTraces, Keeps, ReadKeeps, Opaque, ReadOpaque bool }
+	type marks struct{ Traces, ReadTraces, Keeps, ReadKeeps, Opaque, ReadOpaque, Executes, ReadExecutes bool }
 	for name, want := range map[string]marks{
 		"triggered": {Traces: true}, "triggered_1": {Traces: true}, "guarded": {Traces: true, ReadTraces: true}, "plain": {},
-		"reaching": {Traces: true, Keeps: true}, "set_by_name": {Traces: true, Opaque: true},
+		"reaching": {Traces: true, Keeps: true}, "set_by_name": {Traces: true, Opaque: true}, "running": {Executes: true},
 		"seeding": {Keeps: true, ReadKeeps: true}, "through": {Keeps: true, ReadKeeps: true},
 	} {
 		for _, table := range c.Tables {
-			got := marks{table.Traces, table.ReadTraces, table.Keeps, table.ReadKeeps, table.Opaque, table.ReadOpaque}
+			got := marks{table.Traces, table.ReadTraces, table.Keeps, table.ReadKeeps, table.Opaque, table.ReadOpaque, table.Executes, table.ReadExecutes}
 			if table.Name == name && got != want {
 				t.Errorf("%s: %+v, want %+v", name, got, want)
 			}

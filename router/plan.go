@@ -98,12 +98,15 @@ const (
 	// Keeps: it may leave state in the server process that nothing shows and nothing takes away: the session keeps this
 	// connection, and nobody gets it afterwards.
 	Keeps
+	// Executes: its code runs statements by text, which may EXECUTE or DEALLOCATE what the session has prepared: the connection must have
+	// that under its own names.
+	Executes
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps", "executes"}
 
 // leftByRunning are the flags of what happens only if the statement is run, not planned.
-const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps
+const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps | Executes
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {

@@ -72,6 +72,8 @@ func (s *statement) prepared(op PreparedOp) *compiled {
 			return outer
 		}
 		x.Outer = outer.always
+	case ExplainOp:
+		x.Flags = s.explainCreates()
 	}
 	calls := s.calls()
 	if calls.refusal != nil {
@@ -91,6 +93,9 @@ func (s *statement) prepared(op PreparedOp) *compiled {
 	}
 	if calls.keeps {
 		x.Flags |= Keeps
+	}
+	if calls.executes {
+		x.Flags |= Executes
 	}
 	c := s.fixedPlan(p)
 	if len(s.f.Args) > 0 {
@@ -209,6 +214,9 @@ func (t *Template) explained(q *Plan, x *Prepared) *Plan {
 	utility := q.Kind == Setting && !q.Setting.Own
 	if utility {
 		q.Kind = AnyShard
+	}
+	if x.Analyze && x.Flags&Writes != 0 {
+		q.Access, q.Flags = Write, q.Flags&^Neutral
 	}
 	if !x.Analyze || utility {
 		q.Flags &^= leftByRunning

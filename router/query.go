@@ -134,6 +134,9 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 	if c.keeps {
 		o.flags |= Keeps
 	}
+	if c.executes {
+		o.flags |= Executes
+	}
 	for i := range s.rels {
 		o.flags |= s.rels[i].leaves()
 	}

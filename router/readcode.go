@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// codeQuery: name and code of the functions that may leave traces, see code.go, which looks more closely.
+// codeQuery: name and code of the functions that may leave traces or run statements by text, see code.go, which looks more closely.
 var codeQuery = `
 SELECT name, code FROM (
   SELECT p.proname, coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid)) ||
@@ -14,7 +14,7 @@ SELECT name, code FROM (
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
   WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
 ) f(name, code)
-WHERE code ~* '\mset_config\s*\(|\m(set|reset|discard|prepare|listen|load)\s|\mtemp|advisory_lock' OR ` + keepsQuery
+WHERE code ~* '\mset_config\s*\(|\m(set|reset|discard|listen|load)\s|\mtemp|advisory_lock|\m(execute|deallocate|prepare)\M|\mspi_' OR ` + keepsQuery
 
 // callersQuery: names of the functions that mention any of the named ones, themselves included. %s: their names.
 const callersQuery = `
@@ -53,9 +53,9 @@ SELECT n.nspname, c.relname, u.function, bool_or(coalesce(u.read, false))
 FROM users u JOIN pg_catalog.pg_class c ON c.oid = u.rel JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 GROUP BY 1, 2, 3`
 
-// readCode finds the functions that may leave traces in a session, who calls them, and the tables that do.
+// readCode finds the functions that may leave traces in a session, or run statements by text, who calls them, and the tables that do.
 func (c *Catalog) readCode(query Query) error {
-	var traces, opaque, keeps []string
+	var traces, opaque, keeps, executes []string
 	for i := range c.Functions { // their own code is in C
 		if f := &c.Functions[i]; f.User && keepers[f.Name] {
 			keeps = append(keeps, f.Name)
@@ -75,6 +75,9 @@ func (c *Catalog) readCode(query Query) error {
 		if code.keeps {
 			keeps = append(keeps, string(row[0]))
 		}
+		if code.executes {
+			executes = append(executes, string(row[0]))
+		}
 		for _, name := range code.settings {
 			if len(c.Settings) < maxSettings && !slices.Contains(c.Settings, name) {
 				c.Settings = append(c.Settings, name)
@@ -92,10 +95,13 @@ func (c *Catalog) readCode(query Query) error {
 	if keeps, err = callers(query, keeps); err != nil {
 		return err
 	}
+	if executes, err = callers(query, executes); err != nil {
+		return err
+	}
 	if err = c.readKeepers(query, keeps); err != nil {
 		return err
 	}
-	if traces, err = callers(query, slices.Concat(traces, opaque, keeps)); err != nil || len(traces) == 0 {
+	if traces, err = callers(query, slices.Concat(traces, opaque, keeps)); err != nil {
 		return err
 	}
 	for i := range c.Functions {
@@ -103,30 +109,39 @@ func (c *Catalog) readCode(query Query) error {
 		if f.User && slices.Contains(traces, f.Name) {
 			f.Volatility, f.Opaque = Volatile, slices.Contains(opaque, f.Name)
 		}
+		f.Executes = f.User && slices.Contains(executes, f.Name)
 	}
-	return query(fmt.Sprintf(usersQuery, literals(traces)), func(row [][]byte) error {
+	found := slices.Concat(traces, executes)
+	if len(found) == 0 {
+		return nil
+	}
+	return query(fmt.Sprintf(usersQuery, literals(found)), func(row [][]byte) error {
 		if len(row) != 4 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
 		function := string(row[2])
-		c.mark(Name{string(row[0]), string(row[1])}, use{policy: yes(row[3]), opaque: slices.Contains(opaque, function), keeps: slices.Contains(keeps, function)})
+		c.mark(Name{string(row[0]), string(row[1])}, use{
+			policy: yes(row[3]), traces: slices.Contains(traces, function),
+			opaque: slices.Contains(opaque, function), keeps: slices.Contains(keeps, function), executes: slices.Contains(executes, function),
+		})
 		return nil
 	})
 }
 
-// use is how a table uses a function that may leave traces.
-type use struct{ policy, opaque, keeps bool }
+// use is how a table uses a function.
+type use struct{ policy, traces, opaque, keeps, executes bool }
 
-// mark notes that a table uses a function that may leave traces; so does the table that it is a partition of.
+// mark notes that a table uses a function that may leave traces or run statements by text; so does the table that it is a partition of.
 func (c *Catalog) mark(n Name, u use) {
 	for i := range c.Tables {
 		t := &c.Tables[i]
 		if t.Schema != n.Schema || t.Name != n.Name {
 			continue
 		}
-		t.Traces, t.ReadTraces = true, t.ReadTraces || u.policy
+		t.Traces, t.ReadTraces = t.Traces || u.traces, t.ReadTraces || u.traces && u.policy
 		t.Opaque, t.ReadOpaque = t.Opaque || u.opaque, t.ReadOpaque || u.opaque && u.policy
 		t.Keeps, t.ReadKeeps = t.Keeps || u.keeps, t.ReadKeeps || u.keeps && u.policy
+		t.Executes, t.ReadExecutes = t.Executes || u.executes, t.ReadExecutes || u.executes && u.policy
 		if t.Root != (Name{}) && t.Root != n {
 			c.mark(t.Root, u)
 		}

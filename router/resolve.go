@@ -17,6 +17,7 @@ type names struct {
 	settings  []string
 	opaque    []string // names of opaque functions, in lower case
 	keeps     []string // ... of the user's own that keep state
+	executes  []string // ... that run statements by text
 	keepers   []uint32 // OIDs of all that do
 	using     map[uint32]string
 	known     bool // there is a catalog
@@ -46,6 +47,9 @@ func index(c *Catalog) *names {
 		if f.Opaque {
 			n.opaque = append(n.opaque, strings.ToLower(f.Name))
 		}
+		if f.Executes {
+			n.executes = append(n.executes, strings.ToLower(f.Name))
+		}
 		if f.Keeps && f.User {
 			n.keeps = append(n.keeps, strings.ToLower(f.Name))
 		}
@@ -69,16 +73,17 @@ const (
 // relation is a sql.Relation found in the map and the catalog.
 type relation struct {
 	sql.Relation
-	name    Name
-	place   place
-	shard   int            // onOne
-	table   sharding.Table // split
-	columns []Column       // nil when unknown
-	traces  bool           // its use in this statement may leave traces
-	opaque  bool           // ... of names that nobody knows
-	keeps   bool           // ... that nothing takes away
-	model   *Model
-	key     *Column // split: the key's column, nil when the catalog does not know it
+	name     Name
+	place    place
+	shard    int            // onOne
+	table    sharding.Table // split
+	columns  []Column       // nil when unknown
+	traces   bool           // its use in this statement may leave traces
+	opaque   bool           // ... of names that nobody knows
+	keeps    bool           // ... that nothing takes away
+	executes bool           // ... may execute what the client has prepared
+	model    *Model
+	key      *Column // split: the key's column, nil when the catalog does not know it
 }
 
 // leaves is what the relation's use in this statement may leave in the session.
@@ -91,6 +96,9 @@ func (r *relation) leaves() (f Flags) {
 	}
 	if r.keeps {
 		f |= Keeps
+	}
+	if r.executes {
+		f |= Executes
 	}
 	return f
 }
@@ -160,6 +168,7 @@ func (r *Router) at(out *relation, n Name) {
 	if t := r.names.tables[n]; t != nil {
 		out.columns, out.traces = t.Columns, t.ReadTraces || t.Traces && out.Target
 		out.opaque, out.keeps = t.ReadOpaque || t.Opaque && out.Target, t.ReadKeeps || t.Keeps && out.Target
+		out.executes = t.ReadExecutes || t.Executes && out.Target
 	}
 	if systemSchema(n.Schema) {
 		out.place = anywhere
@@ -258,6 +267,7 @@ func (r *Router) function(ses *Session, c sql.FunctionCall) Function {
 		out.Aggregate = out.Aggregate || f.Aggregate
 		out.Opaque = out.Opaque || f.Opaque
 		out.Keeps = out.Keeps || f.Keeps
+		out.Executes = out.Executes || f.Executes
 		if worse(f.Volatility, out.Volatility) {
 			out.Volatility = f.Volatility
 		}

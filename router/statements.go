@@ -136,6 +136,9 @@ func (s *statement) code() *compiled {
 	if s.r.keeps(s.f.Code) || called.keeps {
 		flags |= Keeps
 	}
+	if s.r.executes(s.f.Code) || called.executes {
+		flags |= Executes
+	}
 	c := s.onDefault(flags, "what the code does is not known; it runs on the default shard")
 	c.generic.Settings = names
 	for _, name := range names {
@@ -264,11 +267,7 @@ func (s *statement) explain() *compiled {
 		return s.prepared(ExplainOp)
 	}
 	o := s.query()
-	if s.f.Analyzes && s.f.Flags&sql.SchemaChange != 0 && o.unkeyed.Kind != Refuse { // it makes a table, on the only shard
-		flags := Writes | Schema
-		if s.f.Flags&sql.Temporary != 0 || s.createsTemporary() {
-			flags |= Pin
-		}
+	if flags := s.explainCreates(); flags != 0 && o.unkeyed.Kind != Refuse {
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | o.flags, Shards: s.all(), Reason: "the only shard"})
 	}
 	if o.unkeyed.Kind == Broadcast {
@@ -286,6 +285,17 @@ func (s *statement) explain() *compiled {
 		}
 	}
 	return s.compiled(o)
+}
+
+// explainCreates are the flags of an EXPLAIN ANALYZE that makes a table, on the only shard; 0 of others.
+func (s *statement) explainCreates() Flags {
+	switch {
+	case !s.f.Analyzes || s.f.Flags&sql.SchemaChange == 0:
+		return 0
+	case s.f.Flags&sql.Temporary != 0 || s.createsTemporary():
+		return Writes | Schema | Pin
+	}
+	return Writes | Schema
 }
 
 func (s *statement) declare() *compiled {

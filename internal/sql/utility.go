@@ -176,12 +176,13 @@ func (b *builder) inner(c Command, n *pg.Node) {
 			b.into(s.Into)
 			b.f.Command, b.f.Of = c, CreateTableAs
 		}
-		if q.GetExecuteStmt() == nil {
-			b.oneServer("%s of this statement is not supported", c)
-			b.query(q, -1, false, nil)
+		b.oneServer("%s of this statement is not supported", c)
+		if x := q.GetExecuteStmt(); x != nil {
+			b.f.Of = Execute
+			b.execute(x)
 			return
 		}
-		b.unusual("%s of this statement is not supported", c)
+		b.query(q, -1, false, nil)
 		return
 	case *pg.Node_RefreshMatViewStmt:
 		b.unusual("%s of this statement is not supported", c)

@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// Code that runs statements by text (a function's EXECUTE, a DO) may execute, deallocate or prepare statements, by the names that the
+// client gives them. So what the client has prepared by SQL's PREPARE is lent to the connection under these names before the
+// code runs, and the question behind it (learn.go) tells what the code has made of them. The connection is cleaned when it is given
+// back.
+
+// lent is what server connections have been given under the client's own names.
+type lent struct {
+	ever map[string]bool // names that some connection has been given: one that the session is pinned to may have them yet
+	on   *backend.Conn   // which has now; nil: it was given back
+	now  map[string]*statement
+}
+
+func (s *session) lending() *lent {
+	if s.lent == nil {
+		s.lent = &lent{ever: map[string]bool{}}
+	}
+	return s.lent
+}
+
+// savepoint protects the client's transaction from a statement that cannot be prepared any more.
+const savepoint = "tidemark_prepare"
+
+// lendPrepared gives the link's connection what the client has prepared by SQL's PREPARE and it lacks. What cannot be prepared any
+// more it does not get: only code that asks for that shall notice. Amid a batch that has been sent such an error is the batch's.
+func (s *session) lendPrepared(l *engine.Link) error {
+	if s.lent == nil && !s.preparesBySQL() {
+		return nil
+	}
+	if !s.batch.sent {
+		if err := s.Await(l); err != nil {
+			return err
+		}
+	}
+	list := s.toLend(l)
+	if len(list) == 0 || s.aborted() || l.Err != nil {
+		return nil
+	}
+	l.Conn.Dirty = true
+	if s.batch.sent {
+		for _, st := range list {
+			s.runUnseen(l, st.fromSQL, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAck})
+			s.lent.now[st.name] = st
+		}
+		return nil
+	}
+	inBlock := l.Conn.TxStatus == wire.TxOpen
+	for len(list) > 0 {
+		replies := make([]engine.Reply, len(list))
+		for i, st := range list {
+			if inBlock {
+				s.runUnseen(l, "SAVEPOINT "+savepoint, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll})
+			}
+			s.runUnseen(l, st.fromSQL, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll, Reply: &replies[i]})
+			if inBlock {
+				s.runUnseen(l, "RELEASE "+savepoint, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll})
+			}
+			syncUnseen(l)
+		}
+		l.Skipping = false
+		if err := s.Await(l); err != nil || l.Err != nil {
+			return err // a connection that is lost tells itself to whoever uses it next
+		}
+		failed := -1
+		for i, st := range list {
+			if replies[i].Err == nil {
+				s.lent.now[st.name] = st
+			} else if failed < 0 {
+				failed = i
+			}
+		}
+		if !inBlock || failed < 0 {
+			return nil
+		}
+		s.ask(l, "ROLLBACK TO "+savepoint+"; RELEASE "+savepoint, nil)
+		list = list[failed+1:]
+	}
+	return s.Await(l)
+}
+
+// preparesBySQL says whether the client has prepared anything by SQL's PREPARE.
+func (s *session) preparesBySQL() bool {
+	for _, st := range s.stmts {
+		if st.fromSQL != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// toLend are the statements that the link's connection lacks, in the order in which the client has prepared them. What it has under
+// names that mean something else by now, or nothing, is closed.
+func (s *session) toLend(l *engine.Link) (list []*statement) {
+	for _, st := range s.stmts {
+		if st.fromSQL == "" {
+			continue
+		}
+		if s.template(st); st.template.Generic().Kind != router.ViewScan { // which no server could prepare
+			list = append(list, st)
+		}
+	}
+	x := s.lending()
+	if x.on != l.Conn {
+		for _, name := range slices.Sorted(maps.Keys(x.ever)) { // where they are not, closing them does nothing
+			s.closeUnseen(l, name)
+		}
+		x.on, x.now = l.Conn, map[string]*statement{}
+	}
+	for name, st := range x.now {
+		if s.stmts[name] != st {
+			s.closeUnseen(l, name)
+			delete(x.now, name)
+		}
+	}
+	list = slices.DeleteFunc(list, func(st *statement) bool { return x.now[st.name] == st })
+	slices.SortFunc(list, func(a, b *statement) int { return cmp.Compare(a.order, b.order) })
+	for _, st := range list {
+		x.ever[st.name] = true
+	}
+	return list
+}
+
+// takenBack notes that no connection has the client's statements under their own names any more, for all that is known.
+func (s *session) takenBack() {
+	if s.lent != nil {
+		s.lent.on = nil
+	}
+}
+
+// preparedSQL is a query for what a connection has prepared by SQL, but for the proxy's own: one value, as settingsSQL's.
+const preparedSQL = "(SELECT pg_catalog.string_agg(name || chr(31) || statement, chr(30)) FROM pg_catalog.pg_prepared_statements" +
+	" WHERE from_sql AND name !~ '^" + backend.StatementPrefix + "')"
+
+// learnPrepared takes over what code has done to the client's statements, from the answer to preparedSQL.
+func (s *session) learnPrepared(l *engine.Link, answer []byte) {
+	var lent map[string]*statement
+	if s.lent != nil && s.lent.on == l.Conn {
+		lent = s.lent.now
+	}
+	found := map[string][]byte{}
+	for record := range bytes.SplitSeq(answer, []byte{recordSeparator}) {
+		if name, text, ok := bytes.Cut(record, []byte{unitSeparator}); ok {
+			found[string(name)] = text
+		}
+	}
+	for name, st := range lent {
+		if _, is := found[name]; is {
+			continue
+		}
+		if delete(lent, name); s.stmts[name] == st {
+			s.forget(name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		if lent[name] == nil && s.stmts[name] == nil {
+			s.adopt(name, found[name])
+		}
+	}
+}
+
+// adopt makes the client's own what code has prepared under that name. What is more than the client may have, or what it could not
+// have prepared itself, goes with the connection.
+func (s *session) adopt(name string, text []byte) {
+	scratch := scratches.Get(s.Task)
+	defer s.putScratch(scratch)
+	for _, x := range s.plan(scratch, text) {
+		if x.Plan.Kind != router.OfPrepared || x.Plan.Prepared.Op != router.PrepareOp || x.Plan.Prepared.Name != name {
+			continue
+		}
+		text = text[x.Start:x.End]
+		_, to, err := nameIn(text, x.Plan.Prepared)
+		if err != nil {
+			return
+		}
+		st, err := s.prepareText(text, 0, len(text), to, x.Plan.Prepared)
+		if err != nil {
+			return
+		}
+		if s.template(st); st.template.Generic().Kind != router.Refuse {
+			s.keep(st)
+			s.lending().ever[name] = true
+		}
+		return
+	}
+}
