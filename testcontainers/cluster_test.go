@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -192,5 +193,28 @@ func TestUnknownStackIsRefused(t *testing.T) {
 	_, err := testcontainers.Start(ctx(t), testcontainers.Spec{})
 	if err == nil || !strings.Contains(err.Error(), "want docker, local or auto") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A free address is nobody else's, neither before a server is started on it nor between two servers.
+func TestFreeAddress(t *testing.T) {
+	address := testcontainers.FreeAddress(t)
+	for range 2 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			t.Errorf("somebody listens on %s", c.RemoteAddr())
+			_ = c.Close()
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 200 {
+		if other := testcontainers.FreeAddress(t); other == address {
+			t.Fatalf("%s was given out twice", address)
+		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemarkdb/tidemark/testcontainers"
 )
 
 func answer(detail string, err error) func(context.Context) (string, error) {
@@ -110,11 +112,11 @@ func TestServeHTTP(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 
 	opened := &sockets{open: map[string]net.Listener{}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address := testcontainers.FreeAddress(t)
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
 	if _, err := serveHTTP(ctx, opened.listen, address, h, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("serving on an address in use: %v", err)
 	}

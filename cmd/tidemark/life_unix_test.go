@@ -52,7 +52,7 @@ const lifePatience = 30 * time.Second
 func newLife(t *testing.T) *life {
 	t.Helper()
 	c := testcontainers.Shared(t, testcontainers.Spec{Shards: 1})
-	l := &life{t: t, listen: freeAddress(t), http: freeAddress(t), database: c.Database(t), config: filepath.Join(t.TempDir(), "life.yaml")}
+	l := &life{t: t, listen: testcontainers.FreeAddress(t), http: testcontainers.FreeAddress(t), database: c.Database(t), config: filepath.Join(t.TempDir(), "life.yaml")}
 	p := c.Shards[0].Primary
 	l.write(fmt.Sprintf(`listen: %s
 http: %s
@@ -65,16 +65,6 @@ shards:
 admin: {users: [app]}
 `, l.listen, l.http, l.database, testcontainers.AppUser, testcontainers.AppPassword, p.Host, p.Port))
 	return l
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
 }
 
 func (l *life) write(config string) {
@@ -316,7 +306,7 @@ func TestHandoverThatFails(t *testing.T) {
 	l.start()
 	l.change("listen:", "lisen:")
 	l.signal(syscall.SIGUSR2)
-	for range 200 {
+	for until := time.Now().Add(lifePatience); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
 		b, err := os.ReadFile(l.config + ".log")
 		if err != nil {
 			t.Fatal(err)
@@ -325,7 +315,6 @@ func TestHandoverThatFails(t *testing.T) {
 			l.exec(l.connect(l.database), "SELECT 1")
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	t.Error("the old process does not say that the new one has failed")
 }
@@ -398,8 +387,10 @@ func TestDrain(t *testing.T) {
 	if _, err := io.WriteString(feed, strings.Repeat("1\n", 50_000)); err != nil {
 		t.Fatal(err)
 	}
-	for until := time.Now().Add(lifePatience); l.value(idle, "SELECT count(*) FROM pg_stat_progress_copy") != "1" && time.Now().Before(until); {
-		time.Sleep(10 * time.Millisecond)
+	for until := time.Now().Add(lifePatience); l.value(idle, "SELECT count(*) FROM pg_stat_progress_copy") != "1"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("the COPY does not begin")
+		}
 	}
 
 	l.signal(syscall.SIGTERM)

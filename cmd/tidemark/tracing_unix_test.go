@@ -31,7 +31,7 @@ func TestTracingOfTheProcess(t *testing.T) {
 	console, app := l.connect("tidemark"), l.connect(l.database)
 	l.exec(app, "SELECT 1 /*traceparent='"+someParent+"'*/")
 	first, second := collector.New(t), collector.New(t)
-	l.change("admin:", fmt.Sprintf("tracing: {endpoint: %q, headers: {x-key: header-secret}, service: pool, query_text: true, timeout: 1s}\nadmin:", first.URL))
+	l.change("admin:", fmt.Sprintf("tracing: {endpoint: %q, headers: {x-key: header-secret}, service: pool, query_text: true, timeout: 20s}\nadmin:", first.URL))
 	l.exec(console, "RELOAD")
 	l.exec(app, "SELECT 1, 'a literal' /*traceparent='"+someParent+"'*/")
 	spans := first.Await(t, someTrace, func(s []collector.Span) bool { return len(s) >= 4 })
@@ -45,7 +45,7 @@ func TestTracingOfTheProcess(t *testing.T) {
 	first.Refuse(100) // however many requests they come in
 	l.exec(app, "SELECT 2 /*traceparent='"+someParent+"'*/")
 	l.metric("tidemark_trace_spans_total{result=\"failed\"}", "4")
-	l.change(first.URL, "http://"+freeAddress(t)) // nobody is there
+	l.change(first.URL, "http://"+testcontainers.FreeAddress(t)) // nobody is there
 	l.exec(console, "RELOAD")
 	l.exec(app, "SELECT 3 /*traceparent='"+someParent+"'*/")
 	l.metric("tidemark_trace_spans_total{result=\"failed\"}", "8")

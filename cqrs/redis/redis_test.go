@@ -3,7 +3,6 @@ package redis_test
 import (
 	"context"
 	"errors"
-	"net"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/tidemarkdb/tidemark/cqrs/redis"
 	"github.com/tidemarkdb/tidemark/internal/lsn"
 	"github.com/tidemarkdb/tidemark/replication"
+	"github.com/tidemarkdb/tidemark/testcontainers"
 )
 
 func TestConformance(t *testing.T) {
@@ -248,20 +248,11 @@ func TestCluster(t *testing.T) {
 // clusterNode starts a cluster of one node, which owns every slot.
 func clusterNode(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	bus, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	busPort := bus.Addr().(*net.TCPAddr).Port
-	_, _ = l.Close(), bus.Close()
+	addr, bus := testcontainers.FreeAddress(t), testcontainers.FreeAddress(t)
+	port := func(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--cluster-enabled", "yes",
-		"--cluster-port", strconv.Itoa(busPort), "--dir", t.TempDir(), "--save", "", "--cluster-announce-ip", "127.0.0.1")
+	cmd := exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", port(addr), "--cluster-enabled", "yes",
+		"--cluster-port", port(bus), "--dir", t.TempDir(), "--save", "", "--cluster-announce-ip", "127.0.0.1")
 	if err := cmd.Start(); err != nil {
 		cancel()
 		t.Fatal(err)
@@ -270,7 +261,6 @@ func clusterNode(t *testing.T) string {
 		cancel()
 		_ = cmd.Wait() // killed
 	})
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	c := goredis.NewClient(&goredis.Options{Addr: addr})
 	defer func() { _ = c.Close() }()
 	deadline := time.Now().Add(30 * time.Second)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -221,13 +222,13 @@ func clientPair(t *testing.T, eng loop.Engine) (server *loop.Conn, client net.Co
 // deadPort is an address where nobody listens.
 func deadPort(t *testing.T) EndpointConfig {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	host, port, err := net.SplitHostPort(testcontainers.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
+	n, err := strconv.Atoi(port)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return EndpointConfig{Host: "127.0.0.1", Port: port, Role: RolePrimary}
+	return EndpointConfig{Host: host, Port: n, Role: RolePrimary}
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidemarkdb/tidemark/testcontainers"
 )
 
 // TestCheck runs `tidemark check`: what is right, what is wrong in the file, and what is wrong with the services; and the HTTP endpoints of a
@@ -22,7 +24,7 @@ func TestCheck(t *testing.T) {
 	primary := fmt.Sprintf("primary: {host: %s, port: %d}", s.cluster.Shards[0].Primary.Host, s.cluster.Shards[0].Primary.Port)
 	replica := fmt.Sprintf("- {host: %s, port: %d}", s.cluster.Shards[0].Replicas[0].Host, s.cluster.Shards[0].Replicas[0].Port)
 	elastic := "addresses: [" + s.cluster.Elasticsearch.URL + "]"
-	nobody := address(t)
+	nobody := testcontainers.FreeAddress(t)
 	for _, test := range []struct {
 		name     string
 		old, new string // replaced in the file

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -198,32 +197,6 @@ func noSecrets(t *testing.T, what, text string) {
 	for _, s := range secrets {
 		if strings.Contains(text, s) {
 			t.Errorf("%s contains the password %s", what, s)
-		}
-	}
-}
-
-// Ports below those that the kernel gives to outgoing connections, so that a killed process finds its own still free.
-const firstPort, lastPort = 13000, 19999
-
-var taken = map[int]bool{}
-
-// address is a free one on this machine.
-func address(t *testing.T) string {
-	t.Helper()
-	for port := firstPort + os.Getpid()*7%(lastPort-firstPort); ; port++ {
-		if port > lastPort {
-			port = firstPort
-		}
-		if taken[port] {
-			continue
-		}
-		taken[port] = true
-		a := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if l, err := net.Listen("tcp", a); err == nil {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return a
 		}
 	}
 }

@@ -42,7 +42,7 @@ func start(t *testing.T, sp spec) *system {
 	t.Helper()
 	binary(t)
 	c := cluster(t)
-	s := &system{t: t, cluster: c, database: c.Database(t), listen: address(t)}
+	s := &system{t: t, cluster: c, database: c.Database(t), listen: testcontainers.FreeAddress(t)}
 	ctx := within(t, startLimit)
 	t.Cleanup(s.dropSlots) // before the database is dropped
 	for _, shard := range c.Shards {
@@ -55,7 +55,7 @@ func start(t *testing.T, sp spec) *system {
 			}
 		}
 	}
-	proxyHTTP := address(t)
+	proxyHTTP := testcontainers.FreeAddress(t)
 	s.writeConfig(sp, proxyHTTP)
 	s.proxy = newProcess(t, "proxy", proxyHTTP, "proxy", "--config", s.config)
 	if err := errors.Join(s.proxy.start(), s.proxy.ready(ctx)); err != nil {
@@ -68,7 +68,7 @@ func start(t *testing.T, sp spec) *system {
 		}
 	}
 	for i := range sp.projectors {
-		http := address(t)
+		http := testcontainers.FreeAddress(t)
 		p := newProcess(t, fmt.Sprintf("projector%d", i), http, "projector", "--config", s.config, "--http", http)
 		s.projectors = append(s.projectors, p)
 		if err := p.start(); err != nil {

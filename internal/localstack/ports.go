@@ -68,6 +68,14 @@ func lockPort(dir string, port int) *os.File {
 	return nil
 }
 
+// ReservePort is a port of 127.0.0.1 on which nothing listens, for a server that is no part of a stack. Until release no stack takes
+// it, nor anybody else who asks here; a server may stop and start on it.
+func ReservePort() (port int, release func(), err error) {
+	p := &ports{}
+	port, err = p.reserve(0)
+	return port, p.release, err
+}
+
 // release gives all ports back.
 func (p *ports) release() {
 	p.mu.Lock()
