@@ -198,8 +198,12 @@ func TestKeysOnly(t *testing.T) {
 		{"hang-up", wire.ConnectionFailure, func(*fakeServer) {}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			timeout := patience
+			if tt.name == "silence" { // which nothing else ends
+				timeout = time.Second
+			}
 			cfg := Config{
-				Database: "postgres", User: "u", SSLMode: "disable", ConnectTimeout: time.Second, Fall: 100,
+				Database: "postgres", User: "u", SSLMode: "disable", ConnectTimeout: timeout, Fall: 100,
 				Shards: []ShardConfig{{Name: "s", Endpoints: []EndpointConfig{serveFake(t, tt.speak)}}},
 			}
 			e := open(t, eng, cfg).Shards()[0].Endpoints()[0]
