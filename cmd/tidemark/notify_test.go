@@ -26,7 +26,7 @@ func fakeManager(t *testing.T) (n *notifier, hear func() string) {
 	t.Setenv("NOTIFY_SOCKET", name)
 	return newNotifier(slog.New(slog.DiscardHandler)), func() string {
 		b := make([]byte, 4096)
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		k, err := conn.Read(b)
