@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"testing"
 	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/backend"
 )
 
 // A client that says goodbye leaves its buffer, in which that still lies, to the next.
@@ -12,7 +14,7 @@ func TestGoodbyesTakeNoMemory(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector has pools forget what they are given")
 	}
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2, backend: func(c *backend.Config) { c.HealthInterval = time.Minute }}) // what it allocates goes by time
 	engines(t, func(t *testing.T, engineName string) {
 		p := f.run(t, engineName)
 		visit := func() {

@@ -21,12 +21,12 @@ func TestSilentLoginsMakeRoom(t *testing.T) {
 	p := f.run(t, "epoll")
 	stay := connect(t, p.dsn) // those that are in do not count
 	silent := make([]net.Conn, limit)
-	for i := range silent {
-		silent[i] = dialRaw(t, p.addr)
-		write(t, silent[i], packet(3<<16, "user", clientUser, "database", "shop"))
-		readN(t, silent[i], 1) // the request for a password, which gets no answer
-	}
 	eventually(t, "the newest is refused", func() error {
+		for i := range silent { // anew where a busy machine has taken so long that the first ones count as silent already
+			silent[i] = dialRaw(t, p.addr)
+			write(t, silent[i], packet(3<<16, "user", clientUser, "database", "shop"))
+			readN(t, silent[i], 1) // the request for a password, which gets no answer
+		}
 		_, err := pgconn.Connect(t.Context(), p.dsn)
 		if code(err) == "53300" {
 			return nil

@@ -143,7 +143,7 @@ func TestServerConnectionLost(t *testing.T) {
 				_, err := c.Exec(t.Context(), "select pg_sleep(60), $1::text", mode, "find me")
 				failed <- err
 			}()
-			eventually(t, "the query runs", func() error { return active(t, d, p) })
+			eventually(t, "the query runs", func() error { return sleeps(t, d, p) })
 			terminate(t, d, p)
 			if err := <-failed; !unreachable(err) {
 				t.Fatalf("in mid-query, %v: %v", mode, err)
@@ -240,7 +240,7 @@ func TestPinnedServerConnectionLost(t *testing.T) {
 						_, err := c.Exec(t.Context(), "select pg_sleep(60)")
 						failed <- err
 					}()
-					eventually(t, "the query runs", func() error { return active(t, d, pid) })
+					eventually(t, "the query runs", func() error { return sleeps(t, d, pid) })
 				}
 				terminate(t, d, pid)
 				if idle {
@@ -281,10 +281,21 @@ func active(t *testing.T, d *pgx.Conn, pid string) error {
 	return nil
 }
 
+// sleeps says whether a server process is in pg_sleep(): it is active while it prepares that, too.
+func sleeps(t *testing.T, d *pgx.Conn, pid string) error {
+	t.Helper()
+	if got := text(t, d, "select wait_event from pg_stat_activity where pid = "+pid, pgx.QueryExecModeSimpleProtocol); got != "PgSleep" {
+		return fmt.Errorf("process %s waits for %q", pid, got)
+	}
+	return nil
+}
+
 // Those who wait for a server connection get one in order, or hear why not.
 func TestPoolFull(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, config: asAdmin, backend: func(c *backend.Config) { c.AcquireTimeout = 3 * time.Second }})
+	timeout := time.Minute
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, config: asAdmin, backend: func(c *backend.Config) { c.AcquireTimeout = timeout }})
 	engines(t, func(t *testing.T, engineName string) {
+		timeout = time.Minute
 		p := f.run(t, engineName)
 		holder := connect(t, p.dsn)
 		exec(t, holder, "begin")
@@ -318,15 +329,20 @@ func TestPoolFull(t *testing.T) {
 			t.Errorf("served in another order than they came: transactions %v", xids)
 		}
 
+		timeout = 300 * time.Millisecond
+		p = f.run(t, engineName)
+		holder, late := connect(t, p.dsn), connect(t, p.dsn)
 		exec(t, holder, "begin")
 		exec(t, holder, "select txid_current()")
-		late := connect(t, p.dsn)
 		_, err := late.Exec(t.Context(), "select txid_current()")
 		var e *pgconn.PgError
 		if !errors.As(err, &e) || e.Code != "53300" || e.Hint == "" {
 			t.Fatalf("a full pool: %v", err)
 		}
 		exec(t, holder, "commit")
-		exec(t, late, "select txid_current()")
+		eventually(t, "it is served in the end", func() error {
+			_, err := late.Exec(t.Context(), "select txid_current()")
+			return err
+		})
 	})
 }

@@ -26,10 +26,14 @@ func lying(typ byte, length uint32, body string) []byte {
 
 // Whatever a client sends, others do not notice, and its connection ends.
 func TestMalformed(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 2, config: func(c *proxy.Config) { c.LoginTimeout = 2 * time.Second; c.MaxMessage = 1 << 20 }})
+	loginTimeout := time.Duration(0) // the usual one
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2, config: func(c *proxy.Config) { c.LoginTimeout, c.MaxMessage = loginTimeout, 1<<20 }})
 	engines(t, func(t *testing.T, engineName string) {
+		loginTimeout = 2 * time.Second
+		hasty := f.run(t, engineName)
+		loginTimeout = 0
 		p := f.run(t, engineName)
-		bystander := connect(t, p.dsn)
+		atDoor, bystander := standBy(t, hasty.dsn), connect(t, p.dsn)
 		exec(t, bystander, "begin")
 		exec(t, bystander, "create temp table mine (a int) on commit drop")
 
@@ -57,7 +61,7 @@ func TestMalformed(t *testing.T) {
 			"cancel of nobody":           append(packet(80877102), 0, 0, 0, 0, 0, 0, 0, 0),
 			"cancel with a key too long": append([]byte{0, 0, 4, 0, 4, 210, 22, 46}, make([]byte, 1016)...),
 		} {
-			c := dialRaw(t, p.addr)
+			c := dialRaw(t, hasty.addr)
 			write(t, c, sent)
 			open[name] = c
 		}
@@ -66,6 +70,9 @@ func TestMalformed(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+		atDoor.goesOn(t)
+		atDoor.leave(t)
+		whole(t, hasty, 1)
 		for name, sent := range map[string][]byte{
 			"type 0":                    frame(0, ""),
 			"a type of servers":         frame('Z', "I"),

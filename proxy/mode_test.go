@@ -124,7 +124,10 @@ func TestUserLimits(t *testing.T) {
 			t.Errorf("a second connection of one: %v", err)
 		}
 		exec(t, a, "rollback")
-		exec(t, b, "select txid_current()")
+		eventually(t, "the connection is free again", func() error {
+			_, err := b.Exec(t.Context(), "select txid_current()")
+			return err
+		})
 		if err := b.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
