@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -93,6 +95,33 @@ func TestDemoFolder(t *testing.T) {
 		case test.want != "" && (!errors.As(err, &usage) || !strings.Contains(err.Error(), test.want)):
 			t.Errorf("checkDir(%+v) = %v, want a usage error with %q", test.d, err, test.want)
 		}
+	}
+}
+
+// A demo ends when its time is over, or at Ctrl-C.
+func TestDemoWaits(t *testing.T) {
+	for name, test := range map[string]struct {
+		lasts, stopped time.Duration // 0: it does not end so
+		want           time.Duration
+	}{
+		"its time is over": {lasts: time.Minute, want: time.Minute},
+		"Ctrl-C":           {lasts: time.Hour, stopped: time.Second, want: time.Second},
+		"only Ctrl-C":      {stopped: 24 * time.Hour, want: 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				up := &running{proxy: &child{ended: make(chan struct{})}, projector: &child{ended: make(chan struct{})}}
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				if test.stopped > 0 {
+					defer time.AfterFunc(test.stopped, stop).Stop()
+				}
+				begun := time.Now()
+				if err := up.wait(ctx, test.lasts); err != nil || time.Since(begun) != test.want {
+					t.Errorf("it ended after %v, %v; want %v", time.Since(begun), err, test.want)
+				}
+			})
+		})
 	}
 }
 

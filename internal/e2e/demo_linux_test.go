@@ -160,7 +160,7 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("the demo's page is for psql: %v; install postgresql-client", err)
 	}
 	begun := time.Now()
-	d := startDemo(t, "--for", "15s")
+	d := startDemo(t)
 	d.until(2*patience, "SELECT * FROM tidemark.lag")
 	t.Logf("up after %v", time.Since(begun).Round(time.Millisecond))
 	if n := len(d.processes()); n < 9 {
@@ -190,6 +190,9 @@ func TestDemo(t *testing.T) {
 	}
 	if lines := strings.Count(d.output(), "\n"); lines > 60 {
 		t.Errorf("the demo prints %d lines", lines)
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGINT); err != nil { // Ctrl-C
+		t.Fatal(err)
 	}
 	select {
 	case err := <-d.ended:
