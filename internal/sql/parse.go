@@ -3,6 +3,7 @@ package sql
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"strconv"
 	"unicode/utf8"
@@ -50,12 +51,13 @@ func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 		}
 	}
 	if whole {
-		if tree, err = parse(text); err != nil {
-			return nil, err
-		}
+		tree, err = parse(text)
 	}
 	if s == nil {
-		return nil, &SyntaxError{Message: "a token of the statement is malformed"}
+		return nil, malformed(text, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	var out []Parsed
 	for i, raw := range tree.Stmts {
@@ -74,6 +76,25 @@ func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 		out = append(out, Parsed{f, start, end})
 	}
 	return out, nil
+}
+
+// malformed is the error of a text that cannot be scanned; the parser has said err of it. It lets pass letters behind a parameter, which
+// PostgreSQL does not.
+func malformed(text []byte, err error) error {
+	var s Scanner
+	s.Scan(text)
+	at := Characters(text, s.junk.Start)
+	if s.junk.End == 0 {
+		at = math.MaxInt
+	}
+	var se *SyntaxError
+	switch {
+	case err != nil && (!errors.As(err, &se) || se.Position < at):
+		return err
+	case s.junk.End == 0:
+		return &SyntaxError{Message: "a token of the statement is malformed"}
+	}
+	return &SyntaxError{fmt.Sprintf("trailing junk after parameter at or near \"%s\"", text[s.junk.Start:s.junk.End]), at}
 }
 
 // parse is the parser's tree of a text in any encoding.

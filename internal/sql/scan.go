@@ -25,6 +25,7 @@ type Scanner struct {
 	keep  bool // whether its literals stay
 	known bool // ... which its first word decides
 	depth int  // of parentheses, of the whole text
+	junk  Span // a parameter with letters behind it, $1a, for which Scan has returned false; empty: there was none
 }
 
 // Span is one statement of a query string.
@@ -114,6 +115,7 @@ const none = -2
 // quote, 123abc): the parser then has the error message.
 func (s *Scanner) Scan(text []byte) bool {
 	s.Shape, s.Literals, s.Statements, s.depth = s.Shape[:0], s.Literals[:0], s.Statements[:0], 0
+	s.junk = Span{}
 	s.begin()
 	end := none // of the last token
 	for i := 0; i < len(text); {
@@ -268,6 +270,7 @@ func (s *Scanner) token(text []byte, i int, k uint8) int {
 			for i++; i < len(text) && class[text[i]] == cDigit; i++ {
 			}
 			if i < len(text) && class[text[i]] == cWord {
+				s.junk = Span{Start: from, End: wordEnd(text, i)}
 				return -1
 			}
 			return i
