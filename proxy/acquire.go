@@ -17,6 +17,12 @@ import (
 //
 // What the session has read of its client's input may move meanwhile: take it from Input again.
 func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
+	fresh := (p.Setting != nil || s.strung != nil) && s.setsTempBuffers(p)
+	if fresh && s.link != nil && s.tx.state == txNone && !s.batch.sent {
+		if err := s.drain(); err != nil {
+			return nil, err
+		}
+	}
 	if s.link != nil && s.suits(s.link, p) {
 		return s.link, nil
 	}
@@ -53,6 +59,9 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	access := backend.Write
 	if p.Access == router.Read && (s.tx.state == txNone || s.tx.readOnly) {
 		access = backend.Read
+	}
+	if fresh {
+		return s.preface(s.reachUnused(shard, access))
 	}
 	return s.acquire(shard, access)
 }
@@ -131,7 +140,11 @@ func (s *session) ask(l *engine.Link, sql string, reply *engine.Reply) {
 // acquire begins to use a connection to a shard, brings it to the session's settings and, in a transaction, says the
 // preamble. It becomes the session's link.
 func (s *session) acquire(shard string, access backend.Access) (*engine.Link, error) {
-	l, err := s.reach(shard, access)
+	return s.preface(s.reach(shard, access))
+}
+
+// preface says the preamble to a link that was reached.
+func (s *session) preface(l *engine.Link, err error) (*engine.Link, error) {
 	if err == nil && s.tx.state == txBegun && s.strung != nil {
 		err = s.prepareAhead(l)
 	}
@@ -155,7 +168,11 @@ func (s *session) reach(shard string, access backend.Access) (*engine.Link, erro
 	s.last.conn(l)
 	if l.Conn.Settings != s.settings.print {
 		if err := s.synchronize(l); err != nil {
-			s.release()
+			again := s.usedTemporary(l, err)
+			l.Conn.Spoilt = l.Conn.Spoilt || again
+			if s.release(); again {
+				return s.reach(shard, access)
+			}
 			return nil, err
 		}
 	}

@@ -291,6 +291,9 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if p.Has(router.Dirty) {
 		l.Conn.Dirty = true
 	}
+	if p.Flags&(router.Dirty|router.Pin) != 0 && s.sizesTemporary() {
+		l.Conn.Spoilt = true
+	}
 	switch {
 	case p.Has(router.Keeps) && p.Command == sql.Load:
 		s.pin(l, loaded)

@@ -49,3 +49,54 @@ func TestTemporaryTablesOnSeveralShards(t *testing.T) {
 		}
 	})
 }
+
+// A server process that has used temporary tables refuses another temp_buffers, and keeps the room that it has made for these, whatever
+// is discarded: nobody notices of others that they have used some.
+func TestTempBuffersWhereOthersUsedTemporaryTables(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+		dsn := f.start(t, engineName)
+		uses := func(c *pgx.Conn) (pid string) {
+			exec(t, c, "create temp table used (a int); insert into used values (1)")
+			pid = text(t, c, "select pg_backend_pid()")
+			exec(t, c, "drop table used")
+			return pid
+		}
+		spend := func() { // both connections of the pool
+			a, b := connect(t, dsn), connect(t, dsn)
+			exec(t, a, "select pg_advisory_lock(1)")
+			uses(b)
+			uses(a)
+			_, _ = a.Close(t.Context()), b.Close(t.Context())
+		}
+		for _, set := range []string{"set temp_buffers = 100", "select set_config('temp_buffers', '100', false)", "set my.x = 'a'; set temp_buffers = 100", "begin; set temp_buffers = 100; commit"} {
+			spend()
+			c := connect(t, dsn)
+			if _, err := c.Exec(t.Context(), set); err != nil {
+				t.Errorf("%s: %v", set, err)
+			}
+			spend()
+			if got := outcome(t, c, "show temp_buffers"); got != "800kB" {
+				t.Errorf("behind %s: %s", set, got)
+			}
+			small := uses(c)
+			_ = c.Close(t.Context())
+			for range 3 {
+				c := connect(t, dsn)
+				if pid := text(t, c, "select pg_backend_pid()"); pid == small {
+					t.Error("a connection with little room for temporary tables is another client's")
+				}
+				_ = c.Close(t.Context())
+			}
+		}
+		c := connect(t, dsn)
+		exec(t, c, "create temp table used (a int)")
+		exec(t, c, "insert into used values (1)")
+		if got := outcome(t, c, "set temp_buffers = 100"); got != "22023" {
+			t.Errorf("behind the client's own temporary table: %s", got)
+		}
+		if got := outcome(t, c, "select * from used"); got != "1" {
+			t.Errorf("... which has %s", got)
+		}
+	})
+}
