@@ -84,9 +84,9 @@ func (sc *Scratch) read(query []byte) bool {
 	return sc.scan.Scan(query)
 }
 
-// Large says that a long statement has left much memory in it, which nobody should keep.
+// Large says that a long statement, or the buffer that it came in, has left much memory in it, which nobody should keep.
 func (sc *Scratch) Large() bool {
-	return cap(sc.key)+cap(sc.scan.Shape)+16*cap(sc.scan.Literals) > 256<<10
+	return cap(sc.src.text)+cap(sc.key)+cap(sc.scan.Shape)+16*cap(sc.scan.Literals) > 256<<10
 }
 
 // Statement is one statement of a simple query with its plan.

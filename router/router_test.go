@@ -214,6 +214,23 @@ func TestTooLong(t *testing.T) {
 	}
 }
 
+// What a long statement was planned in is not kept, nor is the buffer that it stands in, whatever of it belongs to its shape.
+func TestScratchOfALongStatementIsLarge(t *testing.T) {
+	r, s := shopRouter(t)
+	for _, sql := range []string{"SELECT 'x" + strings.Repeat("x", 1<<20) + "'", "SELECT x" + strings.Repeat("x", 300<<10), "SELECT 1" + strings.Repeat(",1", 20_000)} {
+		for range 2 { // the second time from the cache
+			var sc Scratch
+			if r.Plan(&sc, s, []byte(sql)); !sc.Large() {
+				t.Errorf("%.20s... of %d bytes leaves nothing", sql, len(sql))
+			}
+		}
+	}
+	var sc Scratch
+	if r.Plan(&sc, s, []byte("SELECT 1")); sc.Large() {
+		t.Error("a short statement leaves much")
+	}
+}
+
 func TestPlansAreShared(t *testing.T) {
 	r, s := shopRouter(t)
 	var wg sync.WaitGroup
