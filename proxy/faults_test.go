@@ -444,7 +444,6 @@ func TestServerFaults(t *testing.T) {
 		fp, p, b := faultFixture(t, engineName, fixtureSpec{backend: func(c *backend.Config) {
 			c.PoolSize = 2
 			c.HealthInterval = 50 * time.Millisecond // its connections take some of the faults
-			c.ConnectTimeout = 5 * time.Second
 		}})
 		x := &faulty{t: t, p: p}
 		felt := map[string]int{}
@@ -496,7 +495,6 @@ func TestPrepareAgainAfterAFault(t *testing.T) {
 	f.spec.backend = func(c *backend.Config) {
 		c.PoolSize = 1
 		c.HealthInterval = time.Hour // the fault is for the client's connection
-		c.ConnectTimeout = 30 * time.Second
 	}
 	f.spec.endpoint = fp.addr
 	engines(t, func(t *testing.T, engineName string) {

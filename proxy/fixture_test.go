@@ -89,6 +89,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 	bc := backend.Config{
 		Database: f.database, User: testcontainers.AppUser, Password: testcontainers.AppPassword,
 		PoolSize: max(f.spec.pool, 5), Budget: max(f.spec.budget, 50), HealthInterval: 100 * time.Millisecond,
+		ConnectTimeout: 30 * time.Second, // on a busy machine a login may take long
 	}
 	if f.spec.pool > 0 {
 		bc.PoolSize = f.spec.pool

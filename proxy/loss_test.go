@@ -121,7 +121,7 @@ func terminate(t *testing.T, d *pgx.Conn, pid string) {
 }
 
 func TestServerConnectionLost(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, backend: func(c *backend.Config) { c.ConnectTimeout = 20 * time.Second }})
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
 	engines(t, func(t *testing.T, engineName string) {
 		c, d := connect(t, f.start(t, engineName)), connect(t, f.direct(0))
 		exec(t, c, "drop table if exists lost")

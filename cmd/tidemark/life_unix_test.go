@@ -57,6 +57,7 @@ func newLife(t *testing.T) *life {
 	l.write(fmt.Sprintf(`listen: %s
 http: %s
 drain_timeout: 20s
+pool: {connect_timeout: 30s}
 database: {name: %s, user: %s, password: %s, tls: disable}
 users:
   - {name: app, password: one}

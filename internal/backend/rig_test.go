@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,9 +91,10 @@ func start(t *testing.T, eng loop.Engine, cfg Config) *Backend {
 	return b
 }
 
-// open makes a Backend without health checks.
+// open makes a Backend without health checks. On a busy machine a login may take long.
 func open(t *testing.T, eng loop.Engine, cfg Config) *Backend {
 	t.Helper()
+	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, patience)
 	b, err := New(cfg, eng, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)

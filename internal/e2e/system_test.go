@@ -85,7 +85,7 @@ func start(t *testing.T, sp spec) *system {
 
 func (s *system) writeConfig(sp spec, http string) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "listen: %s\nhttp: %s\ndrain_timeout: 3s\n", s.listen, http)
+	fmt.Fprintf(&b, "listen: %s\nhttp: %s\ndrain_timeout: 3s\npool: {connect_timeout: 30s}\n", s.listen, http)
 	fmt.Fprintf(&b, "database: {name: %s, user: %s, password: \"${E2E_OWNER_PASSWORD}\"}\n", s.database, ownerUser)
 	fmt.Fprintf(&b, "users: [{name: %s, password: \"${E2E_APP_PASSWORD}\"}]\nshards:\n", appUser)
 	for _, shard := range s.cluster.Shards {
