@@ -34,6 +34,9 @@ func (s *session) bind(size int) error {
 		}
 		return s.failBatch(errNoStatement(name))
 	}
+	if err := m.Check(); err != nil {
+		return s.malformed(err)
+	}
 	s.trace(st.sql, true)
 	repeatable := repeatable(st, &m)
 	s.template(st)

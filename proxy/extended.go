@@ -15,7 +15,7 @@ import (
 type batch struct {
 	sent bool // the link has got requests that no Sync has followed yet
 	skip bool // an error was answered: ignore messages until Sync
-	// ending: a Query was sent amid it. PostgreSQL ends the batch with that, unless it leaves a transaction open: see queryEnded.
+	// ending: a Query or FunctionCall was sent amid it. PostgreSQL ends the batch with that, unless it leaves a transaction open: see queryEnded.
 	ending bool
 	wrote  bool // a statement may have changed data
 	// queried: the proxy has answered what takes a snapshot on a server. parsed: ... a Parse, which does no more than that.

@@ -52,7 +52,9 @@ func (s *session) function(size int) error {
 	if s.effects(l, p) {
 		e.Reply, e.Mute, s.after.hold = &s.after.outcome, engine.MuteReady, true
 	}
-	if !s.batch.sent {
+	if s.batch.sent {
+		s.batch.ending = true // as a Query does
+	} else {
 		s.batch.wrote = false
 	}
 	l.Expect(e)

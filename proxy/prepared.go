@@ -94,6 +94,9 @@ func (s *session) parse() error {
 		if s.aborted() && !runsAborted(st.template.Generic()) {
 			return s.unparsable(st, s.errAborted())
 		}
+		if e := st.undetermined(); e != nil {
+			return s.unparsable(st, e)
+		}
 	}
 	if st.name == "" {
 		st.id = s.p.statements.fresh()
@@ -113,6 +116,23 @@ func (s *session) parse() error {
 	return nil
 }
 
+// undetermined is PostgreSQL's error for a parameter whose type the client leaves open, in a statement of the proxy's own that uses none: all
+// but a ViewScan. Of an empty query it does not look at them.
+func (st *statement) undetermined() *wire.Error {
+	if kind := st.template.Generic().Kind; kind == router.ViewScan || kind == router.Nothing {
+		return nil
+	}
+	for i, oid := range st.template.Params() {
+		if oid == 0 || oid == unknownOID {
+			return wire.Errorf(wire.IndeterminateDatatype, "could not determine data type of parameter $%d", i+1)
+		}
+	}
+	return nil
+}
+
+// unknownOID is PostgreSQL's UNKNOWNOID, the type of literals.
+const unknownOID = 705
+
 // unparsable answers a Parse with an error of the proxy's own.
 func (s *session) unparsable(st *statement, e *wire.Error) error {
 	if st.name == "" {
@@ -129,6 +149,9 @@ func (s *session) unparsable(st *statement, e *wire.Error) error {
 func (s *session) errTaken(st *statement, taken error) error {
 	g := st.template.Generic()
 	if s.proxyOwn(g) {
+		if e := st.undetermined(); e != nil {
+			return e
+		}
 		return taken
 	}
 	if err := s.prepareHeld(); err != nil {

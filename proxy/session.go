@@ -117,15 +117,18 @@ func (s *session) serverUser() string {
 	return s.p.serverUser
 }
 
-// complete waits for the end of the statement that the client sent before it said goodbye: it counts on that, whether it
-// stays to hear of it or not.
+// complete waits for the end of the statement that the client sent before it said goodbye, and gives the connection back: the client
+// counts on that, whether it stays to hear of it or not.
 func (s *session) complete() error {
 	for l := s.link; l != nil && l.Owed() > 0 && l.Err == nil && !l.Copying && !s.batch.sent; {
 		if err := s.Step(time.Time{}); err != nil {
 			return err
 		}
 	}
-	return nil
+	if err := s.settle(); err != nil || s.link != nil {
+		return err
+	}
+	return s.Flush(0)
 }
 
 // next finds the header of the client's next message. It returns only when that message may be handled, or s.rests.
@@ -235,13 +238,18 @@ func (s *session) handle(typ byte, size int) error {
 			return err
 		}
 	}
-	switch typ {
-	case wire.MsgQuery:
-		if s.batch.sent { // an error in it skips the query
+	if typ == wire.MsgQuery || typ == wire.MsgFunctionCall { // an error in the batch that it stands in skips it
+		if err := s.prepareHeld(); err != nil {
+			return s.failBatch(err)
+		}
+		if s.batch.sent {
 			if goesOn, err := s.caughtUp(); !goesOn || err != nil {
 				return err
 			}
 		}
+	}
+	switch typ {
+	case wire.MsgQuery:
 		return s.query()
 	case wire.MsgParse:
 		return s.parse()

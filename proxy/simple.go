@@ -13,9 +13,6 @@ import (
 
 // query handles a Query message.
 func (s *session) query() error {
-	if err := s.prepareHeld(); err != nil {
-		return s.failed(err)
-	}
 	frame, err := s.Frame(s.p.cfg().MaxMessage)
 	if err != nil {
 		return s.tooLarge(err)
@@ -252,10 +249,11 @@ func (s *session) endBatch() error {
 	return s.drain()
 }
 
-// queryEnded waits for the end of a Query amid a batch: then it is known whether what comes now is of that batch.
+// queryEnded waits for the end of a Query amid a batch, the session's own work behind it included: then it is known whether what comes now
+// is of that batch, and the client has its ReadyForQuery.
 func (s *session) queryEnded() error {
 	for {
-		if err := s.settle(); err != nil || !s.batch.ending || s.link == nil {
+		if err := s.settle(); err != nil || s.link == nil || !s.batch.ending && (s.batch.sent || !s.after.active) {
 			return err
 		}
 		if err := s.Serve(); err != nil {

@@ -99,8 +99,7 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 	if taken {
 		return errDuplicate(st.name)
 	}
-	s.SetOut(wire.AppendCommandComplete(s.Out(), p.Tag))
-	return s.ready(s.status())
+	return s.completed(p.Tag)
 }
 
 // trimStatement takes the semicolon and what follows off a text of one statement.
@@ -127,7 +126,15 @@ func (s *session) deallocateAlone(name string) error {
 		return err
 	}
 	s.forget(name)
-	s.SetOut(wire.AppendCommandComplete(s.Out(), "DEALLOCATE"))
+	return s.completed("DEALLOCATE")
+}
+
+// completed ends a Query that the session has answered itself, and with it the batch that it stands in.
+func (s *session) completed(tag string) error {
+	if err := s.endBatch(); err != nil {
+		return err
+	}
+	s.SetOut(wire.AppendCommandComplete(s.Out(), tag))
 	return s.ready(s.status())
 }
 
@@ -135,6 +142,13 @@ func (s *session) deallocateAlone(name string) error {
 func (s *session) quiet() error {
 	if err := s.drain(); err != nil {
 		return err
+	}
+	if s.batch.sent {
+		if goesOn, err := s.caughtUp(); err != nil {
+			return err
+		} else if !goesOn { // an error of the batch skips the query
+			return errAnswered
+		}
 	}
 	if s.tx.state == txFailed || s.link != nil && s.link.Conn.TxStatus == wire.TxAborted {
 		return s.errAborted()
@@ -155,7 +169,7 @@ func (s *session) executed(st *statement, x *router.Prepared) (*statement, *rout
 		return nil, nil, err
 	}
 	target, p := s.stmts[x.Name], s.hereOnly(sql.Execute)
-	out := &statement{id: s.p.statements.fresh(), needs: target}
+	out := &statement{id: s.p.statements.fresh(), oids: st.oids, needs: target}
 	name := backend.StatementName(out.id) // of none, if there is no target: PostgreSQL finds out when it is executed, and the server will
 	if target != nil {
 		s.template(target)

@@ -79,15 +79,18 @@ func (t *Template) Generic() *Plan { return t.c.generic }
 // Fixed says that every Bind gives Generic itself: no value matters.
 func (t *Template) Fixed() bool { return t.c.always != nil }
 
-// Params are the types of the parameters of a ViewScan, for ParameterDescription. nil for other kinds: the server knows.
+// Params are the types of the parameters of a statement that no server sees, for ParameterDescription: those that a ViewScan uses, and
+// whatever the client has declared. A server knows better.
 func (t *Template) Params() []uint32 {
 	if t.c.scan == nil {
-		return nil
+		return t.oids
 	}
 	out := append([]uint32(nil), t.c.scan.params...)
-	for i := range out {
-		if i < len(t.oids) && t.oids[i] != 0 {
-			out[i] = t.oids[i]
+	for i, oid := range t.oids {
+		if i >= len(out) {
+			out = append(out, oid)
+		} else if oid != 0 {
+			out[i] = oid
 		}
 	}
 	return out

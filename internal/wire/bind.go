@@ -30,7 +30,7 @@ func DecodeBind(body []byte) (Bind, error) {
 	if err := r.end("Bind"); err != nil {
 		return Bind{}, err
 	}
-	return b, b.check()
+	return b, nil
 }
 
 // DecodeBindPart decodes the beginning of a Bind's body, of which more is to come. It needs everything in front of the
@@ -40,7 +40,7 @@ func DecodeBindPart(part []byte) (Bind, error) {
 	if r.bad {
 		return Bind{}, ErrIncomplete
 	}
-	return b, b.check()
+	return b, nil
 }
 
 func bindHead(body []byte) (Bind, reader) {
@@ -52,8 +52,8 @@ func bindHead(body []byte) (Bind, reader) {
 	return b, r
 }
 
-// check is what PostgreSQL checks before it looks at a value (exec_bind_message).
-func (b *Bind) check() error {
+// Check is what PostgreSQL checks between finding the statement and looking at a value (exec_bind_message).
+func (b *Bind) Check() error {
 	if nf := len(b.formats) / 2; nf > 1 && nf != b.n {
 		return Errorf(ProtocolViolation, "bind message has %d parameter formats but %d parameters", nf, b.n)
 	}
