@@ -11,6 +11,7 @@ import (
 	"net"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,7 +106,9 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	p.live.Store(l)
 	p.defaultShard = []int{p.shardMap.Default()}
 	p.home = p.shardMap.Shards()[p.shardMap.Default()].Name
-	p.copies = len(p.views) > 0
+	for name := range p.views {
+		p.copies = p.copies || !strings.HasPrefix(name, AdminDatabase+".") // those tell of the process itself
+	}
 	for _, s := range p.shardMap.Shards() {
 		sh := p.backend.Shard(s.Name)
 		if sh == nil {

@@ -88,6 +88,18 @@ func TestTracingOfTheProcess(t *testing.T) {
 
 // A user of the proxy may have the name of the role that logs in to the servers: their pools are told apart, and one scrape
 // has both.
+// A server alone is asked for no mark behind a write: nothing can be behind it.
+func TestNoMarksWithoutCopies(t *testing.T) {
+	l := newLife(t)
+	l.start()
+	conn := l.connect(l.database)
+	l.exec(conn, "CREATE TABLE alone (a int)")
+	l.exec(conn, "INSERT INTO alone VALUES (1)")
+	if token := l.value(conn, "SHOW tidemark.token"); token != "" {
+		t.Errorf("the token is %q", token)
+	}
+}
+
 func TestMetricsOfNamesakes(t *testing.T) {
 	l := newLife(t)
 	l.change("users:", fmt.Sprintf("users:\n  - {name: %s, password: two, pool_size: 3}", testcontainers.AppUser))
