@@ -88,6 +88,7 @@ func (s *session) bind(size int) error {
 			return s.malformed(err)
 		}
 	}
+	plan = s.ended(plan)
 	s.note(plan)
 	var short [maxName]byte
 	name := append(short[:0], shortened(m.Portal)...) // the message may move

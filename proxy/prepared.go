@@ -208,7 +208,7 @@ func (s *session) template(st *statement) {
 
 // proxyOwn says whether the proxy answers the statement without any server, Describe included.
 func (s *session) proxyOwn(p *router.Plan) bool {
-	switch p.Kind {
+	switch p = s.ended(p); p.Kind {
 	case router.ViewScan, router.OfPrepared:
 		return true
 	case router.Setting:

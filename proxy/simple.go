@@ -102,9 +102,14 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		s.Consume(n)
 		return refusal(p.Refusal)
 	}
-	if s.tx.state == txFailed && !endsTransaction(p) {
-		s.Consume(n)
-		return s.errAborted()
+	if s.tx.state == txFailed {
+		if s.strung == nil {
+			p = s.ended(p)
+		}
+		if !endsTransaction(p) {
+			s.Consume(n)
+			return s.errAborted()
+		}
 	}
 	if s.ear != nil || s.strung != nil || !p.Plain() {
 		var done bool
@@ -506,10 +511,21 @@ func refusal(r *router.Refusal) *wire.Error {
 
 // endsTransaction says whether the plan may run in a failed transaction.
 func endsTransaction(p *router.Plan) bool {
-	return p.Kind == router.Nothing || p.Kind == router.Tx && (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback)
+	return p.Kind == router.Nothing || p.Kind == router.Tx && (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) || p.Tag == router.PrepareTransaction
 }
+
+// ended is what the plan is in a transaction that has failed and that no server has, or has any more: PREPARE TRANSACTION is a ROLLBACK
+// then.
+func (s *session) ended(p *router.Plan) *router.Plan {
+	if s.tx.state == txFailed && p.Tag == router.PrepareTransaction {
+		return rolledBack
+	}
+	return p
+}
+
+var rolledBack = &router.Plan{Kind: router.Tx, Command: sql.Transaction, Tag: "ROLLBACK", Tx: &router.TxControl{Op: router.Rollback}}
 
 // runsAborted says whether the plan may run in a failed transaction that a server knows, with its savepoints.
 func runsAborted(p *router.Plan) bool {
-	return endsTransaction(p) || p.Kind == router.Tx && p.Tx.Op == router.RollbackTo || p.Tag == router.PrepareTransaction
+	return endsTransaction(p) || p.Kind == router.Tx && p.Tx.Op == router.RollbackTo
 }

@@ -66,3 +66,26 @@ func TestTwoPhaseCommit(t *testing.T) {
 		})
 	}
 }
+
+// A transaction that has failed with its server connection ends with PREPARE TRANSACTION as with ROLLBACK.
+func TestPrepareTransactionThatFailedWithItsServer(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	engines(t, func(t *testing.T, engineName string) {
+		d, c := connect(t, f.direct(0)), connect(t, f.start(t, engineName))
+		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec, pgx.QueryExecModeDescribeExec} {
+			exec(t, c, "begin", mode)
+			terminate(t, d, text(t, c, "select pg_backend_pid()", mode))
+			if _, err := c.Exec(t.Context(), "select 1", mode); err == nil {
+				t.Fatal("the server connection is there")
+			}
+			tag, err := c.Exec(t.Context(), "prepare transaction 'lost'", mode)
+			if status := c.PgConn().TxStatus(); err != nil || tag.String() != "ROLLBACK" || status != 'I' {
+				t.Errorf("%v: %v %q, then %c", mode, err, tag, status)
+			}
+			_, _ = c.Exec(t.Context(), "rollback", mode)
+			if got := text(t, c, "select 1", mode); got != "1" {
+				t.Errorf("%v: behind it %s", mode, got)
+			}
+		}
+	})
+}
