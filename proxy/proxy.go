@@ -144,10 +144,12 @@ var ErrHandedOver = errors.New("another process has taken over")
 const lateLogins = 2 * time.Second
 
 // Serve accepts clients until ctx ends, then drains: new clients are refused, idle sessions end at once, others when their
-// transaction does. Shutdown cuts that short. The catalog must be readable at start.
+// transaction does. Shutdown cuts that short. The catalog must be readable at start, unless Reload has read it.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
-	if err := p.loadCatalog(ctx); err != nil {
-		return fmt.Errorf("read the catalog: %w", err)
+	if p.router.Load() == nil {
+		if err := p.loadCatalog(ctx); err != nil {
+			return fmt.Errorf("read the catalog: %w", err)
+		}
 	}
 	stop := context.AfterFunc(ctx, func() {
 		if !errors.Is(context.Cause(ctx), ErrHandedOver) {

@@ -78,14 +78,21 @@ func (l *life) write(config string) {
 // change edits the configuration.
 func (l *life) change(from, to string) {
 	l.t.Helper()
+	b := l.text()
+	if !strings.Contains(b, from) {
+		l.t.Fatalf("no %q in the configuration", from)
+	}
+	l.write(strings.Replace(b, from, to, 1))
+}
+
+// text is the configuration.
+func (l *life) text() string {
+	l.t.Helper()
 	b, err := os.ReadFile(l.config)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if !strings.Contains(string(b), from) {
-		l.t.Fatalf("no %q in the configuration", from)
-	}
-	l.write(strings.Replace(string(b), from, to, 1))
+	return string(b)
 }
 
 // start starts the process and waits until it serves. files are descriptors from 3 on.
@@ -165,12 +172,19 @@ func (l *life) dsn(user, password, database string) string {
 
 func (l *life) connect(database string) *pgx.Conn {
 	l.t.Helper()
-	conn, err := pgx.Connect(l.t.Context(), l.dsn("app", "one", database))
+	conn, err := l.tryConnect(database)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+func (l *life) tryConnect(database string) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(l.t.Context(), l.dsn("app", "one", database))
+	if err == nil {
+		l.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	}
+	return conn, err
 }
 
 func (l *life) exec(conn *pgx.Conn, sql string) {

@@ -245,7 +245,7 @@ func (p *proxyProcess) awaitCatalog(ctx context.Context) error {
 		return err
 	}
 	for {
-		_, err := p.catalog(ctx)
+		err := p.proxy.Reload(ctx)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
