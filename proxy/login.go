@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -203,7 +204,7 @@ func (l *login) accept(s wire.Startup) error {
 			if err != nil {
 				return err
 			}
-			l.params = append(l.params, opts...)
+			l.params = slices.Insert(l.params, 0, opts...) // what has a parameter of its own comes last, wherever that stands
 		default:
 			l.params = append(l.params, p)
 		}

@@ -309,7 +309,7 @@ func (s *session) start(asked []wire.Parameter, params map[string]string) error 
 	if err != nil {
 		return err
 	}
-	var greeting []byte
+	greeting := noticesOfCut(asked)
 	for _, name := range sortedKeys(params) {
 		greeting = wire.AppendParameterStatus(greeting, name, s.asTold(name, params[name]))
 	}

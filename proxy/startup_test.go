@@ -3,12 +3,15 @@ package proxy_test
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/testcontainers"
@@ -161,4 +164,45 @@ func cancelRaw(t *testing.T, addr string, pid uint32, key []byte) {
 		t.Error(err)
 	}
 	_ = c.Close()
+}
+
+// A client whose application_name is too long hears of it at its login, whether or not a server is asked then.
+func TestLongApplicationName(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	login := func(dsn string, params map[string]string) (notices []string) {
+		config, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(config.RuntimeParams, params)
+		config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+			notices = append(notices, n.Severity+" "+n.Code+" "+n.Message)
+		}
+		c, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		notices = append(notices, text(t, c, "show application_name", pgx.QueryExecModeSimpleProtocol))
+		_ = c.Close(t.Context())
+		return notices
+	}
+	engines(t, func(t *testing.T, engineName string) {
+		dsn := f.start(t, engineName)
+		for _, params := range []map[string]string{
+			{"application_name": strings.Repeat("a", 63)},
+			{"application_name": strings.Repeat("a", 64)},
+			{"application_name": strings.Repeat("a", 64), "datestyle": "German"},
+			{"application_name": "a" + strings.Repeat("ü", 32)},
+			{"application_name": strings.Repeat("a", 64), "options": "-c client_min_messages=Warning"},
+			{"application_name": strings.Repeat("a", 64), "options": "-c client_min_messages=log"},
+			{"application_name": "", "options": "-c application_name=" + strings.Repeat("b", 70)},
+		} {
+			want := login(f.direct(0), params)
+			for range 2 {
+				if d := cmp.Diff(want, login(dsn, params)); d != "" {
+					t.Errorf("%v: %s", params, d)
+				}
+			}
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
@@ -120,6 +121,29 @@ func plainText(s string) bool {
 		}
 	}
 	return len(s) < nameDataLen
+}
+
+// noticesOfCut are what a server tells a client at its login whose application_name is too long, with the settings before it: the one that
+// cuts it here tells nobody, or did so for another client.
+func noticesOfCut(asked []wire.Parameter) (dst []byte) {
+	silent := false
+	for _, p := range asked {
+		switch strings.ToLower(p.Name) {
+		case "client_min_messages":
+			level := strings.ToLower(p.Value)
+			silent = level == "warning" || level == "error"
+		case "application_name":
+			if len(p.Value) < nameDataLen || silent {
+				continue
+			}
+			end := nameDataLen - 1
+			for utf8.ValidString(p.Value) && !utf8.RuneStart(p.Value[end]) {
+				end--
+			}
+			dst = wire.AppendNoticeResponse(dst, wire.Noticef(wire.SeverityNotice, wire.NameTooLong, "identifier \"%s\" will be truncated to \"%s\"", p.Value, p.Value[:end]))
+		}
+	}
+	return dst
 }
 
 // nameDataLen is PostgreSQL's NAMEDATALEN: longer names are cut.

@@ -60,6 +60,7 @@ const (
 	// Class 42: syntax error or access rule violation
 	SyntaxErrorOrAccessRuleViolation = "42000"
 	SyntaxError                      = "42601"
+	NameTooLong                      = "42622"
 	InsufficientPrivilege            = "42501"
 	CannotCoerce                     = "42846"
 	DatatypeMismatch                 = "42804"
