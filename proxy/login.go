@@ -199,6 +199,7 @@ func (l *login) accept(s wire.Startup) error {
 				return wire.Errorf(wire.FeatureNotSupported, "replication connections are not supported").
 					WithHint("Connect to the shard's own PostgreSQL server.")
 			}
+		case strings.EqualFold(p.Name, "session_authorization"): // that is the user; PostgreSQL passes it over, too
 		case p.Name == "options":
 			opts, err := parseOptions(p.Value)
 			if err != nil {
@@ -221,7 +222,7 @@ func (l *login) accept(s wire.Startup) error {
 	}
 	if l.full {
 		return wire.Errorf(wire.TooManyConnections, "sorry, too many clients already").
-			WithHint("At most %d clients may be connected; raise max_clients.", l.live.MaxClients)
+			WithHint("At most %d clients may be connected; raise clients.max.", l.live.MaxClients)
 	}
 	if l.p.draining.Load() {
 		return wire.Errorf(wire.CannotConnectNow, "the proxy is shutting down")
@@ -240,58 +241,6 @@ func (l *login) open() (err error) {
 	}
 	l.identity, err = l.serverIdentity()
 	return err
-}
-
-// parseOptions reads the startup parameter "options": -c name=value and --name=value, as the server's command line.
-func parseOptions(s string) ([]wire.Parameter, error) {
-	var params []wire.Parameter
-	words := splitOptions(s)
-	for i := 0; i < len(words); i++ {
-		w := words[i]
-		switch {
-		case w == "-c" && i+1 < len(words):
-			i++
-			w = words[i]
-		case strings.HasPrefix(w, "-c"):
-			w = w[2:]
-		case strings.HasPrefix(w, "--"):
-			w = w[2:]
-		default:
-			return nil, wire.Errorf(wire.InvalidParameterValue, "invalid command-line argument for server process: %s", w).
-				WithHint("Only -c name=value and --name=value are known.")
-		}
-		name, value, ok := strings.Cut(w, "=")
-		if !ok || name == "" {
-			return nil, wire.Errorf(wire.InvalidParameterValue, "-c %s requires a value", w)
-		}
-		params = append(params, wire.Parameter{Name: strings.ReplaceAll(name, "-", "_"), Value: value})
-	}
-	return params, nil
-}
-
-// splitOptions splits at white space; a backslash takes the next character as it is (pg_split_opts).
-func splitOptions(s string) []string {
-	var words []string
-	var word []byte
-	in := false
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '\\' && i+1 < len(s):
-			i++
-			word, in = append(word, s[i]), true
-		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v':
-			if in {
-				words = append(words, string(word))
-				word, in = word[:0], false
-			}
-		default:
-			word, in = append(word, c), true
-		}
-	}
-	if in {
-		words = append(words, string(word))
-	}
-	return words
 }
 
 // saslLimit bounds a SASL message, in bytes. SCRAM's have some hundred.

@@ -29,8 +29,8 @@ func TestLoginRefusals(t *testing.T) {
 			{"unknown user", altered(dsn, "//app:", "//apq:"), "28P01"},
 			{"unknown database", altered(dsn, "/shop?", "/shoq?"), "3D000"},
 			{"replication", dsn + "&replication=database", "0A000"},
-			{"option of a server", dsn + "&options=-x", "22023"},
-			{"option without a value", dsn + "&options=-c%20work_mem", "22023"},
+			{"option of a server", dsn + "&options=-x", "42601"},
+			{"option without a value", dsn + "&options=-c%20work_mem", "42601"},
 			{"strong consistency", dsn + "&options=-c%20tidemark.consistency%3Dstrong", "0A000"},
 			{"encoding that hides quotes", dsn + "&client_encoding=SJIS", "0A000"},
 		} {

@@ -22,7 +22,7 @@ func (s *seats) take(user string, limit int) (leave func(), err error) {
 	defer s.mu.Unlock()
 	if s.taken[user] >= limit {
 		return func() {}, wire.Errorf(wire.TooManyConnections, "too many connections for user %q", user).
-			WithHint("At most %d clients of this user may be connected; raise max_clients of the user.", limit)
+			WithHint("At most %d clients of this user may be connected; raise its max_clients under users.", limit)
 	}
 	if s.taken == nil {
 		s.taken = map[string]int{}

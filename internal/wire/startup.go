@@ -61,19 +61,22 @@ func (s *Startup) Get(name string) (value string, ok bool) {
 	return value, ok
 }
 
-// User and Database are who wants in and where. The database is the user's name when none was given.
+// User and Database are who wants in and where, cut as PostgreSQL cuts them. The database is the user's name when none was given.
 func (s *Startup) User() string {
 	u, _ := s.Get("user")
-	return u
+	return u[:min(len(u), maxName)]
 }
 
 // Database is the database asked for, or the user's name.
 func (s *Startup) Database() string {
 	if d, _ := s.Get("database"); d != "" {
-		return d
+		return d[:min(len(d), maxName)]
 	}
 	return s.User()
 }
+
+// maxName is how many bytes of a name count (NAMEDATALEN - 1).
+const maxName = 63
 
 // Negotiate says what to answer with NegotiateProtocolVersion: the newest minor version we speak, and the protocol
 // options (_pq_.*) that we do not know. needed is false when the client asked for nothing new.
