@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // The parser keeps some six copies of a literal, two of them for as long as the tree lives, and a literal may have many megabytes. So
@@ -92,46 +91,27 @@ func (s *shortened) value(c *cut) string {
 
 // restore puts the tree right. It says whether that could be done.
 func (s *shortened) restore(tree *pg.ParseResult) bool {
-	for _, raw := range tree.Stmts {
-		if raw.StmtLen > 0 {
-			end := s.offset(int(raw.StmtLocation + raw.StmtLen))
-			raw.StmtLen = int32(end - s.offset(int(raw.StmtLocation)))
-		}
-		raw.StmtLocation = int32(s.offset(int(raw.StmtLocation)))
-		s.restored(raw.Stmt.ProtoReflect())
-	}
+	r := reworded{s.word, s.offset}
+	r.tree(tree)
 	for i := range s.cuts {
 		s.bad = s.bad || !s.cuts[i].found
 	}
 	return !s.bad
 }
 
-func (s *shortened) restored(m protoreflect.Message) {
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case fd.Kind() == protoreflect.StringKind && !fd.IsList():
-			if str := v.String(); strings.Contains(str, nonce) {
-				s.bad = true
-				for i := range s.cuts {
-					if c := &s.cuts[i]; str == c.mark {
-						m.Set(fd, protoreflect.ValueOfString(s.value(c)))
-						c.found, s.bad = true, false
-						break
-					}
-				}
-			}
-		case fd.Kind() == protoreflect.Int32Kind && strings.HasSuffix(string(fd.Name()), "location") && v.Int() > 0:
-			m.Set(fd, protoreflect.ValueOfInt32(int32(s.offset(int(v.Int())))))
-		case fd.Kind() != protoreflect.MessageKind:
-		case fd.IsList():
-			for i := range v.List().Len() {
-				s.restored(v.List().Get(i).Message())
-			}
-		default:
-			s.restored(v.Message())
+// word gives the literal for a mark. A mark within something else ends it all.
+func (s *shortened) word(str string) (literal string, goOn bool) {
+	if !strings.Contains(str, nonce) {
+		return str, true
+	}
+	for i := range s.cuts {
+		if c := &s.cuts[i]; str == c.mark {
+			c.found = true
+			return s.value(c), true
 		}
-		return !s.bad
-	})
+	}
+	s.bad = true
+	return str, false
 }
 
 // message is an error's, which may have quoted a literal.

@@ -5,7 +5,6 @@ import (
 	"unicode/utf8"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // The parser takes UTF-8 alone, and clients may speak other encodings. In all that are let in (see router.NewSession) each byte of a
@@ -47,33 +46,8 @@ func (w *widened) offset(at int) int {
 }
 
 func (w *widened) narrow(tree *pg.ParseResult) {
-	for _, raw := range tree.Stmts {
-		if raw.StmtLen > 0 {
-			end := w.offset(int(raw.StmtLocation + raw.StmtLen))
-			raw.StmtLen = int32(end - w.offset(int(raw.StmtLocation)))
-		}
-		raw.StmtLocation = int32(w.offset(int(raw.StmtLocation)))
-		w.narrowed(raw.Stmt.ProtoReflect())
-	}
-}
-
-func (w *widened) narrowed(m protoreflect.Message) {
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case fd.Kind() == protoreflect.StringKind && !fd.IsList():
-			m.Set(fd, protoreflect.ValueOfString(bytesOf(v.String())))
-		case fd.Kind() == protoreflect.Int32Kind && strings.HasSuffix(string(fd.Name()), "location") && v.Int() > 0:
-			m.Set(fd, protoreflect.ValueOfInt32(int32(w.offset(int(v.Int())))))
-		case fd.Kind() != protoreflect.MessageKind:
-		case fd.IsList():
-			for i := range v.List().Len() {
-				w.narrowed(v.List().Get(i).Message())
-			}
-		default:
-			w.narrowed(v.Message())
-		}
-		return true
-	})
+	r := reworded{func(s string) (string, bool) { return bytesOf(s), true }, w.offset}
+	r.tree(tree)
 }
 
 // bytesOf takes back what widen did to a part of the text.
