@@ -28,6 +28,10 @@ func TestNewerStatements(t *testing.T) {
 				Bind {"PreparedStatement":"s","Parameters":["7"]}
 				Execute
 				Sync`},
+			{a, "Query create or replace function newer_body() returns setof int language sql begin atomic update newer set a = case when true then a + 1 end; update newer set a = a + 1 returning with (old as o, new as n) o.b; end"},
+			{b, "Query select newer_body()"},
+			{a, "Query create function newer_other() returns setof int language sql begin atomic update newer set a = 1 returning with (old as o, new as n) o.b; select from; end"},
+			{a, "Query drop function newer_body"},
 			{a, "Query create temp table newer (mine int, b int generated always as (mine))"},
 			{b, "Query begin\nQuery select b from newer"},
 			{a, "Query select * from newer"},

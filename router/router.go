@@ -199,7 +199,7 @@ var newer = map[string]Flags{
 // where there is only one shard, that one judges, and whatever the statement may do is reckoned with.
 func (r *Router) unparsed(sc *Scratch, query []byte, ref *Refusal) *Plan {
 	flags, ok := newer[sql.FirstWord(query)]
-	if !ok || ref.Code != "42601" || len(r.everyShard) > 1 || !sc.read(query) || len(sc.scan.Statements) != 1 {
+	if !ok || ref.Code != "42601" || len(r.everyShard) > 1 || !sc.read(query) || len(sc.scan.Statements) != 1 && !sql.AtomicBody(query) {
 		return r.refusal(ref)
 	}
 	return &Plan{Kind: Route, Flags: Writes | Dirty | flags, Shards: r.everyShard, shards: r.m, Reason: "it cannot be read, and there is one shard"}
