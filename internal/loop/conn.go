@@ -52,6 +52,14 @@ func (c *Conn) HungUp() bool {
 	return c.hungUp()
 }
 
+// Quiet is neither Readable nor HungUp: whoever has the connection next finds nothing there.
+func (c *Conn) Quiet() bool {
+	if c.stream != nil {
+		return !c.stream.ready(Readable) && !c.stream.ready(Hangup)
+	}
+	return !c.readable()
+}
+
 // LowWater asks for readiness to be reported only when n bytes can be read, or the connection has ended; 1 takes that back,
 // and what has come meanwhile counts as readable at once. It reports whether that is supported: not under TLS, nor by
 // the goroutine engine.

@@ -52,30 +52,38 @@ type killed struct{}
 
 // run contains the failure of a task. Beyond it, a panic would cross into the loop and lose its stack.
 func (t *Task) run() {
+	ended := false
 	defer func() {
-		v := recover()
-		if v != nil {
-			t.rest = nil // it is over
+		if !ended {
+			t.failed(recover())
 		}
-		if v == nil || v == (killed{}) {
-			return
-		}
-		stack := debug.Stack()
-		if len(t.awaited.stack) > 0 {
-			stack = append(append(stack, "\nin the function that Await ran:\n"...), t.awaited.stack...)
-		}
-		t.eng.panics.Add(1)
-		t.eng.cfg.Panic(v, stack)
 	}()
 	if body := t.body; body != nil {
 		t.body = nil // what only its beginning needed, as a login, is not kept for as long as the task
 		body(t)
+	} else {
+		body := t.rest
+		t.rest = nil
+		t.notice(t.cause)
+		body(t, t.cause)
+	}
+	ended = true
+}
+
+// failed notes what its function has panicked with; nil: it has called runtime.Goexit.
+func (t *Task) failed(v any) {
+	if v != nil {
+		t.rest = nil // it is over
+	}
+	if v == nil || v == (killed{}) {
 		return
 	}
-	body := t.rest
-	t.rest = nil
-	t.notice(t.cause)
-	body(t, t.cause)
+	stack := debug.Stack()
+	if len(t.awaited.stack) > 0 {
+		stack = append(append(stack, "\nin the function that Await ran:\n"...), t.awaited.stack...)
+	}
+	t.eng.panics.Add(1)
+	t.eng.cfg.Panic(v, stack)
 }
 
 // runDetached is for tasks started after the loops have stopped: an ordinary goroutine whose Waits return Closing.
