@@ -162,10 +162,7 @@ func (s *session) reach(shard string, access backend.Access) (*engine.Link, erro
 	if err != nil {
 		return nil, err
 	}
-	s.link = l
-	s.use(l)
-	s.client.hold(l.Conn)
-	s.last.conn(l)
+	s.engage(l)
 	if l.Conn.Settings != s.settings.print {
 		if err := s.synchronize(l); err != nil {
 			again := s.usedTemporary(l, err)
@@ -181,6 +178,14 @@ func (s *session) reach(shard string, access backend.Access) (*engine.Link, erro
 		s.primeChannels(l)
 	}
 	return l, nil
+}
+
+// engage makes l the session's link.
+func (s *session) engage(l *engine.Link) {
+	s.link = l
+	s.use(l)
+	s.client.hold(l.Conn)
+	s.last.conn(l)
 }
 
 // connect takes a connection out of a pool.

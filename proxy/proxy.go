@@ -53,6 +53,7 @@ type Proxy struct {
 	engine     loop.Engine
 	backend    *backend.Backend
 	shardMap   *sharding.Map
+	shards     []*backend.Shard // those of the map, in its order
 	catalog    func(context.Context) (*router.Catalog, error)
 	views      map[string]cqrs.View
 	levels     *cqrs.Levels
@@ -114,6 +115,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 		if sh == nil {
 			return nil, fmt.Errorf("proxy: the map's shard %q has no servers", s.Name)
 		}
+		p.shards = append(p.shards, sh)
 		p.copies = p.copies || len(sh.Endpoints()) > 1
 	}
 	p.hub = notify.New(p.engine, p.backend.Shard(p.home), func() int { return p.cfg().MaxNotifications }, p.log)
@@ -323,7 +325,13 @@ func (s *session) start(asked []wire.Parameter, params map[string]string) error 
 func (s *session) goOn(_ *loop.Task, cause loop.Cause) {
 	s.rests = false
 	defer s.depart()
-	err := s.Rested(cause)
+	cause, err := s.hurry(cause)
+	if s.rests {
+		return
+	}
+	if err == nil {
+		err = s.Rested(cause)
+	}
 	if l := s.link; l != nil {
 		l.MayRepeat = false
 	}

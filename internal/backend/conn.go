@@ -129,7 +129,7 @@ const asyncBuffer = 4096
 // Messages that a server may send at any time (a setting changed by reload, a notice) are taken; anything else, such as
 // the FATAL error of a server that shuts down, makes the connection unusable.
 func (c *Conn) quiet() bool {
-	if !c.IO.Readable() && !c.IO.HungUp() {
+	if c.IO.Quiet() {
 		return true
 	}
 	buf := make([]byte, asyncBuffer)

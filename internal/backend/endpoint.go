@@ -137,6 +137,15 @@ func (e *Endpoint) Acquire(t *loop.Task, id *Identity, client *loop.Conn, deadli
 	}
 }
 
+// AtHand is Acquire where that need not wait, move a connection, or look at one closely; nil elsewhere.
+func (e *Endpoint) AtHand(t *loop.Task, id *Identity) *Conn {
+	p, err := e.poolOf(id)
+	if err != nil {
+		return nil
+	}
+	return p.atHand(t, id)
+}
+
 // Stats are the numbers of the endpoint's shared pool.
 func (e *Endpoint) Stats() PoolStats { return e.pool.snapshot() }
 

@@ -71,6 +71,9 @@ var errAbolished = errors.New("pool was abolished")
 
 // acquire is Endpoint.Acquire, of one pool.
 func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline time.Time) (*Conn, error) {
+	if c := p.atHand(t, id); c != nil {
+		return c, nil
+	}
 	p.mu.Lock()
 	if id != p.identity {
 		p.admit(id)
@@ -125,6 +128,20 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 		w.conn = nil
 		p.mu.Lock()
 	}
+}
+
+// atHand is acquire for the most frequent case: the connection that was used last is on the task's loop, and there is nothing to
+// be found out about it. nil: acquire has to look further.
+func (p *pool) atHand(t *loop.Task, id *Identity) (c *Conn) {
+	p.mu.Lock()
+	if last := len(p.idle) - 1; last >= 0 && id == p.identity && p.waiters.n == 0 && !p.closed {
+		if x := p.idle[last]; !x.unproven && x.IO.Quiet() && t.Owns(x.IO) {
+			p.stats.Acquired++
+			c = p.lease(last)
+		}
+	}
+	p.mu.Unlock()
+	return c
 }
 
 // admit lets a newer identity of the pool's user replace the older one, whose password may have been changed. Connections
@@ -217,10 +234,14 @@ func (p *pool) takeIdle(t *loop.Task) *Conn {
 func (p *pool) lease(i int) *Conn {
 	c := p.idle[i]
 	last := len(p.idle) - 1
-	copy(p.idle[i:], p.idle[i+1:])
+	if i < last {
+		copy(p.idle[i:], p.idle[i+1:])
+	}
 	p.idle[last] = nil
 	p.idle = p.idle[:last]
-	c.idleSince = time.Time{}
+	if !c.idleSince.IsZero() {
+		c.idleSince = time.Time{}
+	}
 	c.Waited = 0
 	c.lease++
 	return c

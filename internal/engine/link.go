@@ -60,6 +60,7 @@ type Link struct {
 	parses int // owed replies to requests that prepare a statement
 	early  int // how often the client has ended a COPY that has not begun; what is queued before ended stands before that
 	ended  int
+	sole   int // the queue is one request's of Query or Batch while it has so many replies; 0: it is not known to be
 }
 
 // links are those that nothing uses, with their memory: a client that is idle should not hold it. The few that are in use at
@@ -95,6 +96,7 @@ func (l *Link) Owed() int { return len(l.queue) - l.head }
 
 // Expect queues a reply. A Synthetic one that is first in line is due at once: Deliver it.
 func (l *Link) Expect(e Expect) {
+	l.sole = 0
 	if e.Kind == Sync || e.Kind == Query || e.Kind == Function {
 		l.Conn.Outstanding++
 	}
@@ -247,7 +249,9 @@ func (l *Link) pull(r *Relay) bool {
 	l.in.w += n
 	if n > 0 {
 		l.bulk.read(l.Conn.IO, n)
-		l.consume(r)
+		if !l.answered(r) {
+			l.consume(r)
+		}
 		if l.Owed() == 0 {
 			l.bulk.end(l.Conn.IO) // nobody may find the connection like that
 		}

@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"encoding/binary"
+
+	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
+
+// What follows is Step and Rest in parts, for an owner who knows that nothing else is under way.
+
+// Clear says that nothing waits to be sent, and nothing of the client's to be looked at.
+func (r *Relay) Clear() bool { return len(r.out) == 0 && !r.gone && !r.stop.Load() && !r.bulk.on }
+
+// Hear reads once from the client, where nothing is left of what came before, and returns what has come: nil for none.
+func (r *Relay) Hear() []byte {
+	if !r.Clear() || r.in.len() > 0 || len(r.links) > 0 || !r.Client.Readable() {
+		return nil
+	}
+	r.fill()
+	return r.in.bytes()
+}
+
+// Take reads once from a link, if there is something to read, and gives the client what came. It says whether all of that is on its way.
+func (r *Relay) Take(l *Link) bool {
+	if !r.Clear() || l.Paused || l.Err != nil || len(l.out) > 0 || !l.Conn.IO.Readable() {
+		return false
+	}
+	l.pull(r)
+	return r.Clear() && l.Err == nil
+}
+
+// Pause is Rest for an owner that has nothing to say, neither to the client nor to servers, and waits for what they say.
+func (r *Relay) Pause(body func(*loop.Task, loop.Cause)) (cause loop.Cause, over bool) {
+	if !r.Clear() || r.in.len() > 0 {
+		return loop.Ready, true
+	}
+	set := append(r.set[:0], loop.Source{Conn: r.Client, For: loop.Readable})
+	for _, l := range r.links {
+		set = append(set, loop.Source{Conn: l.Conn.IO, For: loop.Readable})
+	}
+	if len(r.links) == 0 && cap(r.out) > idleOut {
+		r.out = nil
+	}
+	r.set = set
+	return r.Task.Rest(body, set...)
+}
+
+// Query sends a whole Query on an idle link, of whose answer the client gets everything.
+func (l *Link) Query(b []byte) {
+	if cap(l.queue) == 0 || len(l.queue) > 0 || l.Since == 0 {
+		l.Expect(Expect{Kind: Query})
+	} else {
+		l.queue = l.queue[:1]
+		l.queue[0].Kind = Query // the rest of it is empty
+		l.Conn.Outstanding++
+		l.Conn.Unnamed = 0
+	}
+	l.sole = len(l.queue)
+	l.Send(b)
+}
+
+// Batch sends a whole batch on an idle link, of whose answer the client gets everything: Parse of the unnamed statement, whose id is
+// given, Bind, perhaps Describe, Execute and Sync.
+func (l *Link) Batch(b []byte, statement uint64, describes bool) {
+	l.Conn.Unnamed = statement
+	l.Expect(Expect{Kind: Parse, Statement: statement})
+	l.Expect(Expect{Kind: Bind, Statement: statement})
+	if describes {
+		l.Expect(Expect{Kind: Describe})
+	}
+	l.Expect(Expect{Kind: Execute})
+	l.Expect(Expect{Kind: Sync})
+	l.sole = len(l.queue)
+	l.Send(b)
+}
+
+// answered takes what was read where that is the whole answer to what Query or Batch has sent, without an error.
+func (l *Link) answered(r *Relay) bool {
+	b := l.in.bytes()
+	if l.sole == 0 || l.sole != len(l.queue) || l.head > 0 || l.rest > 0 || len(r.out) > 0 || !whole(b) {
+		return false
+	}
+	l.Conn.TxStatus = wire.TxIdle
+	l.Conn.Outstanding--
+	l.Skipping, l.Copying = false, false
+	for i := range l.queue {
+		l.queue[i].Kind, l.queue[i].Statement = 0, 0 // the rest of it is empty
+	}
+	l.queue, l.sole, l.parses, l.early, l.ended = l.queue[:0], 0, 0, 0, 0
+	r.forward(b)
+	l.in.consume(len(b))
+	return true
+}
+
+// whole says whether b is a whole answer outside of a transaction, with nothing but what a request brings that succeeds.
+func whole(b []byte) bool {
+	for len(b) > len(idle) {
+		size := int(binary.BigEndian.Uint32(b[1:]))
+		switch b[0] {
+		case 'D', 'T', 'C', '1', '2', 'n':
+		default:
+			return false
+		}
+		if size < 4 || size >= len(b) {
+			return false
+		}
+		b = b[1+size:]
+	}
+	return string(b) == idle
+}
+
+// idle is a ReadyForQuery outside of a transaction.
+const idle = "Z\x00\x00\x00\x05I"
