@@ -59,13 +59,13 @@ func (p *Proxy) reloadCatalog() {
 	}
 }
 
-// ReadCatalog reads one state of the schema over a connection to the default shard's primary.
-func ReadCatalog(ctx context.Context, conn *pgx.Conn) (*router.Catalog, error) {
+// ReadCatalog reads one state of the schema over a connection to the default shard's primary. shards: how many there are.
+func ReadCatalog(ctx context.Context, conn *pgx.Conn, shards int) (*router.Catalog, error) {
 	var c *router.Catalog
 	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(pgx.Tx) (err error) {
 		c, err = router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
 			return readRows(ctx, conn, statement, each)
-		})
+		}, shards)
 		return err
 	})
 	return c, err

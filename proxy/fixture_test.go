@@ -135,7 +135,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 				return nil, err
 			}
 			defer func() { _ = conn.Close(ctx) }()
-			return proxy.ReadCatalog(ctx, conn)
+			return proxy.ReadCatalog(ctx, conn, f.spec.shards)
 		},
 	})
 	if err != nil {

@@ -15,11 +15,8 @@ func (s *session) function(size int) error {
 	if err != nil {
 		return err
 	}
-	p := &router.Plan{Kind: router.Route, Access: router.Write, Flags: router.Writes | router.Dirty, Shards: s.p.defaultShard}
-	rt := s.p.router.Load()
-	if rt.KeepsState(oid) {
-		p.Flags |= router.Keeps
-	}
+	leaves, ref := s.p.router.Load().CallByOID(oid)
+	p := &router.Plan{Kind: router.Route, Access: router.Write, Flags: router.Writes | router.Dirty | leaves, Shards: s.p.defaultShard}
 	if s.trace(nil, false); s.traced != nil {
 		s.traced.describe(p)
 	}
@@ -29,7 +26,7 @@ func (s *session) function(size int) error {
 		}
 		return s.failed(s.errAborted())
 	}
-	if ref := rt.Calls(oid); ref != nil {
+	if ref != nil {
 		err = refusal(ref)
 	}
 	var l *engine.Link
@@ -41,6 +38,9 @@ func (s *session) function(size int) error {
 	}
 	if err == nil {
 		err = s.speaks(l, p)
+	}
+	if err == nil && p.Has(router.Executes) {
+		err = s.lendPrepared(l)
 	}
 	if err != nil {
 		if err := s.Skip(size); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/tidemarkdb/tidemark/testcontainers"
@@ -31,25 +32,6 @@ func TestSeedIsTheClientsOwn(t *testing.T) {
 	}
 	exec(t, direct, `select setseed(0.5)`)
 	want := draws(t, direct, 40)
-	call := func(c *pgx.Conn) error {
-		fe := c.PgConn().Frontend()
-		fe.Send(&pgproto3.FunctionCall{Function: 1599, Arguments: [][]byte{[]byte("0.5")}}) // setseed
-		if err := fe.Flush(); err != nil {
-			return err
-		}
-		for {
-			m, err := fe.Receive()
-			if err != nil {
-				return err
-			}
-			switch m := m.(type) {
-			case *pgproto3.ErrorResponse:
-				return fmt.Errorf("%s", m.Message)
-			case *pgproto3.ReadyForQuery:
-				return nil
-			}
-		}
-	}
 	engines(t, func(t *testing.T, engineName string) {
 		dsn := f.start(t, engineName)
 		for _, how := range []string{
@@ -66,7 +48,7 @@ func TestSeedIsTheClientsOwn(t *testing.T) {
 			case "bind":
 				_, err = a.Exec(t.Context(), `select set_config($1, $2, $3)`, "seed", "0.5", false)
 			case "call":
-				err = call(a)
+				err = callFunction(a, 1599, "0.5") // setseed
 			case "options": // PostgreSQL does not seed by the startup message
 				o := connect(t, dsn+"&options=-c%20seed%3D0.5")
 				if got := draws(t, o, 1); slices.Contains(want, got[0]) {
@@ -101,6 +83,101 @@ func TestSeedIsTheClientsOwn(t *testing.T) {
 			for _, x := range []*pgx.Conn{b, c} {
 				_ = x.Close(context.Background())
 			}
+		}
+	})
+}
+
+// callFunction calls a function by the message for that.
+func callFunction(c *pgx.Conn, oid uint32, args ...string) (err error) {
+	call := &pgproto3.FunctionCall{Function: oid}
+	for _, a := range args {
+		call.Arguments = append(call.Arguments, []byte(a))
+	}
+	fe := c.PgConn().Frontend()
+	fe.Send(call)
+	if err := fe.Flush(); err != nil {
+		return err
+	}
+	for {
+		m, failed := fe.Receive()
+		if failed != nil {
+			return failed
+		}
+		switch m := m.(type) {
+		case *pgproto3.ErrorResponse:
+			err = pgconn.ErrorResponseToPgError(m)
+		case *pgproto3.ReadyForQuery:
+			return err
+		}
+	}
+}
+
+// A setting whose name nobody knows stays with who made it, also by the message that calls a function.
+func TestFunctionCallOfAComputedName(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	direct := connect(t, f.direct(0))
+	exec(t, direct, `create function sets(text) returns text language sql as $$ select set_config('a.' || $1, 'mine', false) $$`)
+	exec(t, direct, `create function calls(text) returns text language plpgsql stable as $$ begin return sets($1); end $$`)
+	var calls uint32
+	if err := direct.QueryRow(t.Context(), `select 'calls'::regproc::oid`).Scan(&calls); err != nil {
+		t.Fatal(err)
+	}
+	const setConfig = 2078
+	engines(t, func(t *testing.T, engineName string) {
+		dsn := f.start(t, engineName)
+		for how, call := range map[string]func(*pgx.Conn) error{
+			"a function that calls it": func(c *pgx.Conn) error { return callFunction(c, calls, "name") },
+			"set_config":               func(c *pgx.Conn) error { return callFunction(c, setConfig, "a.name", "mine", "f") },
+		} {
+			a, err := pgx.Connect(t.Context(), dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := connect(t, dsn)
+			exec(t, b, `begin; select 1`, pgx.QueryExecModeSimpleProtocol)
+			if err := call(a); err != nil {
+				t.Fatalf("%s: %v", how, err)
+			}
+			exec(t, b, `commit`) // its connection is what anybody would get now
+			for range 3 {
+				if got := text(t, a, `select coalesce(current_setting('a.name', true), '')`); got != "mine" {
+					t.Errorf("%s: its client has %q", how, got)
+				}
+				if got := text(t, b, `select coalesce(current_setting('a.name', true), '')`); got != "" {
+					t.Errorf("%s: another client has %q", how, got)
+				}
+			}
+			_ = a.Close(context.Background())
+			_ = b.Close(context.Background())
+		}
+	})
+}
+
+// What the function that a FunctionCall names runs by text finds what its client has prepared.
+func TestFunctionCallExecutes(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
+	direct := connect(t, f.direct(0))
+	exec(t, direct, `create table said (word text); create function runs(text) returns void language plpgsql as $$ begin execute $1; end $$`, pgx.QueryExecModeSimpleProtocol)
+	var runs uint32
+	if err := direct.QueryRow(t.Context(), `select 'runs'::regproc::oid`).Scan(&runs); err != nil {
+		t.Fatal(err)
+	}
+	engines(t, func(t *testing.T, engineName string) {
+		dsn := f.start(t, engineName)
+		a, b := connect(t, dsn), connect(t, dsn)
+		for c, word := range map[*pgx.Conn]string{a: "a", b: "b"} {
+			exec(t, c, `prepare p as insert into said values ('`+word+engineName+`')`, pgx.QueryExecModeSimpleProtocol)
+		}
+		for c, word := range map[*pgx.Conn]string{a: "a", b: "b"} {
+			if err := callFunction(c, runs, "execute p"); err != nil {
+				t.Error(err)
+			}
+			if got := text(t, c, `select count(*)::text from said where word = $1`, word+engineName); got != "1" {
+				t.Errorf("%s has said its own %s times", word, got)
+			}
+		}
+		if err := callFunction(a, runs, "execute q"); code(err) != "26000" {
+			t.Errorf("what nobody has prepared: %v", err)
 		}
 	})
 }

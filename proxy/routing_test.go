@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/tidemarkdb/tidemark/sharding"
 )
@@ -320,10 +319,23 @@ func TestCopyIsSplitByKey(t *testing.T) {
 	})
 }
 
+const codeThatRunsCode = `
+create table steps (id bigint);
+create function on_step() returns trigger language plpgsql as $$ begin insert into notes values (new.id); return new; end $$;
+create trigger t before insert on steps for each row execute function on_step();
+create view steps_view as select * from steps;
+create table parted (id bigint) partition by list (id); create table parted_1 partition of parted for values in (1);
+create trigger t before insert on parted_1 for each row execute function on_note();
+create function on_truncate() returns trigger language plpgsql as $$ begin delete from customers; return null; end $$;
+create table emptied (id bigint); create trigger t before truncate on emptied execute function on_truncate();
+create materialized view counted as select count(*) from customers;
+create domain checked_too as checked; create table typed_too (a checked_too);
+create function "größe"() returns bigint language sql as 'select count(*) from customers'`
+
 // Functions, triggers and DO run on one shard: what they name of sharded tables would be that shard's part.
 func TestCodeThatNeedsOtherShards(t *testing.T) {
 	engines(t, func(t *testing.T, engineName string) {
-		_, dsn := shop(t, engineName, fixtureSpec{})
+		f, dsn := shop(t, engineName, fixtureSpec{})
 		c := connect(t, dsn)
 		exec(t, c, "create function name_of(bigint) returns text language sql stable as 'select name from customers where id = $1'")
 		exec(t, c, "create function add_customer(n bigint) returns void language plpgsql as $$ begin insert into customers values (n, 'by a function'); end $$")
@@ -338,16 +350,26 @@ func TestCodeThatNeedsOtherShards(t *testing.T) {
 		exec(t, c, "create domain checked as int check (value > 0 or has_customers())")
 		exec(t, c, "create table typed (a checked)")
 		exec(t, c, "create trigger t before insert on products for each row execute function on_note()")
+		for shard := range 2 {
+			exec(t, connect(t, f.direct(shard)), codeThatRunsCode, pgx.QueryExecModeSimpleProtocol)
+		}
+		exec(t, c, "create function notes_of() returns bigint language sql as 'select count(*) from notes'") // and the catalog is read
 		for i := range 10 {
 			exec(t, c, fmt.Sprintf("insert into customers values (%d, 'c%d')", i, i))
+		}
+		for _, accepted := range []string{
+			"insert into emptied values (1)", "select * from steps_view", "truncate steps", "select * from counted", "select notes_of()", "insert into orders values (1, 1, 1)",
+		} {
+			exec(t, c, accepted, pgx.QueryExecModeSimpleProtocol)
 		}
 		for _, refused := range []string{
 			"select name_of(5)", "select add_customer(42)", "call add_product()", "insert into notes values (1, 'x')", "insert into tasks values (1)",
 			"do $$ begin update customers set name = 'x'; end $$", "do $$ begin perform add_customer(43); end $$",
 			"select * from looks", "select * from looks_through", "insert into typed values (1)", "insert into products values (2, 'hat')",
+			"insert into steps values (1)", "insert into steps_view values (1)", "insert into parted values (1)", "truncate emptied", "refresh materialized view counted",
+			"insert into typed_too values (1)", "select notes_of() from customers where id = 1",
 		} {
-			_, err := c.Exec(t.Context(), refused, pgx.QueryExecModeSimpleProtocol)
-			if e := (*pgconn.PgError)(nil); !errors.As(err, &e) || e.Code != "0A000" {
+			if _, err := c.Exec(t.Context(), refused, pgx.QueryExecModeSimpleProtocol); code(err) != "0A000" {
 				t.Errorf("%s: %v", refused, err)
 			}
 		}
@@ -355,24 +377,18 @@ func TestCodeThatNeedsOtherShards(t *testing.T) {
 		if err := c.QueryRow(t.Context(), "select 'add_customer'::regproc::oid").Scan(&oid); err != nil {
 			t.Fatal(err)
 		}
-		fe := c.PgConn().Frontend()
-		fe.Send(&pgproto3.FunctionCall{Function: oid, Arguments: [][]byte{[]byte("44")}})
-		if err := fe.Flush(); err != nil {
-			t.Fatal(err)
+		if err := callFunction(c, oid, "44"); code(err) != "0A000" {
+			t.Errorf("a FunctionCall of add_customer(): %v", err)
 		}
-		refused := ""
-		for done := false; !done; {
-			m, err := fe.Receive()
-			if err != nil {
-				t.Fatal(err)
+		latin := connect(t, dsn+"&client_encoding=latin1")
+		for _, refused := range []string{"do $$ begin perform gr\xf6\xdfe(); end $$", "select gr\xf6\xdfe()"} {
+			_, err := latin.PgConn().Exec(t.Context(), refused).ReadAll()
+			if code(err) != "0A000" {
+				t.Errorf("%q: %v", refused, err)
 			}
-			if e, ok := m.(*pgproto3.ErrorResponse); ok {
-				refused = e.Code
-			}
-			_, done = m.(*pgproto3.ReadyForQuery)
 		}
-		if refused != "0A000" {
-			t.Errorf("a FunctionCall of add_customer(): %q", refused)
+		if _, err := latin.PgConn().Exec(t.Context(), "do $$ begin raise notice 'm\xfc\xdfig'; end $$").ReadAll(); err != nil {
+			t.Error(err)
 		}
 		for i := range 10 { // each on the shard of its key
 			if got := text(t, c, fmt.Sprintf("select name_of(id) from customers where id = %d", i)); got != fmt.Sprint("c", i) {

@@ -8,20 +8,19 @@ import (
 
 // calls is what the functions that a statement calls mean for its plan.
 type calls struct {
-	volatile  bool   // some function is: the primary answers
-	harmless  bool   // those that are volatile only make values (random) or wait: any primary will do
-	writes    bool   // something may change data
-	dirty     bool   // something may change the session unseen
-	pin       bool   // something leaves state in the connection on purpose
-	opaque    bool   // something may make a setting whose name nobody knows
-	keeps     bool   // something may keep state that nothing takes away
-	executes  bool   // something may execute what the session has prepared
-	user      bool   // some function is the user's own, and may read tables
-	here      bool   // something asks for state of the connection
-	aggregate string // an aggregate that is called
-	unsafe    string // a function that must not run on several shards
-	unstable  string // a function whose result may differ between shards
-	onDefault string // a function whose effect is looked for on the default shard
+	volatile  bool     // some function is: the primary answers
+	harmless  bool     // those that are volatile only make values (random) or wait: any primary will do
+	writes    bool     // something may change data
+	dirty     bool     // something may change the session unseen
+	pin       bool     // something leaves state in the connection on purpose
+	leaves    Flags    // ... of Dirty, Opaque, Keeps and Executes
+	user      bool     // some function is the user's own, and may read tables
+	here      bool     // something asks for state of the connection
+	aggregate string   // an aggregate that is called
+	unsafe    string   // a function that must not run on several shards
+	unstable  string   // a function whose result may differ between shards
+	onDefault string   // a function whose effect is looked for on the default shard
+	names     []string // functions of the user's own that need something of certain shards
 	refusal   *Refusal
 
 	showsPrepared bool // pg_prepared_statements is read
@@ -71,14 +70,15 @@ func (s *statement) calls() calls {
 		if f.Volatility != Immutable && c.unstable == "" {
 			c.unstable = label
 		}
-		c.opaque = c.opaque || f.Opaque
-		c.executes = c.executes || f.Executes
-		c.keeps = c.keeps || f.Keeps || keepers[call.Name]
-		if x, ok := s.r.reachBy[strings.ToLower(call.Name)]; ok && f.User {
-			if c.refusal == nil {
-				c.refusal = x.refusal("the function "+label, sharded, hintFunction)
+		if keepers[call.Name] {
+			c.leaves |= Keeps
+		}
+		if d := s.r.code.function(s.ses, call.Name); f.User {
+			c.leaves |= d.leaves
+			if d.reach != (reach{}) {
+				c.names, c.user = append(c.names, call.Name), true
 			}
-			if x.part != "" {
+			if d.part != "" {
 				c.unsafe = label
 			}
 		}

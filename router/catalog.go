@@ -7,11 +7,37 @@ type Catalog struct {
 	Views     []View
 	Functions []Function
 	Settings  []string // with a dot in their names, that functions make
-	Keepers   []uint32 // OIDs of functions that keep state in their server process, see keeps.go
-	// Using are the functions whose code names tables: names by OID.
-	Using  map[uint32]string
-	Models []Model
+	Models    []Model
 }
+
+// Code is what some code says by itself. New follows it to what it runs, see follow.go.
+type Code struct {
+	Leaves Flags // what it may leave in the session: of Dirty, Opaque and Keeps; or Executes what that has prepared
+	Names  []Use
+}
+
+// Use is what code names: a relation with its Schema, or a word of its text, in lower case, that stands for all functions and relations
+// of that name, unless it is Calling.
+type Use struct {
+	Schema, Name string
+	Way          Way
+	Within       bool // only what that runs counts: its rows are where the code runs (a partition, a foreign key's action)
+}
+
+// Way is what is done with a name.
+type Way uint8
+
+// The ways. Writing includes reading; of a materialized view it is REFRESH.
+const (
+	Reading Way = iota
+	Writing
+	Truncating
+	Calling // a function
+)
+
+var wayNames = [...]string{"reading", "writing", "truncating", "calling"}
+
+func (w Way) String() string { return wayNames[w] }
 
 // Table is a relation with its columns in order: a table of any kind, or a view, which is then also among the Views.
 // System catalogs need not be listed.
@@ -19,15 +45,7 @@ type Table struct {
 	Schema, Name string
 	Root         Name // a partition's topmost table, whose place in the map is the partition's own; empty for others
 	Columns      []Column
-	// Traces: writing to it runs a function that may leave traces in the session: a trigger's, a default's, a constraint's.
-	// ReadTraces: reading it does, by a policy.
-	Traces, ReadTraces bool
-	// Keeps, ReadKeeps: ... a function that keeps state there which nobody can take away. Opaque, ReadOpaque: ... an opaque one.
-	Keeps, ReadKeeps, Opaque, ReadOpaque bool
-	// Executes, ReadExecutes: ... one that may execute what its client has prepared.
-	Executes, ReadExecutes bool
-	// Runs: functions, in lower case, that a write to it runs and whose code names tables. ReadRuns: ... a read too.
-	Runs, ReadRuns []string
+	Runs         [3]Code // by Way: what that runs, or reads
 }
 
 // Column of a table.
@@ -72,10 +90,8 @@ type Function struct {
 	User         bool     // not one of PostgreSQL's own (its oid is 16384 or greater)
 	Aggregate    bool     // pg_proc.prokind = 'a'
 	Set          bool     // pg_proc.proretset
-	Opaque       bool     // it may make a setting whose name cannot be read in its code
-	Keeps        bool     // it may keep state in its server process, see keeps.go
-	Executes     bool     // it runs statements by text, among which may be an EXECUTE of what its client has prepared
-	Uses, Writes []string // tables and views that its code names, or writes, in lower case and without schemas; see reach.go
+	OIDs         []uint32 // of the user's own, and of those in leaving
+	Code         Code
 }
 
 // Model is a read model that is queried as a table.

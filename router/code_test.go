@@ -7,6 +7,10 @@ import (
 )
 
 func TestReadCode(t *testing.T) {
+	type code struct {
+		leaves   Flags
+		settings []string
+	}
 	for _, tt := range []struct {
 		text string
 		want code
@@ -15,30 +19,33 @@ func TestReadCode(t *testing.T) {
 		{"update t set a = b where c", code{}},
 		{"begin perform set_config('App.user', new.id::text, true); end", code{}}, // gone with the transaction
 		{"begin perform set_config(a_name, a_value, true); end", code{}},
-		{"select set_config('App.user', $1, false)", code{traces: true, settings: []string{"app.user"}}},
-		{"select pg_catalog.SET_CONFIG ( 'work_mem', '1MB', false)", code{traces: true}},
-		{"select set_config($1, $2, $3)", code{traces: true, opaque: true}},
-		{"begin set app.x = 1; set local app.y = 2; SET SESSION app.z TO 'a'; end", code{traces: true, settings: []string{"app.x", "app.z"}}},
-		{"begin execute format('set %I = %L', a, b); end", code{traces: true, opaque: true, executes: true}},
-		{"begin execute 'truncate ' || a; end", code{executes: true}},
-		{"plpy.Execute('select 1')", code{executes: true}},
-		{"my $r = spi_exec_query($_[0]);", code{executes: true}},
-		{"begin execute 'deallocate p'; end", code{traces: true, executes: true}},
-		{"begin prepare p as select 1; end", code{traces: true, executes: true}},
+		{"select set_config('App.user', $1, false)", code{leaves: Dirty, settings: []string{"app.user"}}},
+		{"select pg_catalog.SET_CONFIG ( 'work_mem', '1MB', false)", code{leaves: Dirty}},
+		{"select set_config('app.' || $1, $2, false)", code{leaves: Dirty | Opaque}},
+		{"select set_config($1, $2, $3)", code{leaves: Dirty | Opaque}},
+		{"begin set app.x = 1; set local app.y = 2; SET SESSION app.z TO 'a'; end", code{leaves: Dirty, settings: []string{"app.x", "app.z"}}},
+		{"begin execute format('set %I = %L', a, b); end", code{leaves: Dirty | Opaque | Executes}},
+		{"begin execute 'truncate ' || a; end", code{leaves: Executes}},
+		{"plpy.Execute('select 1')", code{leaves: Executes}},
+		{"my $r = spi_exec_query($_[0]);", code{leaves: Executes}},
+		{"begin execute 'deallocate p'; end", code{leaves: Dirty | Executes}},
+		{"begin prepare p as select 1; end", code{leaves: Dirty | Executes}},
 		{"select prepared, executed from jobs", code{}},
-		{"begin create temp table x (a int); end", code{traces: true}},
+		{"begin create temp table x (a int); end", code{leaves: Dirty}},
 		{"begin perform pg_advisory_xact_lock(1); end", code{}},
-		{"begin perform pg_try_advisory_lock(1); end", code{traces: true}},
-		{"begin perform SetSeed (0.5); end", code{traces: true, keeps: true}},
-		{"begin set session seed to 0.5; end", code{traces: true, keeps: true}},
-		{"select public.dblink_connect_u('a', 'b')", code{traces: true, keeps: true}},
+		{"begin perform pg_try_advisory_lock(1); end", code{leaves: Dirty}},
+		{"begin perform SetSeed (0.5); end", code{leaves: Dirty | Keeps}},
+		{"begin set session seed to 0.5; end", code{leaves: Dirty | Keeps}},
+		{"select public.dblink_connect_u('a', 'b')", code{leaves: Dirty | Keeps}},
 		{"select from dblink('host=a', 'select 1') x(a int)", code{}},
-		{"begin load 'auto_explain'; end", code{traces: true, keeps: true}},
-		{"$_SHARED{user} = shift; return;", code{traces: true, keeps: true}},
-		{"if 'plan' in SD: return SD['plan']", code{traces: true, keeps: true}},
+		{"begin load 'auto_explain'; end", code{leaves: Dirty | Keeps}},
+		{"$_SHARED{user} = shift; return;", code{leaves: Dirty | Keeps}},
+		{"if 'plan' in SD: return SD['plan']", code{leaves: Dirty | Keeps}},
 		{"select seed, setseedling from plants where state in ('SD', 'GD')", code{}},
 	} {
-		if d := cmp.Diff(tt.want, read(tt.text), cmp.AllowUnexported(code{})); d != "" {
+		var got code
+		got.leaves, got.settings = read(tt.text)
+		if d := cmp.Diff(tt.want, got, cmp.AllowUnexported(code{})); d != "" {
 			t.Errorf("%s: %s", tt.text, d)
 		}
 	}

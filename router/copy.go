@@ -183,16 +183,26 @@ func (s *statement) copyTo() *compiled {
 	rel := &s.rels[0]
 	switch {
 	case !s.f.Copy.Stdio:
-		return s.copyFile(0)
+		return s.copyFile(s.leaves())
 	case rel.place == split && len(s.r.m.Shards()) > 1:
 		return s.fixed(refuse(fmt.Sprintf("COPY of sharded table %s TO is not supported", rel.name), "The rows of its shards would have to be merged into one stream.",
 			fmt.Sprintf("Use COPY (SELECT ... WHERE %s = ...) TO STDOUT for one key, or a plain SELECT.", rel.table.Column)))
 	case rel.place == model || rel.place == derived && len(s.all()) > 1:
 		return s.fixed(refuse(fmt.Sprintf("COPY of %s TO is not supported", rel.name), "It is not a table.", "Use a SELECT."))
 	case rel.place == everywhere || rel.place == anywhere:
-		return s.fixedPlan(&Plan{Kind: AnyShard, Access: Read, Shards: s.all(), Reason: fmt.Sprintf("reference table %s is on every shard", rel.name)})
+		if ref := s.needs(calls{}, where{shard: -1}); ref != nil {
+			return s.fixed(ref)
+		}
+		p := &Plan{Kind: AnyShard, Access: Read, Flags: s.leaves(), Shards: s.all(), Reason: fmt.Sprintf("reference table %s is on every shard", rel.name)}
+		if p.Flags != 0 {
+			p.Kind, p.Shards = Route, s.r.oneShard[s.r.m.Default()]
+		}
+		return s.fixedPlan(p)
 	}
-	return s.fixedPlan(&Plan{Kind: Route, Access: Read, Shards: s.r.oneShard[rel.shard], Reason: fmt.Sprintf("%s lives on shard %s", rel.name, s.shardName(rel.shard))})
+	if ref := s.needs(calls{}, where{shard: rel.shard}); ref != nil {
+		return s.fixed(ref)
+	}
+	return s.fixedPlan(&Plan{Kind: Route, Access: Read, Flags: s.leaves(), Shards: s.r.oneShard[rel.shard], Reason: fmt.Sprintf("%s lives on shard %s", rel.name, s.shardName(rel.shard))})
 }
 
 // copyFile plans a COPY whose data lies where the server runs: of a single shard that is its primary, whatever the direction.
@@ -212,12 +222,16 @@ func (s *statement) copyFrom() *compiled {
 	rel := &s.rels[0]
 	c := s.f.Copy
 	if !c.Stdio {
-		return s.copyFile(rel.leaves())
+		return s.copyFile(s.leaves())
 	}
-	if ref := s.runs(); ref != nil {
+	at := where{shard: -1, all: rel.place == everywhere}
+	if rel.place == onOne {
+		at.shard = rel.shard
+	}
+	if ref := s.needs(calls{}, at); ref != nil && rel.place != derived {
 		return s.fixed(ref)
 	}
-	flags := Writes | rel.leaves()
+	flags := Writes | s.leaves()
 	if len(s.all()) == 1 && rel.place != model { // a view may have a trigger that takes the rows
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.all(), Reason: "the only shard"})
 	}

@@ -89,15 +89,18 @@ func shopCatalog() *Catalog {
 			table("public", "rounded", "n numeric 655366"),
 			table("public", "products", "id int8", "name text", "price numeric", "changed timestamptz volatile"),
 			table("public", "countries", "code text", "name text"),
-			table("public", "audit", "id int8", "what text"),
+			running(table("public", "audit", "id int8", "what text"), "audits", Writing),
 			table("public", "notes", "id int8 volatile", "body text"),
-			running(table("public", "visits", "id int8", "page text"), "raise_prices"),
-			running(table("public", "inbox", "id int8", "body text"), "place_order"),
-			running(table("public", "currencies", "code text"), "prices"),
-			running(table("public", "rates", "code text", "rate numeric"), "takes_note"),
-			running(table("public", "stock", "id int8", "n int4"), "raise_prices"),
-			guarded(table("public", "counted", "n int8"), "counts_orders"),
-			table("public", "order_totals", "customer_id int8", "total numeric"),
+			running(table("public", "visits", "id int8", "page text"), "raise_prices", Writing),
+			running(table("public", "inbox", "id int8", "body text"), "place_order", Writing),
+			running(table("public", "currencies", "code text"), "prices", Writing),
+			running(table("public", "rates", "code text", "rate numeric"), "takes_note", Writing),
+			running(table("public", "stock", "id int8", "n int4"), "raise_prices", Writing),
+			running(table("public", "counted", "n int8"), "counts_orders", Reading),
+			running(table("public", "errands", "id int8"), "delegates", Writing),
+			running(table("public", "drafts", "id int8"), "place_order", Truncating),
+			uses(table("public", "order_counts", "n int8"), Writing, Use{Schema: "public", Name: "orders"}),
+			uses(table("public", "order_totals", "customer_id int8", "total numeric"), Reading, Use{Schema: "public", Name: "orders"}),
 			table("app", "orders", "id int8", "body text"),
 			partition("orders_2024", "orders", "customer_id int8", "id int8 volatile", "state text", "total numeric", "product_id int8"),
 		},
@@ -125,17 +128,19 @@ func shopCatalog() *Catalog {
 	add(Immutable, true, false, "public", "full_name")
 	add(Stable, true, false, "public", "customer_total")
 	add(Volatile, true, false, "public", "do_things")
-	for _, f := range []Function{
-		{Name: "place_order", Uses: []string{"orders", "products"}, Writes: []string{"orders"}},
-		{Name: "counts_orders", Volatility: Immutable, Uses: []string{"order_totals"}},
-		{Name: "raise_prices", Uses: []string{"products"}, Writes: []string{"products"}},
-		{Name: "prices", Uses: []string{"products"}},
-		{Name: "audits", Uses: []string{"audit"}, Writes: []string{"audit"}},
-		{Name: "takes_note", Uses: []string{"notes"}, Writes: []string{"notes"}},
+	reads := func(name string) Use { return Use{Name: name} }
+	writes := func(name string) Use { return Use{Name: name, Way: Writing} }
+	for name, uses := range map[string][]Use{
+		"place_order": {writes("orders"), reads("products")}, "counts_orders": {reads("order_totals")}, "raise_prices": {writes("products")},
+		"prices": {reads("products")}, "audits": {writes("audit")}, "takes_note": {writes("notes")},
+		"delegates": {writes("inbox")}, "seeds": nil, "seeds_by_name": {reads("seeds")},
 	} {
-		f.Schema, f.User = "public", true
-		if f.Volatility == 0 {
-			f.Volatility = Volatile
+		f := Function{Schema: "public", Name: name, User: true, Volatility: Volatile, Code: Code{Names: uses}}
+		if name == "counts_orders" {
+			f.Volatility = Immutable
+		}
+		if name == "seeds" {
+			f.Code.Leaves = Dirty | Keeps
 		}
 		c.Functions = append(c.Functions, f)
 	}
@@ -276,14 +281,16 @@ func partition(name, root string, columns ...string) Table {
 	return t
 }
 
-// running is a table whose writes run a function.
-func running(t Table, function string) Table {
-	t.Runs = []string{function}
+// running is a table that runs a function when it is used in one of some ways.
+func running(t Table, function string, ways ...Way) Table {
+	for _, way := range ways {
+		t.Runs[way].Names = append(t.Runs[way].Names, Use{Name: function, Way: Calling})
+	}
 	return t
 }
 
-// guarded is a table, or a view, whose reads run a function, too.
-func guarded(t Table, function string) Table {
-	t.Runs, t.ReadRuns = []string{function}, []string{function}
+// uses is a table that uses something when it is used itself.
+func uses(t Table, way Way, use ...Use) Table {
+	t.Runs[way].Names = append(t.Runs[way].Names, use...)
 	return t
 }

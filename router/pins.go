@@ -33,6 +33,7 @@ func (r *Router) statement(ses *Session, f *sql.Facts) *statement {
 	s := &statement{r: r, ses: ses, f: f, rels: make([]relation, len(f.Relations)), pins: make([]*key, len(f.Relations))}
 	for i, rel := range f.Relations {
 		s.rels[i] = r.find(ses, rel)
+		s.rels[i].does = r.code.relation(ses, s.rels[i].name, s.way(&s.rels[i]))
 	}
 	s.pin()
 	return s

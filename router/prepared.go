@@ -76,6 +76,9 @@ func (s *statement) prepared(op PreparedOp) *compiled {
 		x.Flags = s.explainCreates()
 	}
 	calls := s.calls()
+	if calls.refusal == nil {
+		calls.refusal = s.needs(calls, where{shard: -1}) // which shard it is hangs on the statement that it names
+	}
 	if calls.refusal != nil {
 		return s.fixed(calls.refusal)
 	}
@@ -88,15 +91,7 @@ func (s *statement) prepared(op PreparedOp) *compiled {
 	if calls.pin {
 		x.Flags |= Pin
 	}
-	if calls.opaque {
-		x.Flags |= Opaque
-	}
-	if calls.keeps {
-		x.Flags |= Keeps
-	}
-	if calls.executes {
-		x.Flags |= Executes
-	}
+	x.Flags |= calls.leaves
 	c := s.fixedPlan(p)
 	if len(s.f.Args) > 0 {
 		c.always, c.args, c.cost = nil, s.f.Args, c.cost+int64(len(s.f.Args))*120

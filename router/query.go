@@ -31,9 +31,6 @@ func (s *statement) query() outcome {
 	if calls.refusal != nil {
 		return s.refused(calls.refusal)
 	}
-	if ref := s.runs(); ref != nil {
-		return s.refused(ref)
-	}
 	var sharded, local, replicas []int
 	for i := range s.rels {
 		rel := &s.rels[i]
@@ -63,6 +60,9 @@ func (s *statement) query() outcome {
 		return s.refused(ref)
 	}
 	if p := s.referenceWrite(sharded, local, calls); p != nil {
+		if ref := s.needs(calls, where{shard: -1, all: true}); ref != nil && p.Kind != Refuse {
+			return s.refused(ref)
+		}
 		return outcome{only: -1, unkeyed: p, access: p.Access, flags: p.Flags}
 	}
 	if calls.onDefault != "" {
@@ -78,11 +78,19 @@ func (s *statement) query() outcome {
 		}
 		o.only, o.reason = s.rels[i].shard, fmt.Sprintf("%s lives on shard %s", s.rels[i].name, s.shardName(s.rels[i].shard))
 	}
+	at := where{shard: o.only, keyed: len(sharded) > 0}
 	if len(sharded) == 0 {
 		o.unkeyed = s.unsharded(&o, replicas, calls)
-		return o
+		if o.unkeyed.Kind == Route {
+			at.shard = o.unkeyed.Shards[0]
+		}
 	}
-	s.keyed(&o, command, sharded, calls)
+	if ref := s.needs(calls, at); ref != nil {
+		return s.refused(ref)
+	}
+	if len(sharded) > 0 {
+		s.keyed(&o, command, sharded, calls)
+	}
 	return o
 }
 
@@ -128,18 +136,7 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 	if c.pin {
 		o.flags |= Pin
 	}
-	if c.opaque {
-		o.flags |= Opaque
-	}
-	if c.keeps {
-		o.flags |= Keeps
-	}
-	if c.executes {
-		o.flags |= Executes
-	}
-	for i := range s.rels {
-		o.flags |= s.rels[i].leaves()
-	}
+	o.flags |= c.leaves | s.leaves()
 	if c.here {
 		o.flags |= Here
 	}

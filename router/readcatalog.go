@@ -3,14 +3,15 @@ package router
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Query runs a statement on a server and calls each with its rows: values in text format, nil for NULL, valid until it returns.
 type Query func(statement string, each func(row [][]byte) error) error
 
 // ReadCatalog reads a Catalog, without Models, from a PostgreSQL of version 15 or later: some statements through query, which
-// should all see one state of the database (a transaction in isolation level repeatable read).
-func ReadCatalog(query Query) (*Catalog, error) {
+// should all see one state of the database (a transaction in isolation level repeatable read). shards: how many the database has.
+func ReadCatalog(query Query, shards int) (*Catalog, error) {
 	c := &Catalog{}
 	if err := query(columnsQuery, func(row [][]byte) error { return c.column(row) }); err != nil {
 		return nil, fmt.Errorf("read columns: %w", err)
@@ -21,11 +22,8 @@ func ReadCatalog(query Query) (*Catalog, error) {
 	if err := query(functionsQuery, func(row [][]byte) error { return c.function(row) }); err != nil {
 		return nil, fmt.Errorf("read functions: %w", err)
 	}
-	if err := c.readCode(query); err != nil {
+	if err := c.readCode(query, shards > 1); err != nil {
 		return nil, fmt.Errorf("read functions' code: %w", err)
-	}
-	if err := c.readUses(query); err != nil {
-		return nil, fmt.Errorf("read what functions use: %w", err)
 	}
 	return c, nil
 }
@@ -80,9 +78,11 @@ LEFT JOIN pg_catalog.pg_namespace bn ON bn.oid = b.relnamespace
 WHERE v.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 ORDER BY 1, 2, 3 NULLS FIRST, 4`
 
-// functionsQuery: schema, name, volatility, user's own, aggregate, set; overloads together, the most volatile one counting ('i' < 's' < 'v').
-const functionsQuery = `
-SELECT n.nspname, p.proname, max(p.provolatile), bool_or(p.oid >= 16384), bool_or(p.prokind = 'a'), bool_or(p.proretset)
+// functionsQuery: schema, name, volatility, user's own, aggregate, set, OIDs; overloads together, the most volatile one counting
+// ('i' < 's' < 'v').
+var functionsQuery = `
+SELECT n.nspname, p.proname, max(p.provolatile), bool_or(p.oid >= 16384), bool_or(p.prokind = 'a'), bool_or(p.proretset),
+  string_agg(p.oid::text, ' ') FILTER (WHERE p.oid >= 16384 OR p.proname IN (` + literals(leaving) + `))
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 GROUP BY 1, 2`
 
@@ -129,12 +129,18 @@ func (c *Catalog) view(row [][]byte) error {
 }
 
 func (c *Catalog) function(row [][]byte) error {
-	if len(row) != 6 || len(row[2]) != 1 {
+	if len(row) != 7 || len(row[2]) != 1 {
 		return fmt.Errorf("%d values in a row", len(row))
 	}
-	c.Functions = append(c.Functions, Function{
-		Schema: string(row[0]), Name: string(row[1]), Volatility: Volatility(row[2][0]), User: yes(row[3]), Aggregate: yes(row[4]), Set: yes(row[5]),
-	})
+	f := Function{Schema: string(row[0]), Name: string(row[1]), Volatility: Volatility(row[2][0]), User: yes(row[3]), Aggregate: yes(row[4]), Set: yes(row[5])}
+	for s := range strings.FieldsSeq(string(row[6])) {
+		oid, err := strconv.ParseUint(s, 10, 32)
+		if err != nil {
+			return fmt.Errorf("OID of %s.%s: %w", f.Schema, f.Name, err)
+		}
+		f.OIDs = append(f.OIDs, uint32(oid))
+	}
+	c.Functions = append(c.Functions, f)
 	return nil
 }
 

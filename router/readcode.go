@@ -2,163 +2,188 @@ package router
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// codeQuery: name and code of the functions that may leave traces or run statements by text, see code.go, which looks more closely.
+// codeQuery: schema and name of a function with its code, or of a table with that of a rule of it that is no view, which it is, and
+// whether read would find anything in it: the server is much quicker at that. An aggregate's code are the names of its functions. %s:
+// whether it matters what code names, even if none leaves anything behind.
 var codeQuery = `
-SELECT name, code FROM (
-  SELECT p.proname, coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid)) ||
-    coalesce((SELECT pg_catalog.string_agg('; set ' || s, '') FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'seed=%'), '')
-  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WITH texts(schema, name, code, rule) AS MATERIALIZED (
+  SELECT n.nspname, p.proname, coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid)) ||
+    coalesce((SELECT pg_catalog.string_agg('; set ' || s, '') FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'seed=%%'), ''), false
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
-) f(name, code)
-WHERE code ~* '\mset_config\s*\(|\m(set|reset|discard|listen|load)\s|\mtemp|advisory_lock|\m(execute|deallocate|prepare)\M|\mspi_' OR ` + keepsQuery
-
-// callersQuery: names of the functions that mention any of the named ones, themselves included. %s: their names.
-const callersQuery = `
-WITH RECURSIVE code(name, code) AS MATERIALIZED (
-  SELECT p.proname::text COLLATE "C", lower(coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid)))
-  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-  WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
-), callers(name) AS (
-  SELECT unnest(ARRAY[%s]::text[]) COLLATE "C"
-  UNION
-  SELECT c.name FROM callers f JOIN code c ON position(lower(f.name) IN c.code) > 0
+  UNION ALL
+  SELECT n.nspname, p.proname, pg_catalog.concat_ws(' ', a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn), false
+  FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc p ON p.oid = a.aggfnoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE p.oid >= 16384
+  UNION ALL
+  SELECT n.nspname, c.relname, pg_catalog.pg_get_ruledef(r.oid), true
+  FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE r.rulename <> '_RETURN' AND c.oid >= 16384
+), code AS MATERIALIZED (
+  SELECT *, ` + matches("code", leavesBehind, keepsState, inLanguage, setStatement, runsText) + ` AS leaves FROM texts
 )
-SELECT name FROM callers`
+SELECT * FROM code WHERE %s OR EXISTS (SELECT FROM code WHERE leaves)
+  OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proname IN (` + literals(members(keepers)) + `))`
 
-// usersQuery: schema and name of the tables and views that use any of the named functions, which, and whether each read runs it: by a
-// policy, or as part of a view, also of one that reads such a view or table. %s: their names.
-const usersQuery = `
-WITH RECURSIVE users(rel, function, read) AS (
-  SELECT coalesce(t.tgrelid, pol.polrelid, a.adrelid, nullif(k.conrelid, 0), w.ev_class, typed.attrelid), p.proname, pol.oid IS NOT NULL OR w.rulename = '_RETURN'
-  FROM pg_catalog.pg_depend d
-  JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid AND p.proname::text = ANY (ARRAY[%s]::text[])
-  LEFT JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::regclass AND t.oid = d.objid
-  LEFT JOIN pg_catalog.pg_policy pol ON d.classid = 'pg_catalog.pg_policy'::regclass AND pol.oid = d.objid
-  LEFT JOIN pg_catalog.pg_attrdef a ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND a.oid = d.objid
-  LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid
-  LEFT JOIN pg_catalog.pg_rewrite w ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND w.oid = d.objid
-  LEFT JOIN pg_catalog.pg_attribute typed ON k.contypid <> 0 AND typed.atttypid = k.contypid AND NOT typed.attisdropped
-  WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
+// matches is SQL for: any of the expressions matches a column.
+func matches(column string, any ...*regexp.Regexp) string {
+	var b strings.Builder
+	for i, e := range any {
+		if i > 0 {
+			b.WriteString(" OR ")
+		}
+		b.WriteString(column + " ~ " + literals([]string{strings.ReplaceAll(strings.ReplaceAll(e.String(), `\b`, `\y`), "%", "%%")}))
+	}
+	return b.String()
+}
+
+// runsQuery: schema and name of a table or view, in which way of its use it uses what: the schema, NULL for a function, name and way of
+// that, and whether it matters only what that runs. Functions and relations stand by their OIDs in the trees of views, policies,
+// defaults, checks and so on; a domain's count for the tables that have a column of it, or of a type that is made of it.
+var runsQuery = fmt.Sprintf(`
+WITH RECURSIVE trees(rel, domain, way, tree) AS (
+  SELECT c.oid, NULL::oid, CASE c.relkind WHEN 'm' THEN %[2]d ELSE %[1]d END, r.ev_action::text
+  FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE r.rulename = '_RETURN'
+  UNION ALL
+  SELECT p.polrelid, NULL, %[1]d, pg_catalog.concat(p.polqual, p.polwithcheck)
+  FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relrowsecurity
+  UNION ALL
+  SELECT d.adrelid, NULL, CASE a.attgenerated WHEN 'v' THEN %[1]d ELSE %[2]d END, d.adbin::text
+  FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+  UNION ALL
+  SELECT conrelid, nullif(contypid, 0), %[2]d, conbin::text FROM pg_catalog.pg_constraint WHERE conbin IS NOT NULL
+  UNION ALL
+  SELECT 0, oid, %[2]d, typdefaultbin::text FROM pg_catalog.pg_type WHERE typdefaultbin IS NOT NULL
+  UNION ALL
+  SELECT tgrelid, NULL, %[2]d, tgqual::text FROM pg_catalog.pg_trigger WHERE tgqual IS NOT NULL
+  UNION ALL
+  SELECT indrelid, NULL, %[2]d, pg_catalog.concat(indexprs, indpred) FROM pg_catalog.pg_index WHERE coalesce(indexprs, indpred) IS NOT NULL
+  UNION ALL
+  SELECT partrelid, NULL, %[2]d, partexprs::text FROM pg_catalog.pg_partitioned_table WHERE partexprs IS NOT NULL
+), named(rel, domain, way, relation, oid) AS (
+  SELECT DISTINCT t.rel, t.domain, t.way, m[1] = 'relid', m[2]::oid
+  FROM trees t, pg_catalog.regexp_matches(t.tree, ':(relid|funcid|opfuncid|aggfnoid|winfnoid) ([1-9]\d*)', 'g') m
+  WHERE coalesce(t.domain, t.rel) >= 16384 AND (m[1] <> 'relid' OR m[2]::oid <> t.rel)
+), functions(rel, domain, way, name) AS (
+  SELECT f.rel, f.domain, f.way, p.proname FROM named f JOIN pg_catalog.pg_proc p ON p.oid = f.oid
+  WHERE NOT f.relation AND (p.oid >= 16384 OR p.proname IN (%[5]s))
+), parts(typ, whole) AS MATERIALIZED (
+  SELECT typbasetype, oid FROM pg_catalog.pg_type WHERE typbasetype >= 16384
+  UNION ALL
+  SELECT typelem, oid FROM pg_catalog.pg_type WHERE typelem >= 16384
+  UNION ALL
+  SELECT rngsubtype, unnest(ARRAY[rngtypid, rngmultitypid]) FROM pg_catalog.pg_range WHERE rngsubtype >= 16384
+  UNION ALL
+  SELECT a.atttypid, c.reltype FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  WHERE a.atttypid >= 16384 AND a.attnum > 0 AND c.reltype <> 0
+), typed(domain, typ) AS (
+  SELECT DISTINCT domain, domain FROM functions WHERE domain IS NOT NULL
   UNION
-  SELECT w.ev_class, u.function, true FROM users u
-  JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = u.rel AND d.classid = 'pg_catalog.pg_rewrite'::regclass
-  JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid AND w.rulename = '_RETURN' AND w.ev_class <> u.rel
-  WHERE u.read
+  SELECT t.domain, p.whole FROM typed t JOIN parts p ON p.typ = t.typ
+), uses(rel, way, relation, function, used, within) AS (
+  SELECT rel, way, NULL::oid, name, %[4]d, false FROM functions WHERE domain IS NULL
+  UNION ALL
+  SELECT a.attrelid, f.way, NULL, f.name, %[4]d, false
+  FROM functions f JOIN typed t ON t.domain = f.domain JOIN pg_catalog.pg_attribute a ON a.atttypid = t.typ AND a.attnum > 0 AND NOT a.attisdropped
+  UNION ALL
+  SELECT t.tgrelid, w.way, NULL, p.proname, %[4]d, false
+  FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN (VALUES (%[2]d, 28), (%[3]d, 32)) w(way, events) ON t.tgtype & w.events <> 0
+  WHERE p.oid >= 16384 AND t.tgenabled <> 'D'
+  UNION ALL
+  SELECT rel, way, oid, NULL, %[1]d, false FROM named WHERE relation
+  UNION ALL
+  SELECT k.confrelid, w.way, k.conrelid, NULL, w.way, true
+  FROM pg_catalog.pg_constraint k JOIN (VALUES (%[2]d), (%[3]d)) w(way) ON w.way = %[3]d OR k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd')
+  WHERE k.contype = 'f'
+  UNION ALL
+  SELECT i.inhparent, w.way, i.inhrelid, NULL, w.way, c.relispartition
+  FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid, (VALUES (%[1]d), (%[2]d), (%[3]d)) w(way)
+  UNION ALL
+  SELECT v.oid, %[2]d, (SELECT m[1]::oid FROM pg_catalog.regexp_matches(r.ev_action::text, ':relid ([1-9]\d*)', 'g') WITH ORDINALITY x(m, n) WHERE m[1]::oid <> v.oid ORDER BY n LIMIT 1), NULL, %[2]d, false
+  FROM pg_catalog.pg_class v JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid AND r.rulename = '_RETURN'
+  WHERE v.oid >= 16384 AND v.relkind = 'v' AND r.ev_action::text ~ ':jointree \{FROMEXPR :fromlist \(\{RANGETBLREF :rtindex \d+\}\)'
+    AND coalesce((SELECT pg_catalog.bit_or(tgtype) FROM pg_catalog.pg_trigger WHERE tgrelid = v.oid AND tgtype & 64 <> 0), 0) & 28 <> 28
 )
-SELECT n.nspname, c.relname, u.function, bool_or(coalesce(u.read, false))
-FROM users u JOIN pg_catalog.pg_class c ON c.oid = u.rel JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-GROUP BY 1, 2, 3`
+SELECT DISTINCT n.nspname, c.relname, u.way, un.nspname, coalesce(used.relname, u.function), u.used, u.within
+FROM uses u JOIN pg_catalog.pg_class c ON c.oid = u.rel JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_class used ON used.oid = u.relation LEFT JOIN pg_catalog.pg_namespace un ON un.oid = used.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v') AND coalesce(used.relname, u.function) IS NOT NULL`,
+	Reading, Writing, Truncating, Calling, literals(leaving))
 
-// readCode finds the functions that may leave traces in a session, or run statements by text, who calls them, and the tables that do.
-func (c *Catalog) readCode(query Query) error {
-	var traces, opaque, keeps, executes []string
-	for i := range c.Functions { // their own code is in C
-		if f := &c.Functions[i]; f.User && keepers[f.Name] {
-			keeps = append(keeps, f.Name)
+// readCode reads what functions and rules say, and what tables run. all: also what they name where nothing leaves anything behind in the
+// session, to know what they need of other shards.
+func (c *Catalog) readCode(query Query, all bool) error {
+	known := map[string]bool{}
+	tables, functions := map[Name]*Table{}, map[Name]*Function{}
+	for i := range c.Tables {
+		t := &c.Tables[i]
+		tables[Name{t.Schema, t.Name}], known[fold(t.Name)] = t, true
+	}
+	for i := range c.Functions {
+		if f := &c.Functions[i]; f.User {
+			functions[Name{f.Schema, f.Name}], known[fold(f.Name)] = f, true
 		}
 	}
-	err := query(codeQuery, func(row [][]byte) error {
-		if len(row) != 2 {
+	err := query(fmt.Sprintf(codeQuery, strconv.FormatBool(all)), func(row [][]byte) error {
+		if len(row) != 5 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
-		code := read(string(row[1]))
-		if code.traces {
-			traces = append(traces, string(row[0]))
+		n, text := Name{string(row[0]), string(row[1])}, string(row[2])
+		var code *Code
+		if f := functions[n]; f != nil && !yes(row[3]) {
+			code = &f.Code
+		} else if t := tables[n]; t != nil && yes(row[3]) {
+			code = &t.Runs[Writing]
+		} else {
+			return nil // of a temporary table
 		}
-		if code.opaque {
-			opaque = append(opaque, string(row[0]))
+		if yes(row[4]) {
+			c.leaves(code, text)
 		}
-		if code.keeps {
-			keeps = append(keeps, string(row[0]))
-		}
-		if code.executes {
-			executes = append(executes, string(row[0]))
-		}
-		for _, name := range code.settings {
-			if len(c.Settings) < maxSettings && !slices.Contains(c.Settings, name) {
-				c.Settings = append(c.Settings, name)
+		words(fold(text), func(word string, way Way) {
+			if use := (Use{Name: word, Way: way}); known[word] && !slices.Contains(code.Names, use) {
+				code.Names = append(code.Names, use)
 			}
-		}
+		})
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	slices.Sort(c.Settings) // so that sessions ask the same in the same words
-	if opaque, err = callers(query, opaque); err != nil {
-		return err
-	}
-	if keeps, err = callers(query, keeps); err != nil {
-		return err
-	}
-	if executes, err = callers(query, executes); err != nil {
-		return err
-	}
-	if err = c.readKeepers(query, keeps); err != nil {
-		return err
-	}
-	if traces, err = callers(query, slices.Concat(traces, opaque, keeps)); err != nil {
-		return err
-	}
-	for i := range c.Functions {
-		f := &c.Functions[i]
-		if f.User && slices.Contains(traces, f.Name) {
-			f.Volatility, f.Opaque = Volatile, slices.Contains(opaque, f.Name)
-		}
-		f.Executes = f.User && slices.Contains(executes, f.Name)
-	}
-	found := slices.Concat(traces, executes)
-	if len(found) == 0 {
-		return nil
-	}
-	return query(fmt.Sprintf(usersQuery, literals(found)), func(row [][]byte) error {
-		if len(row) != 4 {
+	return query(runsQuery, func(row [][]byte) error {
+		if len(row) != 7 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
-		function := string(row[2])
-		c.mark(Name{string(row[0]), string(row[1])}, use{
-			policy: yes(row[3]), traces: slices.Contains(traces, function),
-			opaque: slices.Contains(opaque, function), keeps: slices.Contains(keeps, function), executes: slices.Contains(executes, function),
-		})
+		t := tables[Name{string(row[0]), string(row[1])}]
+		if t == nil {
+			return nil // a temporary one
+		}
+		use := Use{Schema: string(row[3]), Name: string(row[4]), Way: Way(row[5][0] - '0'), Within: yes(row[6])}
+		if use.Way == Calling {
+			use.Name = fold(use.Name)
+		}
+		code := &t.Runs[row[2][0]-'0']
+		code.Names = append(code.Names, use)
 		return nil
 	})
 }
 
-// use is how a table uses a function.
-type use struct{ policy, traces, opaque, keeps, executes bool }
-
-// mark notes that a table uses a function that may leave traces or run statements by text; so does the table that it is a partition of.
-func (c *Catalog) mark(n Name, u use) {
-	for i := range c.Tables {
-		t := &c.Tables[i]
-		if t.Schema != n.Schema || t.Name != n.Name {
-			continue
+// leaves adds what a text leaves behind.
+func (c *Catalog) leaves(code *Code, text string) {
+	leaves, settings := read(text)
+	code.Leaves |= leaves
+	for _, name := range settings {
+		if len(c.Settings) < maxSettings && !slices.Contains(c.Settings, name) {
+			c.Settings = append(c.Settings, name)
 		}
-		t.Traces, t.ReadTraces = t.Traces || u.traces, t.ReadTraces || u.traces && u.policy
-		t.Opaque, t.ReadOpaque = t.Opaque || u.opaque, t.ReadOpaque || u.opaque && u.policy
-		t.Keeps, t.ReadKeeps = t.Keeps || u.keeps, t.ReadKeeps || u.keeps && u.policy
-		t.Executes, t.ReadExecutes = t.Executes || u.executes, t.ReadExecutes || u.executes && u.policy
-		if t.Root != (Name{}) && t.Root != n {
-			c.mark(t.Root, u)
-		}
-		return
 	}
-}
-
-// callers are the named functions and all that mention them.
-func callers(query Query, names []string) (all []string, err error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	err = query(fmt.Sprintf(callersQuery, literals(names)), func(row [][]byte) error {
-		all = append(all, string(row[0]))
-		return nil
-	})
-	return all, err
 }
 
 func literals(names []string) string {

@@ -15,11 +15,6 @@ type names struct {
 	models    map[Name]*Model
 	functions map[string][]Function
 	settings  []string
-	opaque    []string // names of opaque functions, in lower case
-	keeps     []string // ... of the user's own that keep state
-	executes  []string // ... that run statements by text
-	keepers   []uint32 // OIDs of all that do
-	using     map[uint32]string
 	known     bool // there is a catalog
 }
 
@@ -44,17 +39,8 @@ func index(c *Catalog) *names {
 	}
 	for _, f := range c.Functions {
 		n.functions[f.Name] = append(n.functions[f.Name], f)
-		if f.Opaque {
-			n.opaque = append(n.opaque, strings.ToLower(f.Name))
-		}
-		if f.Executes {
-			n.executes = append(n.executes, strings.ToLower(f.Name))
-		}
-		if f.Keeps && f.User {
-			n.keeps = append(n.keeps, strings.ToLower(f.Name))
-		}
 	}
-	n.settings, n.keepers, n.using = c.Settings, c.Keepers, c.Using
+	n.settings = c.Settings
 	return n
 }
 
@@ -73,34 +59,14 @@ const (
 // relation is a sql.Relation found in the map and the catalog.
 type relation struct {
 	sql.Relation
-	name     Name
-	place    place
-	shard    int            // onOne
-	table    sharding.Table // split
-	columns  []Column       // nil when unknown
-	traces   bool           // its use in this statement may leave traces
-	opaque   bool           // ... of names that nobody knows
-	keeps    bool           // ... that nothing takes away
-	executes bool           // ... may execute what the client has prepared
-	model    *Model
-	key      *Column // split: the key's column, nil when the catalog does not know it
-}
-
-// leaves is what the relation's use in this statement may leave in the session.
-func (r *relation) leaves() (f Flags) {
-	if r.traces {
-		f |= Dirty
-	}
-	if r.opaque {
-		f |= Opaque
-	}
-	if r.keeps {
-		f |= Keeps
-	}
-	if r.executes {
-		f |= Executes
-	}
-	return f
+	name    Name
+	place   place
+	shard   int            // onOne
+	table   sharding.Table // split
+	columns []Column       // nil when unknown
+	does    does           // what its use in this statement runs
+	model   *Model
+	key     *Column // split: the key's column, nil when the catalog does not know it
 }
 
 func (r *relation) has(column string) (has, known bool) {
@@ -166,9 +132,7 @@ func (r *Router) at(out *relation, n Name) {
 	out.name = n
 	out.shard = r.m.Default()
 	if t := r.names.tables[n]; t != nil {
-		out.columns, out.traces = t.Columns, t.ReadTraces || t.Traces && out.Target
-		out.opaque, out.keeps = t.ReadOpaque || t.Opaque && out.Target, t.ReadKeeps || t.Keeps && out.Target
-		out.executes = t.ReadExecutes || t.Executes && out.Target
+		out.columns = t.Columns
 	}
 	if systemSchema(n.Schema) {
 		out.place = anywhere
@@ -265,9 +229,6 @@ func (r *Router) function(ses *Session, c sql.FunctionCall) Function {
 		}
 		out.User = out.User || f.User
 		out.Aggregate = out.Aggregate || f.Aggregate
-		out.Opaque = out.Opaque || f.Opaque
-		out.Keeps = out.Keeps || f.Keeps
-		out.Executes = out.Executes || f.Executes
 		if worse(f.Volatility, out.Volatility) {
 			out.Volatility = f.Volatility
 		}

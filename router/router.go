@@ -39,8 +39,7 @@ type Router struct {
 	everyShard []int
 	oneShard   [][]int // by shard
 	nothing    *Plan
-	reachOf    map[string]reach // tables and views that are not the same on every shard, by name in lower case
-	reachBy    map[string]reach // functions whose code names such, likewise
+	code       code
 }
 
 // New makes a router.
@@ -59,7 +58,7 @@ func New(c Config) (*Router, error) {
 	// The default shard is asked first where any would do.
 	d := c.Map.Default()
 	r.everyShard[0], r.everyShard[d] = r.everyShard[d], r.everyShard[0]
-	r.reaches(c.Catalog)
+	r.follow(c.Catalog)
 	r.nothing = &Plan{Kind: Nothing, Command: sql.Empty, shards: c.Map}
 	return r, nil
 }

@@ -119,26 +119,19 @@ func (s *statement) onDefault(flags Flags, reason string) *compiled {
 
 // code is DO and CALL.
 func (s *statement) code() *compiled {
-	if ref := s.r.reachedByText(s.f.Code).refusal("this DO", false, hintDo); ref != nil {
-		return s.fixed(ref)
-	}
-	var called calls
+	does, names := s.r.code.text(s.ses, s.f.Code)
+	at := where{shard: s.r.m.Default()}
+	ref := does.refusal("this DO", "Its code", hintDo, at)
 	if s.f.Command == sql.Call {
-		if called = s.calls(); called.refusal != nil {
-			return s.fixed(called.refusal)
+		called := s.calls()
+		if does.leaves, ref = called.leaves, called.refusal; ref == nil {
+			ref = s.needs(called, at)
 		}
 	}
-	flags := Writes | Dirty
-	names := read(s.f.Code).settings
-	if s.r.opaque(s.f.Code) || called.opaque {
-		flags |= Opaque
+	if ref != nil {
+		return s.fixed(ref)
 	}
-	if s.r.keeps(s.f.Code) || called.keeps {
-		flags |= Keeps
-	}
-	if s.r.executes(s.f.Code) || called.executes {
-		flags |= Executes
-	}
+	flags := Writes | Dirty | does.leaves
 	c := s.onDefault(flags, "what the code does is not known; it runs on the default shard")
 	c.generic.Settings = names
 	for _, name := range names {
@@ -413,7 +406,10 @@ func (s *statement) ddl() *compiled {
 		flags |= Schema
 	}
 	if f.Flags&sql.Materialize != 0 { // REFRESH: it lives where it was created
-		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[s.r.m.Default()], Reason: "materialized views live on the default shard"})
+		if ref := s.needs(calls{}, where{shard: s.r.m.Default()}); ref != nil {
+			return s.fixed(ref)
+		}
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | s.leaves(), Shards: s.r.oneShard[s.r.m.Default()], Reason: "materialized views live on the default shard"})
 	}
 	if f.Flags&sql.Temporary != 0 {
 		for i := range f.Relations {
@@ -495,13 +491,16 @@ func (s *statement) truncate() *compiled {
 			local = rel.shard
 		}
 	}
-	switch {
-	case many && local >= 0:
+	if many && local >= 0 {
 		return s.fixed(refuse("TRUNCATE of sharded and local tables together is not supported", "They live on different shards.", "Use one TRUNCATE for each."))
-	case many:
-		return s.fixedPlan(&Plan{Kind: Broadcast, Flags: Writes, Shards: s.all(), Reason: "TRUNCATE of a table that is on every shard"})
 	}
-	return s.fixedPlan(&Plan{Kind: Route, Flags: Writes, Shards: s.r.oneShard[local], Reason: fmt.Sprintf("%s lives on shard %s", s.rels[0].name, s.shardName(local))})
+	if ref := s.needs(calls{}, where{shard: local, all: many}); ref != nil {
+		return s.fixed(ref)
+	}
+	if many {
+		return s.fixedPlan(&Plan{Kind: Broadcast, Flags: Writes | s.leaves(), Shards: s.all(), Reason: "TRUNCATE of a table that is on every shard"})
+	}
+	return s.fixedPlan(&Plan{Kind: Route, Flags: Writes | s.leaves(), Shards: s.r.oneShard[local], Reason: fmt.Sprintf("%s lives on shard %s", s.rels[0].name, s.shardName(local))})
 }
 
 func (s *statement) lock() *compiled {

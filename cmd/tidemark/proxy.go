@@ -193,7 +193,7 @@ func (p *proxyProcess) catalog(ctx context.Context) (*router.Catalog, error) {
 			return nil, err
 		}
 	}
-	return proxy.ReadCatalog(ctx, conn)
+	return proxy.ReadCatalog(ctx, conn, len(p.c.Shards))
 }
 
 const catalogRetry = time.Second
