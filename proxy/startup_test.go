@@ -151,6 +151,9 @@ func TestStartup(t *testing.T) {
 			}
 			_, _ = got.conn.Close(), want.conn.Close()
 		}
+		c := connect(t, p.dsn+"&session_authorization=nobody") // who it is says the user
+		exec(t, c, "select 1")
+		_ = c.Close(t.Context())
 		whole(t, p, 0)
 	})
 }
