@@ -14,6 +14,9 @@ func (s *session) bind(size int) error {
 	if err != nil {
 		return s.malformed(err)
 	}
+	if s.skipping() { // an error that was on its way has come before as much of the message
+		return s.Skip(size)
+	}
 	st := s.statement(m.Statement)
 	if s.pending(st) {
 		if _, err := s.caughtUp(); err != nil {

@@ -31,6 +31,26 @@ type batch struct {
 
 func (s *session) skipping() bool { return s.batch.skip || s.link != nil && s.link.Skipping }
 
+// whole waits, amid a batch, for the rest of a message of which a part has come: the error of an earlier request may come first,
+// and then the server skips what is sent behind it. Only large Binds, which are passed on while they arrive, look for that themselves.
+func (s *session) whole(typ byte, size int) error {
+	limit := wire.SmallMessageLimit
+	switch typ {
+	case wire.MsgParse:
+		limit = s.p.cfg().MaxMessage
+	case wire.MsgBind:
+		limit = streamFrom
+	case wire.MsgDescribe, wire.MsgExecute, wire.MsgClose:
+	default:
+		return nil
+	}
+	if size > limit || s.batch.skip || s.link == nil || s.link.Skipping {
+		return nil // is refused, passed on or skipped
+	}
+	_, err := s.Frame(limit)
+	return err
+}
+
 // failBatch answers an error of the proxy's own within a batch. What is not for the client is returned.
 func (s *session) failBatch(err error) error {
 	if errors.Is(err, errAnswered) {
@@ -39,6 +59,10 @@ func (s *session) failBatch(err error) error {
 	var e *wire.Error
 	if !errors.As(err, &e) || e.EndsSession() {
 		return err
+	}
+	if s.skipping() { // an error that was on its way came first
+		s.dropHeld(false)
+		return nil
 	}
 	switch err := s.prepareHeld(); { // what was parsed before the error is prepared
 	case err == nil, errors.As(err, new(*wire.Error)):

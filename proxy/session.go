@@ -225,6 +225,11 @@ const firstRequest = 2 * time.Second
 //	CopyData, Done, Fail     copy.go: the link, while it takes a COPY; dropped otherwise, as PostgreSQL does
 //	FunctionCall             function.go: the default shard
 func (s *session) handle(typ byte, size int) error {
+	if s.batch.sent && size > len(s.Input()) {
+		if err := s.whole(typ, size); err != nil {
+			return err
+		}
+	}
 	if s.skipping() && typ != wire.MsgSync {
 		return s.Skip(size)
 	}
