@@ -140,10 +140,10 @@ func (s *statement) culprit(rel *relation, at where) string {
 
 // way is how the statement uses a relation.
 func (s *statement) way(rel *relation) Way {
-	switch command := s.f.Command; {
-	case !rel.Target || rel.NotQuery && command == sql.CopyTo:
+	switch {
+	case !rel.Target:
 		return Reading
-	case command == sql.Truncate:
+	case s.f.Command == sql.Truncate:
 		return Truncating
 	}
 	return Writing
