@@ -33,6 +33,7 @@ type fixture struct {
 
 type fixtureSpec struct {
 	shards, replicas int
+	absent           bool // one more replica, which is down
 	tables           []sharding.Table
 	pool             int    // 0: 5
 	budget           int    // 0: plenty
@@ -106,6 +107,9 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 		}
 		for r := range f.spec.replicas {
 			sc.Endpoints = append(sc.Endpoints, backend.EndpointConfig{Host: s.Replicas[r].Host, Port: s.Replicas[r].Port, Role: backend.RoleReplica})
+		}
+		if f.spec.absent {
+			sc.Endpoints = append(sc.Endpoints, backend.EndpointConfig{Host: "127.0.0.1", Port: 1, Role: backend.RoleReplica})
 		}
 		bc.Shards = append(bc.Shards, sc)
 		first := i * sharding.DefaultBuckets / f.spec.shards
