@@ -3,10 +3,8 @@ package proxy_test
 import (
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/datadriven"
-	"github.com/jackc/pgx/v5"
 )
 
 // TestWire plays the transcripts under testdata/wire against PostgreSQL itself and against Tidemark on both engines, of one
@@ -31,9 +29,7 @@ func TestWire(t *testing.T) {
 	copied := newFixture(t, fixtureSpec{shards: 1, absent: true}) // whose proxy asks for a mark behind every write, and reads from the primary
 	type target struct{ name, dsn string }
 	targets := []target{{"postgres", f.direct(0)}}
-	var primary *pgx.Conn
 	if !rewriting() {
-		primary = connect(t, copied.direct(0))
 		targets = append(targets, target{"epoll", f.start(t, "epoll")}, target{"goroutines", f.start(t, "goroutines")}, target{"two shards", two.start(t, "epoll")}, target{"replica", copied.start(t, "epoll")})
 	}
 	files, err := filepath.Glob("testdata/wire/*")
@@ -50,29 +46,11 @@ func TestWire(t *testing.T) {
 					if clients[as] == nil {
 						clients[as] = dialWire(t, target.dsn)
 					}
-					if target.name == "replica" { // PostgreSQL itself lets a session see at once what another has written
-						replayed(t, primary)
-					}
 					return clients[as].run(t, d)
 				})
 			})
 		}
 	}
-}
-
-// replayed waits until the replicas of a primary have replayed all that it has written.
-func replayed(t *testing.T, primary *pgx.Conn) {
-	t.Helper()
-	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(time.Millisecond) {
-		var all bool
-		if err := primary.QueryRow(t.Context(), "SELECT bool_and(replay_lsn >= pg_current_wal_flush_lsn()) FROM pg_stat_replication").Scan(&all); err != nil {
-			t.Fatal(err)
-		}
-		if all {
-			return
-		}
-	}
-	t.Fatal("the replica does not follow")
 }
 
 // TestShardedWire plays the transcripts under testdata/sharded against Tidemark alone: PostgreSQL is no judge of what only a
