@@ -31,13 +31,17 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 			return nil, err
 		}
 	}
+	shard := ""
 	if l := s.link; l != nil {
+		if p.Kind == router.Tx {
+			shard = l.Shard // from its replica to its primary
+		}
 		switch {
 		case s.suits(l, p):
 			return l, nil
 		case s.tx.state == txOpen && l.Conn.TxStatus == wire.TxAborted:
 			return nil, s.errAborted()
-		case s.tx.state == txOpen && (!s.tx.neutral || s.portals.open(l)), s.tx.state != txOpen && s.batch.wrote:
+		case s.tx.state == txOpen && (!s.tx.neutral || s.portals.open(l)), s.tx.state != txOpen && (s.batch.wrote || s.begins(l, p)):
 			return nil, s.errElsewhere(l, p)
 		}
 		if err := s.leave(); err != nil {
@@ -47,7 +51,9 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	if s.tx.state == txFailed {
 		return nil, s.errAborted()
 	}
-	shard := s.p.shard(p, 0)
+	if shard == "" {
+		shard = s.p.shard(p, 0)
+	}
 	if p.Kind == router.AnyShard && len(p.Shards) > 1 && !p.Has(router.Neutral) {
 		shard = s.p.shard(p, int(s.p.turn.Add(1)%uint32(len(p.Shards))))
 	}
@@ -58,7 +64,7 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	}
 	access := backend.Write
 	if p.Access == router.Read && (s.tx.state == txNone || s.tx.readOnly) {
-		access = backend.Read
+		access = s.reading()
 	}
 	if fresh {
 		return s.preface(s.reachUnused(shard, access))
@@ -66,10 +72,26 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	return s.acquire(shard, access)
 }
 
+// reading is the access of what a replica could answer: none runs a serializable transaction.
+func (s *session) reading() backend.Access {
+	if s.settings.serializable || s.tx.serializable { // by default, even where this one is not: the connection is another's next
+		return backend.Write
+	}
+	return backend.Read
+}
+
+// begins says whether the batch that l has got begins a transaction, which the plan would leave for another shard.
+func (s *session) begins(l *engine.Link, p *router.Plan) bool {
+	return s.batch.sent && s.after.tx != nil && p.Kind != router.Tx && s.p.shard(p, 0) != l.Shard
+}
+
 // suits says whether the plan may run on the link in use, whatever state that is in.
 func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if l.Err != nil {
 		return false
+	}
+	if p.Kind == router.Tx && p.Tx.Op == router.Begin && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
+		return false // it may go on to write
 	}
 	if p.Has(router.Here) || p.Kind == router.Tx {
 		return true
@@ -100,15 +122,19 @@ func (s *session) drain() error {
 // have run there. After an error the transaction stays where it failed.
 func (s *session) leave() error {
 	l := s.link
-	before := l.Errors
+	failed := false
 	if s.batch.sent {
+		var end engine.Reply // of a Close of nothing, which is skipped only behind an error of this batch: those before may have some yet to come
+		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, noPortal))
+		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAll, Reply: &end})
 		syncUnseen(l)
-		s.batch.sent = false
+		s.batch.sent, s.batch.queried = false, true // what comes on the next server is not the first of its transaction
 		if err := s.Await(l); err != nil {
 			return err
 		}
+		failed = end.Err != nil
 	}
-	failed := l.Errors > before || l.Err != nil
+	failed = failed || l.Err != nil
 	if !failed && s.tx.state == txOpen {
 		s.ask(l, "ROLLBACK", nil)
 		if err := s.Await(l); err != nil {

@@ -78,7 +78,7 @@ func (s *session) undecided(p *router.Plan) bool {
 func (s *session) prepareOutside(p *router.Plan, st *statement) error {
 	access := backend.Write
 	if s.tx.readOnly {
-		access = backend.Read
+		access = s.reading()
 	}
 	l, err := s.reach(s.p.shard(p, 0), access)
 	if err != nil {

@@ -86,7 +86,7 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	s.note(p)
 	l := s.atHand(p.Shards[0])
 	if l == nil {
-		l, err = s.reach(s.p.shard(p, 0), backend.Read)
+		l, err = s.reach(s.p.shard(p, 0), s.reading())
 	}
 	if err != nil {
 		s.Consume(n)

@@ -565,6 +565,9 @@ func (s *session) release() {
 	s.takenBack()
 	s.Relay.Drop(l)
 	conn := l.Conn
+	if s.settings.serializable && conn.Endpoint().Role() == backend.RoleReplica {
+		conn.Spoilt = true // nothing of anybody runs there, not even what takes the setting back
+	}
 	l.Free()
 	conn.Release()
 }

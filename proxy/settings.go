@@ -27,6 +27,8 @@ type settings struct {
 	sql        string            // SELECTs that make them; empty for none
 	print      uint64            // of sql: equal prints mean equal settings; 0 for none
 	log        []change
+	// serializable: transactions are by default.
+	serializable bool
 	// recoded: client_encoding has become another one, and values are there whose bytes are in the one before. The server tells
 	// them anew, see learn.go.
 	recoded bool
@@ -398,6 +400,7 @@ func inOrder(values map[string]string) []string {
 }
 
 func (s *settings) fingerprint() {
+	s.serializable = strings.EqualFold(s.base["default_transaction_isolation"], "serializable")
 	names := inOrder(s.base)
 	if len(names) == 0 {
 		s.sql, s.print = "", 0

@@ -1,7 +1,11 @@
 package proxy_test
 
 import (
+	"errors"
+	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -97,6 +101,28 @@ func TestTempBuffersWhereOthersUsedTemporaryTables(t *testing.T) {
 		}
 		if got := outcome(t, c, "select * from used"); got != "1" {
 			t.Errorf("... which has %s", got)
+		}
+	})
+}
+
+// A COPY over several shards that fails leaves the client what it keeps on one of their connections.
+func TestFailedCopyKeepsTemporaryTable(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		c := connect(t, dsn)
+		exec(t, c, "create temp table mine (a int)")
+		exec(t, c, "insert into mine values (7)")
+		for name, data := range map[string]io.Reader{
+			"a row that is none":        strings.NewReader("no number\tx\n"),
+			"a bad second column":       strings.NewReader("1\tx\n2\ty\tz\n"),
+			"a client's change of mind": io.MultiReader(strings.NewReader("1\tx\n"), iotest.ErrReader(errors.New("changed my mind"))),
+		} {
+			if _, err := c.PgConn().CopyFrom(t.Context(), data, "copy customers from stdin"); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+			if got := text(t, c, "select a::text from mine"); got != "7" {
+				t.Errorf("%s: the temporary table has %q", name, got)
+			}
 		}
 	})
 }

@@ -32,6 +32,8 @@ type transaction struct {
 	readOnly bool
 	// snapshot: repeatable read or serializable: all statements see one state, which only one shard can show.
 	snapshot bool
+	// serializable: no replica runs it.
+	serializable bool
 	// nested: a savepoint was made before any server heard of the transaction; in the preamble it begins at flat.
 	nested bool
 	flat   uint16
@@ -59,7 +61,8 @@ func (t *transaction) fail(cause *wire.Error) {
 
 func (t *transaction) isolation(level string) {
 	if level != "" {
-		t.snapshot = level == "repeatable read" || level == "serializable"
+		t.serializable = level == "serializable"
+		t.snapshot = t.serializable || level == "repeatable read"
 	}
 }
 

@@ -45,7 +45,7 @@ func called(p *router.Plan) string {
 func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 	access := backend.Write
 	if p.Access == router.Read {
-		access = backend.Read
+		access = s.reading()
 	}
 	links := make([]*engine.Link, 0, len(p.Shards))
 	for i := range p.Shards {
@@ -169,7 +169,14 @@ func (s *session) change(p *router.Plan, links []*engine.Link, text string) erro
 	}
 	if err != nil {
 		for _, l := range links {
-			if s.hasPinned(l) && l.Err == nil && l.Idle() && l.Conn.TxStatus != wire.TxIdle {
+			if !s.hasPinned(l) || l.Err != nil {
+				continue
+			}
+			if p.Kind == router.CopyIn && !l.Idle() { // it waits for data; a server that does not ignores this
+				l.SetOut(wire.AppendCopyFail(l.Out(), "it has failed on another shard"))
+				_ = s.Await(l)
+			}
+			if l.Err == nil && l.Idle() && l.Conn.TxStatus != wire.TxIdle {
 				_, _ = s.Ask(l, "ROLLBACK", engine.MuteAll) // if that fails too, the connection is lost, and the session hears of it
 			}
 		}

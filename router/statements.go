@@ -294,11 +294,14 @@ func (s *statement) explainCreates() Flags {
 func (s *statement) declare() *compiled {
 	o := s.query()
 	if s.f.Flags&sql.WithHold != 0 {
-		o.flags |= Pin
+		o.flags, o.access = o.flags|Pin, Write // the session stays on that connection
 	}
 	if k := o.unkeyed.Kind; k == Route || k == AnyShard {
 		p := *o.unkeyed
 		p.Flags = p.Flags&^Neutral | o.flags
+		if o.flags&Pin != 0 {
+			p.Access = Write
+		}
 		p.Kind, p.Shards = Route, p.Shards[:1]
 		o.unkeyed = &p
 	}
