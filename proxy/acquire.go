@@ -82,7 +82,8 @@ func (s *session) reading() backend.Access {
 
 // begins says whether the batch that l has got begins a transaction, which the plan would leave for another shard.
 func (s *session) begins(l *engine.Link, p *router.Plan) bool {
-	return s.batch.sent && s.after.tx != nil && p.Kind != router.Tx && s.p.shard(p, 0) != l.Shard
+	tx := s.after.tx
+	return s.batch.sent && tx != nil && (tx.Op == router.Begin || tx.Chain) && p.Kind != router.Tx && s.p.shard(p, 0) != l.Shard
 }
 
 // suits says whether the plan may run on the link in use, whatever state that is in.

@@ -69,7 +69,8 @@ func (s *session) bind(size int) error {
 			plan = st.template.Bind(s.values, s.formats)
 		}
 	}
-	if executes(plan) {
+	prepared := executes(plan) // and so planned by what it executes
+	if prepared {
 		if st, plan, err = s.executed(st, plan.Prepared); err != nil {
 			if serr := s.Skip(size); serr != nil {
 				return serr
@@ -152,6 +153,9 @@ func (s *session) bind(size int) error {
 	}
 	if err = s.checkSetting(plan); err == nil {
 		err = s.checkLastValue(plan)
+	}
+	if err == nil && !prepared {
+		err = s.restatedBy(st, plan)
 	}
 	if err == nil {
 		err = s.listenAhead(plan)

@@ -397,3 +397,69 @@ func TestCodeThatNeedsOtherShards(t *testing.T) {
 		}
 	})
 }
+
+// What a query string names behind a change of search_path is not looked for where the old one leads.
+func TestQueryStringThatChangesTheSearchPath(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		c, refusals := connect(t, dsn), 0
+		for _, k := range keysOn(t, c) {
+			exec(t, c, "insert into customers values ($1, 'here') on conflict (id) do nothing", k)
+			read := fmt.Sprintf("select name from customers where id = %d", k)
+			for _, change := range []string{"reset search_path", "reset all", "set search_path = public", "set local search_path = public", "select set_config('search_path', 'public', false)"} {
+				exec(t, c, "set search_path = pg_temp")
+				results, err := c.PgConn().Exec(t.Context(), change+"; "+read).ReadAll()
+				if refused := code(err) == "0A000"; !refused && (err != nil || len(results[len(results)-1].Rows) != 1) {
+					t.Errorf("%s, then customer %d: %v, and no row", change, k, err)
+				} else if refused {
+					refusals++
+				}
+				if _, err := c.PgConn().Exec(t.Context(), change+"; select 1").ReadAll(); err != nil {
+					t.Errorf("%s, then no table: %v", change, err)
+				}
+				exec(t, c, "set search_path = public")
+				results, err = c.PgConn().Exec(t.Context(), "set local search_path = public; "+read).ReadAll()
+				if err != nil || string(results[len(results)-1].Rows[0][0]) != "here" {
+					t.Errorf("a change that is none: %v", err)
+				}
+			}
+		}
+		if refusals != 5 { // the other shard is where both meanings lead
+			t.Errorf("%d were refused", refusals)
+		}
+	})
+}
+
+// Nor is what a batch names.
+func TestBatchThatChangesTheSearchPath(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		c := connect(t, dsn)
+		for _, k := range keysOn(t, c) {
+			exec(t, c, "set search_path = public")
+			exec(t, c, "insert into customers values ($1, 'here') on conflict (id) do nothing", k)
+			read := fmt.Sprintf("select name from customers where id = %d", k)
+			for _, test := range []struct {
+				before, batch string
+				refused       bool
+			}{
+				{"set search_path = pg_temp", "set search_path = public; " + read, true},
+				{"set search_path = pg_temp", "begin; set local search_path = public; " + read + "; commit", true},
+				{"set search_path = pg_temp; begin; set local search_path = public", "commit; " + read, false},
+				{"begin; set local search_path = pg_temp", "rollback; " + read, true},
+			} {
+				for _, sql := range strings.Split(test.before, "; ") {
+					simply(t, c, sql)
+				}
+				got := strings.Join(pipelined(t, c, strings.Split(test.batch, "; ")), " ")
+				if strings.Contains(got, "SELECT 0") || strings.Contains(got, "0A000") != test.refused {
+					t.Errorf("%s, then as a batch %s: %s", test.before, test.batch, got)
+				}
+				simply(t, c, "rollback")
+				if got := strings.Join(pipelined(t, c, []string{"set search_path = public"}, []string{read}), " "); got != "SET here" {
+					t.Errorf("in two batches: %s", got)
+				}
+			}
+		}
+	})
+}

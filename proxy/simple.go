@@ -72,6 +72,10 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 		}
 		return s.planned(statements, text, n)
 	}
+	if err := s.restated(statements, text); err != nil {
+		s.Consume(n)
+		return err
+	}
 	if speaksOfPrepared(statements) || s.resets(statements) {
 		return s.queryRewritten(statements, text)
 	}

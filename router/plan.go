@@ -5,6 +5,7 @@ package router
 import (
 	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/sharding"
+	"slices"
 )
 
 // Kind is the way a statement runs.
@@ -138,6 +139,13 @@ type Plan struct {
 // Plain says that nothing but its place has to be known of it: it is forwarded to one shard, and leaves nothing behind.
 func (p *Plan) Plain() bool {
 	return p.Flags == 0 && (p.Kind == Route || p.Kind == AnyShard) && p.Setting == nil && len(p.Bare) == 0
+}
+
+// Covers says whether q runs in the same place as p, and leaves nothing behind that p does not. primaries: there are no replicas.
+func (p *Plan) Covers(q *Plan, primaries bool) bool {
+	one := func(x *Plan) bool { return (x.Kind == Route || x.Kind == AnyShard) && len(x.Shards) == 1 }
+	same := p.Kind == q.Kind || one(p) && one(q)
+	return p == q || same && (primaries || p.Access == q.Access) && q.Flags&^(p.Flags|Neutral) == 0 && slices.Equal(p.Shards, q.Shards)
 }
 
 // Has says whether all of the flags f are set.
