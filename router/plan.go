@@ -3,9 +3,10 @@
 package router
 
 import (
+	"slices"
+
 	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/sharding"
-	"slices"
 )
 
 // Kind is the way a statement runs.
