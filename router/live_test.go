@@ -115,13 +115,10 @@ func TestReadCatalog(t *testing.T) {
 	}
 }
 
-// plans routes what everyone writes with a real catalog: no function that PostgreSQL brings may be unknown.
-func plans(t *testing.T, c *router.Catalog) {
+// live is a router over a real catalog, and a session of it.
+func live(t *testing.T, c *router.Catalog, d sharding.Definition) (*router.Router, *router.Session) {
 	t.Helper()
-	m, err := sharding.New(sharding.Definition{
-		Shards: []sharding.Shard{{Name: "s1", Buckets: []sharding.Range{{First: 0, Last: 2047}}}, {Name: "s2", Buckets: []sharding.Range{{First: 2048, Last: 4095}}}},
-		Tables: []sharding.Table{{Name: "orders", Kind: sharding.Sharded, Column: "customer_id", Type: sharding.Int8}},
-	})
+	m, err := sharding.New(d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,6 +130,16 @@ func plans(t *testing.T, c *router.Catalog) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r, s
+}
+
+// plans routes what everyone writes with a real catalog: no function that PostgreSQL brings may be unknown.
+func plans(t *testing.T, c *router.Catalog) {
+	t.Helper()
+	r, s := live(t, c, sharding.Definition{
+		Shards: []sharding.Shard{{Name: "s1", Buckets: []sharding.Range{{First: 0, Last: 2047}}}, {Name: "s2", Buckets: []sharding.Range{{First: 2048, Last: 4095}}}},
+		Tables: []sharding.Table{{Name: "orders", Kind: sharding.Sharded, Column: "customer_id", Type: sharding.Int8}},
+	})
 	var sc router.Scratch
 	for statement, want := range map[string]router.Kind{
 		"SELECT version(), current_database(), pg_backend_pid()":                              router.AnyShard,
@@ -311,18 +318,7 @@ func codeIsFollowed(t *testing.T, version string) {
 		for i := range shards {
 			d.Shards = append(d.Shards, sharding.Shard{Name: fmt.Sprint("s", i+1), Buckets: []sharding.Range{{First: 4096 * i / shards, Last: 4096*(i+1)/shards - 1}}})
 		}
-		m, err := sharding.New(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := router.New(router.Config{Map: m, Catalog: c})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := router.NewSession("tidemark", "", "UTF8", true)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r, s := live(t, c, d)
 		return c, func(statement string) string {
 			var sc router.Scratch
 			p := r.Plan(&sc, s, []byte(statement))[0].Plan
