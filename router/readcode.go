@@ -11,20 +11,52 @@ import (
 // codeQuery: schema and name of a function with its code, or of a table with that of a rule of it that is no view, which it is, and
 // whether read would find anything in it: the server is much quicker at that. An aggregate's code are the names of its functions. %s:
 // whether it matters what code names, even if none leaves anything behind.
+//
+// What the server keeps as a tree (rules, and bodies of BEGIN ATOMIC or RETURN) is spelled here as far as read and words look at it: what
+// it depends on, writes to and calls, and its texts. PostgreSQL's functions for that lock the tables which the tree names, and so wait as
+// long as a transaction is open that has changed one. Calls of set_config (2078) for the transaction alone are left out.
 var codeQuery = `
-WITH texts(schema, name, code, rule) AS MATERIALIZED (
-  SELECT n.nspname, p.proname, coalesce(nullif(p.prosrc, ''), pg_catalog.pg_get_function_sqlbody(p.oid)) ||
-    coalesce((SELECT pg_catalog.string_agg('; set ' || s, '') FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'seed=%%'), ''), false
+WITH trees(class, oid, tree) AS (
+  SELECT 'pg_catalog.pg_proc'::regclass, oid, prosqlbody::text FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prosqlbody IS NOT NULL
+  UNION ALL
+  SELECT 'pg_catalog.pg_rewrite'::regclass, oid, pg_catalog.concat(ev_qual, ev_action) FROM pg_catalog.pg_rewrite WHERE rulename <> '_RETURN' AND ev_class >= 16384
+), lasting(class, oid, tree) AS MATERIALIZED (
+  SELECT class, oid, CASE WHEN tree LIKE '%%:funcid 2078 %%' THEN pg_catalog.regexp_replace(tree,
+    ':funcid 2078 [^{}]*:args \((?:(?:\{(?:RELABELTYPE|COERCEVIAIO) :arg )?\{(?:CONST|PARAM|VAR) [^{}]*\}(?:[^{}]*\})? ){2}\{CONST [^{}]*:constvalue 1 \[ 1 [0 ]*\]\}\)', '', 'g')
+  ELSE tree END FROM trees
+), spelled(class, oid, code) AS (
+  SELECT t.class, t.oid, (SELECT pg_catalog.string_agg(piece, ' ') FROM (
+    SELECT pg_catalog.quote_ident(c.relname) FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.refobjid
+    WHERE d.classid = t.class AND d.objid = t.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    UNION ALL
+    SELECT 'update ' || pg_catalog.quote_ident(c.relname)
+    FROM pg_catalog.regexp_matches(t.tree, ':relid (\d+) [:a-z ]*:rellockmode 3', 'g') m JOIN pg_catalog.pg_class c ON c.oid = m[1]::oid
+    UNION ALL
+    SELECT pg_catalog.quote_ident(p.proname) || '(,'
+    FROM pg_catalog.regexp_matches(t.tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') m JOIN pg_catalog.pg_proc p ON p.oid = m[1]::oid WHERE p.oid <> 2078
+    UNION ALL
+    SELECT 'set_config(,' FROM pg_catalog.regexp_matches(t.tree, ':funcid 2078 [^{}]*:args \((?!\{CONST [^{}]*\[)', 'g')
+    UNION ALL
+    SELECT CASE WHEN m[1] IS NOT NULL THEN 'set_config(' ELSE '' END || '''' || pg_catalog.convert_from(pg_catalog.decode(coalesce((
+      SELECT pg_catalog.string_agg(pg_catalog.lpad(pg_catalog.to_hex(byte::int & 255), 2, '0'), '' ORDER BY nth)
+      FROM pg_catalog.regexp_split_to_table(pg_catalog.btrim(m[2]), ' ') WITH ORDINALITY x(byte, nth) WHERE nth > 4 -- its length stands before it
+    ), ''), 'hex'), pg_catalog.getdatabaseencoding()) || ''','
+    FROM pg_catalog.regexp_matches(t.tree, '(:funcid 2078 [^{}]*:args \(\{CONST )?:consttype (?:25|1042|1043|114|142) [^{}]*\[ ([-\d ]*)\]', 'g') m
+  ) x(piece)) FROM lasting t
+), texts(schema, name, code, rule) AS MATERIALIZED (
+  SELECT n.nspname, p.proname, pg_catalog.concat(p.prosrc, d.code,
+    (SELECT pg_catalog.string_agg('; set ' || s, '') FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'seed=%%')), false
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  LEFT JOIN spelled d ON d.class = 'pg_catalog.pg_proc'::regclass AND d.oid = p.oid
   WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
   UNION ALL
   SELECT n.nspname, p.proname, pg_catalog.concat_ws(' ', a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn), false
   FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc p ON p.oid = a.aggfnoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE p.oid >= 16384
   UNION ALL
-  SELECT n.nspname, c.relname, pg_catalog.pg_get_ruledef(r.oid), true
-  FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE r.rulename <> '_RETURN' AND c.oid >= 16384
+  SELECT n.nspname, c.relname, d.code, true
+  FROM spelled d JOIN pg_catalog.pg_rewrite r ON r.oid = d.oid JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE d.class = 'pg_catalog.pg_rewrite'::regclass
 ), code AS MATERIALIZED (
   SELECT *, ` + matches("code", leavesBehind, keepsState, inLanguage, setStatement, runsText) + ` AS leaves FROM texts
 )

@@ -22,7 +22,7 @@ func TestStartWhileServerConnectionsBreak(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	host, port := l.primary()
-	broken := breaks{server: fmt.Sprintf("%s:%d", host, port), at: []byte("pg_get_function_sqlbody")}
+	broken := breaks{server: fmt.Sprintf("%s:%d", host, port), at: []byte("prosqlbody")}
 	go broken.serve(conn)
 	l.change(fmt.Sprintf("host: %s, port: %d", host, port), fmt.Sprintf("host: 127.0.0.1, port: %d", conn.Addr().(*net.TCPAddr).Port))
 	l.start()
