@@ -78,6 +78,46 @@ func TestClientLeaves(t *testing.T) {
 	})
 }
 
+// What a client has prepared is forgotten with it, also while it may just have been given up.
+func TestPreparedStatementsOfAClientThatLeaves(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, config: asAdmin})
+	engines(t, func(t *testing.T, engineName string) {
+		dsn := f.start(t, engineName)
+		c, d := console(t, dsn), connect(t, f.direct(0))
+		count := func(want string) {
+			t.Helper()
+			eventually(t, want+" statements are known", func() error {
+				if got := cell(t, c, "SELECT count(*) FROM prepared_statements"); got != want {
+					return fmt.Errorf("%s are", got)
+				}
+				return nil
+			})
+		}
+		sleeps := []pgproto3.FrontendMessage{&pgproto3.Parse{Query: "select pg_sleep(60)"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Flush{}}
+		for _, tc := range []struct {
+			name string
+			sent []pgproto3.FrontendMessage
+		}{
+			{"idle", nil},
+			{"with a query under way", []pgproto3.FrontendMessage{&pgproto3.Query{String: "select pg_sleep(60)"}}},
+			{"behind a DEALLOCATE ALL that is not yet known to have run", append([]pgproto3.FrontendMessage{
+				&pgproto3.Query{String: "begin"}, &pgproto3.Query{String: "select 1"}, &pgproto3.Parse{Query: "deallocate all"}, &pgproto3.Bind{}, &pgproto3.Execute{},
+			}, sleeps...)},
+		} {
+			w := dialWire(t, dsn)
+			w.send(t, &pgproto3.Parse{Name: "one", Query: "select 1"}, &pgproto3.Sync{}, &pgproto3.Query{String: "prepare two as select 2"})
+			count("2")
+			if w.send(t, tc.sent...); len(tc.sent) > 0 {
+				eventuallyRunning(t, d, "%pg_sleep(60)%", "1")
+			}
+			_ = w.conn.Close()
+			if count("0"); t.Failed() {
+				t.Fatal(tc.name)
+			}
+		}
+	})
+}
+
 // half is a message that does not end.
 type half struct{}
 

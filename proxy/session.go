@@ -595,6 +595,9 @@ func (s *session) drop() {
 
 // end gives back all that the session holds when its client has left.
 func (s *session) end() {
+	for _, x := range s.after.aside {
+		x.forget()
+	}
 	if s.link != nil {
 		s.drop()
 	}
@@ -607,6 +610,7 @@ func (s *session) end() {
 		l.Conn.Release()
 	}
 	clear(s.pins)
+	s.forgetAll() // other clients may go on with them, or nobody does
 }
 
 // reply gives the client bytes of the proxy's own, in order behind the replies that the link still owes.
