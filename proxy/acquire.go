@@ -248,13 +248,19 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 		return nil, err
 	}
 	conn, err := e.Acquire(s.Task, s.identity, s.Client, time.Time{})
-	if err != nil && access == backend.Read && !errors.Is(err, backend.ErrClientGone) {
+	if err != nil && access == backend.Read && !errors.Is(err, backend.ErrClientGone) && !errors.Is(err, backend.ErrRecalled) {
 		// A replica that cannot be reached: the primary has everything it has.
 		if primary, perr := sh.Pick(backend.Write, 0); perr == nil && primary != e {
 			conn, err = primary.Acquire(s.Task, s.identity, s.Client, time.Time{})
 		}
 	}
 	if err != nil {
+		if d := backend.WaitedFor(err); d > 0 {
+			s.meter(shard).Wait.record(d)
+		}
+		if s.Stopped() {
+			return nil, engine.ErrStopped
+		}
 		return nil, err
 	}
 	l := engine.NewLink(s.Task, conn, shard)

@@ -255,7 +255,7 @@ func (a *admin) killing(meant func(*client) bool, whom string) *adminCommand {
 		for _, x := range a.p.clients.all() {
 			if meant(x) {
 				a.p.log.Info("client killed", "client", x.addr.String(), "user", x.user, "by", c.user)
-				x.kill()
+				a.p.kill(x)
 				n++
 			}
 		}

@@ -170,7 +170,7 @@ func (c *console) start(ctx context.Context, p *adminPortal) error {
 		defer c.cancellable(func() {})
 		tag, err := cmd.run(ctx, c, take(cmd.columns))
 		if err != nil && ctx.Err() != nil {
-			return wire.Errorf(wire.QueryCanceled, "canceling statement due to user request")
+			return errCancelled()
 		}
 		p.tag = tag
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
 // clients are all that are connected, by the process id that they were told.
@@ -36,9 +37,10 @@ type client struct {
 	tracedUntil atomic.Int64 // by engine.Clock: an administrator wants to see what it does; 0: nobody has asked
 	channels    atomic.Int32 // that it listens to over a shared connection
 
-	mu     sync.Mutex               // guards what follows
-	held   []*backend.Conn          // server connections in use
-	pinned map[*backend.Conn]string // server connections that stay with the session, and why
+	mu        sync.Mutex               // guards what follows
+	held      []*backend.Conn          // server connections in use
+	pinned    map[*backend.Conn]string // server connections that stay with the session, and why
+	interrupt func()                   // ends what the proxy does for the client, or waits for; nil: nothing that can be ended
 }
 
 // add registers a client under a process id that nobody else has, and no server process can have: a client that listens
@@ -121,8 +123,28 @@ func (x *client) unpin(c *backend.Conn) {
 	delete(x.pinned, c)
 }
 
+// interruptible says what a cancel request does from now on, beside cancelling on servers; nil: nothing. stop must not block.
+func (x *client) interruptible(stop func()) {
+	x.mu.Lock()
+	x.interrupt = stop
+	x.mu.Unlock()
+}
+
 // kill ends a session: its statement is cancelled, its transaction rolled back.
-func (x *client) kill() { x.relay.Stop() }
+func (p *Proxy) kill(x *client) {
+	x.relay.Stop()
+	p.interrupt(x)
+}
+
+// interrupt ends what a client waits for before a server has its statement: a server connection, RESUME, or a read model.
+func (p *Proxy) interrupt(x *client) {
+	x.mu.Lock()
+	if x.interrupt != nil {
+		x.interrupt()
+	}
+	x.mu.Unlock()
+	p.backend.Recall(x.task)
+}
 
 // all lists the clients whose session has begun.
 func (c *clients) all() []*client {
@@ -152,8 +174,14 @@ func (p *Proxy) cancel(pid uint32, key []byte) {
 		return
 	}
 	if x := p.clients.find(pid, key); x != nil {
+		p.interrupt(x)
 		p.cancelKeys(x.keys())
 	}
+}
+
+// errCancelled is the answer to a statement that a cancel request has ended in the proxy.
+func errCancelled() *wire.Error {
+	return wire.Errorf(wire.QueryCanceled, "canceling statement due to user request")
 }
 
 // cancelTimeout bounds the delivery of one cancel request.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidemarkdb/tidemark/cqrs"
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -40,6 +41,7 @@ type fixtureSpec struct {
 	user             string // who server connections log in as, where backend says so; empty: AppUser
 	config           func(*proxy.Config)
 	lookup           proxy.Lookup
+	views            map[string]cqrs.View
 	backend          func(*backend.Config)
 	endpoint         func() (host string, port int) // nil: the primary of the first shard itself
 	cluster          *testcontainers.Cluster        // nil: the one that all tests share, which nobody may break
@@ -132,7 +134,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 		f.spec.config(&cfg)
 	}
 	p, err := proxy.New(cfg, proxy.Parts{
-		Engine: eng, Backend: be, Map: m, ServerUser: cmp.Or(f.spec.user, testcontainers.AppUser), Lookup: f.spec.lookup, Version: "test", Log: log,
+		Engine: eng, Backend: be, Map: m, ServerUser: cmp.Or(f.spec.user, testcontainers.AppUser), Lookup: f.spec.lookup, Views: f.spec.views, Version: "test", Log: log,
 		Catalog: func(ctx context.Context) (*router.Catalog, error) {
 			conn, err := pgx.Connect(ctx, f.direct(0)+"&application_name=catalog")
 			if err != nil {

@@ -63,6 +63,9 @@ func (s *session) awaitResume(shard string) error {
 	deadline := since.Add(s.p.backend.AcquireTimeout())
 	s.client.waiting.Store(true)
 	defer s.client.waiting.Store(false)
+	var cancelled atomic.Bool
+	s.client.interruptible(func() { cancelled.Store(true); s.Task.Wake() })
+	defer s.client.interruptible(nil)
 	for s.p.gate.closed(shard) {
 		cause := s.Task.Wait(deadline, loop.Source{Conn: s.Client, For: loop.Hangup})
 		switch {
@@ -72,6 +75,8 @@ func (s *session) awaitResume(shard string) error {
 			return engine.ErrStopped
 		case s.Client.HungUp():
 			return engine.ErrClientGone
+		case cancelled.Load():
+			return errCancelled()
 		case cause == loop.Timeout && s.p.gate.closed(shard):
 			return wire.Errorf(wire.CannotConnectNow, "shard %q is paused", shard).
 				WithDetail("The statement waited for %s.", time.Since(since).Round(time.Millisecond)).

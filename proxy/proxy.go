@@ -417,7 +417,7 @@ func (p *Proxy) Drain(ctx context.Context) int {
 	}
 	left := p.Clients()
 	for _, x := range p.clients.all() {
-		x.kill()
+		p.kill(x)
 	}
 	for until := time.Now().Add(2 * lastWords); p.Clients() > 0 && time.Now().Before(until); {
 		time.Sleep(drainPoll)

@@ -37,6 +37,8 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), scanTimeout)
 	defer stop()
+	s.client.interruptible(stop)
+	defer s.client.interruptible(nil)
 	if err := s.catchUp(ctx, v, q); err != nil {
 		return err
 	}
@@ -121,7 +123,7 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, cqrs.ErrStale) && onTimeouts[s.own.onTimeout] == OnTimeoutStale:
+	case errors.Is(err, cqrs.ErrStale) && ctx.Err() == nil && onTimeouts[s.own.onTimeout] == OnTimeoutStale:
 		s.SetOut(wire.AppendNoticeResponse(s.Out(), wire.Noticef(wire.SeverityWarning, wire.Warning, "the answer may be older than this session's writes: %v", err)))
 		return nil
 	}
@@ -145,6 +147,8 @@ func viewError(ctx context.Context, name string, err error) error {
 	switch {
 	case errors.As(err, &e), errors.Is(err, engine.ErrClientGone), errors.Is(err, engine.ErrClosing):
 		return err
+	case errors.Is(ctx.Err(), context.Canceled):
+		return errCancelled()
 	case errors.Is(err, cqrs.ErrUnsupported):
 		return wire.Errorf(wire.FeatureNotSupported, "read model %q: %w", name, err)
 	case errors.Is(err, cqrs.ErrStale):

@@ -88,6 +88,35 @@ func (b *Backend) Waiting() map[*loop.Task]bool {
 	return all
 }
 
+// Recall ends a task's wait for a connection, if it waits for one: Acquire then fails with ErrRecalled. Any goroutine may call it,
+// also when the task has ended.
+func (b *Backend) Recall(t *loop.Task) {
+	for _, p := range b.budget.every() {
+		if p.recall(t) {
+			return
+		}
+	}
+}
+
+func (p *pool) recall(t *loop.Task) bool {
+	p.mu.Lock()
+	w := p.waiters.first
+	for w != nil && w.task != t {
+		w = w.next
+	}
+	if w == nil {
+		p.mu.Unlock()
+		return false
+	}
+	p.waiters.remove(w)
+	w.err = errRecalled()
+	next := p.fill()
+	p.mu.Unlock()
+	t.Wake()
+	next.run()
+	return true
+}
+
 // Reconnect has every connection of the shards replaced: idle ones now, others when they are released. It returns how many
 // that are.
 func (b *Backend) Reconnect(shards ...string) int {

@@ -120,7 +120,7 @@ func (e *Endpoint) Nudge() { e.health.nudge() }
 //
 // The error is a *wire.Error: 53300 when no connection became free in time; what the server or the network answered when
 // one could not be opened (28P01, 3D000, 53300, 57P03, 08006, …), at once when the endpoint is known to be down; 57P01
-// when Tidemark shuts down; one that wraps ErrClientGone when the client has left.
+// when Tidemark shuts down; one that wraps ErrClientGone when the client has left, or ErrRecalled, with 57014, after Recall.
 //
 // The wait uses the task's mailbox: a Wake that was meant for something else may be consumed here, and one meant for
 // here may stay pending. A session therefore looks at its own state after Acquire and takes a surprising Woken as nothing.

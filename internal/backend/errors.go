@@ -17,6 +17,9 @@ import (
 // ErrClientGone is wrapped by Acquire's error when the client hung up while it waited. There is nobody to tell.
 var ErrClientGone = errors.New("client has disconnected")
 
+// ErrRecalled is wrapped by Acquire's error when Recall ended the wait.
+var ErrRecalled = errors.New("canceling statement due to user request")
+
 // ErrClosed is wrapped by errors of a Backend that was closed.
 var ErrClosed = errors.New("backend is closed")
 
@@ -95,15 +98,27 @@ func fromPgError(pg *pgconn.PgError) *wire.Error {
 }
 
 func (p *pool) errTimeout(waited time.Duration) *wire.Error {
-	e := wire.Errorf(wire.TooManyConnections, "no server connection to %s became free within %s", p.endpoint, waited.Round(time.Millisecond))
+	e := wire.Errorf(wire.TooManyConnections, "no server connection to %s became free within %w", p.endpoint, waitedFor(waited))
 	switch lack := p.budget.whatLacks(p); {
 	case p.lastErr != nil:
 		return e.WithDetail("The last attempt to open one failed: %s", p.lastErr.Message).
 			WithHint("Look at the server: it may refuse further connections of user %q.", p.user)
 	case int(p.total.Load()) < p.size && lack != "":
-		return e.WithHint("%s is used up. Raise it, or look for transactions that stay open.", capitalized(lack))
+		return e.WithHint("%s is used up. Raise it, or look for who keeps connections: SHOW CLIENTS in the admin database tells.", capitalized(lack))
 	}
-	return e.WithHint("All %d connections of the pool of user %q were busy. Raise the pool size, or look for transactions that stay open.", p.size, p.user)
+	return e.WithHint("The pool of user %q has size %d, and all its connections were busy. Raise that, or look for who keeps them, in long transactions or pinned: SHOW CLIENTS in the admin database tells.", p.user, p.size)
+}
+
+// waitedFor is how long somebody has waited in vain, as a part of the error that says so.
+type waitedFor time.Duration
+
+func (d waitedFor) Error() string { return time.Duration(d).Round(time.Millisecond).String() }
+
+// WaitedFor is how long Acquire has waited for a connection before it gave up with this error; 0 when it failed otherwise.
+func WaitedFor(err error) time.Duration {
+	var d waitedFor
+	errors.As(err, &d)
+	return time.Duration(d)
 }
 
 func capitalized(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
@@ -111,6 +126,8 @@ func capitalized(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 func (p *pool) errClientGone() *wire.Error {
 	return wire.Errorf(wire.ConnectionFailure, "waiting for a server connection: %w", ErrClientGone)
 }
+
+func errRecalled() *wire.Error { return wire.Errorf(wire.QueryCanceled, "%w", ErrRecalled) }
 
 // errcodeRoleNotFound is 0P000, which no session of Tidemark's own raises.
 const errcodeRoleNotFound = "0P000"

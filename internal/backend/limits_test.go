@@ -119,7 +119,7 @@ func TestLimits(t *testing.T) {
 			use{0, bob},
 			"", true,
 		},
-		{"pool", func(c *Config) { c.PoolSize = 1 }, []use{{0, alice}}, use{0, alice}, `All 1 connections of the pool of user "alice" were busy`, false},
+		{"pool", func(c *Config) { c.PoolSize = 1 }, []use{{0, alice}}, use{0, alice}, `The pool of user "alice" has size 1, and all its connections were busy`, false},
 		{
 			"pool of one user", func(c *Config) { c.Users = map[string]UserConfig{"alice": {PoolSize: 1}} },
 			[]use{{0, alice}, {0, bob}},
@@ -137,13 +137,13 @@ func TestLimits(t *testing.T) {
 			"reserve used up", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, 20*time.Millisecond },
 			[]use{{0, alice}, {0, alice}},
 			use{0, alice},
-			"All 1 connections", false,
+			"has size 1", false,
 		},
 		{
 			"reserve, too early", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, time.Hour },
 			[]use{{0, alice}},
 			use{0, alice},
-			"All 1 connections", false,
+			"has size 1", false,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -183,6 +183,9 @@ func TestLimits(t *testing.T) {
 					var w *wire.Error
 					if !errors.As(err, &w) || w.Code != wire.TooManyConnections || !strings.Contains(w.Hint, tt.hint) {
 						return fmt.Errorf("got %w, want 53300 with the hint %q", err, tt.hint)
+					}
+					if d := WaitedFor(err); d < b.AcquireTimeout() {
+						return fmt.Errorf("WaitedFor says %s, want at least %s", d, b.AcquireTimeout())
 					}
 					return nil
 				})

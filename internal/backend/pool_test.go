@@ -171,6 +171,41 @@ func TestClientLeavesTheQueue(t *testing.T) {
 	})
 }
 
+func TestRecall(t *testing.T) {
+	bothEngines(t, func(t *testing.T, eng loop.Engine) {
+		b := fakePools(t, eng, func(c *Config) { c.PoolSize = 1 })
+		e := b.Shards()[0].Endpoints()[0]
+		inTask(t, eng, func(task *loop.Task) error {
+			conn, err := e.Acquire(task, nil, nil, time.Now().Add(patience))
+			if err != nil {
+				return err
+			}
+			tasks, ended := make(chan *loop.Task, 3), make([]chan error, 3)
+			for i := range ended {
+				ended[i] = startTask(eng, func(task *loop.Task) error {
+					tasks <- task
+					conn, err := e.Acquire(task, nil, nil, time.Now().Add(patience))
+					if err == nil {
+						conn.Release()
+					}
+					return err
+				})
+				task.Await(func() { until(t, "it waits", func() bool { return e.Stats().Waiting == i+1 }) })
+			}
+			<-tasks
+			b.Recall(<-tasks)
+			b.Recall(task) // which waits for nothing
+			task.Await(func() { err = expect(<-ended[1], ErrRecalled) })
+			if n := e.Stats().Waiting; n != 2 {
+				err = errors.Join(err, fmt.Errorf("%d still wait, want 2", n))
+			}
+			conn.Release()
+			task.Await(func() { err = errors.Join(err, <-ended[0], <-ended[2]) })
+			return err
+		})
+	})
+}
+
 func expect(got, want error) error {
 	if !errors.Is(got, want) {
 		return fmt.Errorf("got error %v, want %v", got, want)
