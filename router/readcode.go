@@ -139,7 +139,7 @@ WITH RECURSIVE trees(rel, domain, way, tree) AS (
   UNION ALL
   SELECT v.oid, %[2]d, (SELECT m[1]::oid FROM pg_catalog.regexp_matches(r.ev_action::text, ':relid ([1-9]\d*)', 'g') WITH ORDINALITY x(m, n) WHERE m[1]::oid <> v.oid ORDER BY n LIMIT 1), NULL, %[2]d, false
   FROM pg_catalog.pg_class v JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid AND r.rulename = '_RETURN'
-  WHERE v.oid >= 16384 AND v.relkind = 'v' AND r.ev_action::text ~ ':jointree \{FROMEXPR :fromlist \(\{RANGETBLREF :rtindex \d+\}\)'
+  WHERE r.ev_class >= 16384 AND v.relkind = 'v' AND r.ev_action::text ~ ':jointree \{FROMEXPR :fromlist \(\{RANGETBLREF :rtindex \d+\}\)'
     AND coalesce((SELECT pg_catalog.bit_or(tgtype) FROM pg_catalog.pg_trigger WHERE tgrelid = v.oid AND tgtype & 64 <> 0), 0) & 28 <> 28
 )
 SELECT DISTINCT n.nspname, c.relname, u.way, un.nspname, coalesce(used.relname, u.function), u.used, u.within
