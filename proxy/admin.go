@@ -66,7 +66,7 @@ func newAdmin(p *Proxy, parts Admin) (*admin, error) {
 				return nil, fmt.Errorf("proxy: the admin table %q is there twice", t.Name)
 			}
 			a.views[name] = t.View(name)
-			m := router.Model{Schema: schema, Name: t.Name}
+			m := router.Model{Schema: schema, Name: t.Name, Own: true}
 			for _, c := range t.Cols {
 				m.Columns = append(m.Columns, router.ModelColumn{Name: c.Name, OID: c.OID, TypeMod: -1})
 			}

@@ -166,6 +166,7 @@ func TestAdminDatabase(t *testing.T) {
 			{"SELECT relname FROM pg_class", wire.FeatureNotSupported, "admin database"},
 			{"SELECT nope FROM clients", wire.UndefinedColumn, "nope"},
 			{"SELECT state, count(*) FROM clients GROUP BY state", wire.FeatureNotSupported, "not supported"},
+			{"SELECT id + 1 FROM clients", wire.FeatureNotSupported, "SELECT from table clients"},
 			{"CREATE TABLE t (a int)", wire.FeatureNotSupported, "admin database"},
 			{"SET work_mem = '1GB'", wire.FeatureNotSupported, "settings"},
 			{"SHOW", wire.SyntaxError, "table"},

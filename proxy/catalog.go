@@ -28,7 +28,7 @@ func (p *Proxy) loadCatalog(ctx context.Context) error {
 		return err
 	}
 	for name, v := range p.views {
-		m := router.Model{Name: name}
+		m := router.Model{Name: name, Own: isOwn(name)}
 		if schema, table, qualified := strings.Cut(name, "."); qualified {
 			m.Schema, m.Name = schema, table
 		}

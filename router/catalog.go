@@ -97,6 +97,7 @@ type Function struct {
 // Model is a read model that is queried as a table.
 type Model struct {
 	Schema, Name string // the schema is "public" when empty
+	Own          bool   // not a read model: a table of Tidemark's own state
 	Columns      []ModelColumn
 }
 

@@ -110,7 +110,13 @@ func (s *statement) plan(p *Plan) *Plan {
 // models refuses what a read model cannot take part in. A SELECT from one alone never comes here.
 func (s *statement) models() *Refusal {
 	for i := range s.rels {
-		if s.rels[i].place == model {
+		if m := s.rels[i].model; s.rels[i].place == model && m.Own {
+			return refuse(
+				fmt.Sprintf("table %s cannot be used in this statement", s.rels[i].name),
+				"A table of Tidemark's own answers a SELECT from it alone: no joins, no subqueries, no writes, no EXPLAIN or cursors.",
+				"Select from it on its own.",
+			)
+		} else if m != nil {
 			return refuse(
 				fmt.Sprintf("read model %s cannot be used in this statement", s.rels[i].name),
 				"A read model answers a SELECT from it alone: no joins, no subqueries, no writes, no EXPLAIN or cursors.",

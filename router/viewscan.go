@@ -35,10 +35,11 @@ func (s *statement) viewScan() *compiled {
 	m := s.rels[0].model
 	simple, reason := s.f.Simple()
 	no := func(why string) *compiled {
-		return s.fixed(refuse(
-			fmt.Sprintf("this SELECT from read model %s is not supported", m.Name), why+".",
-			"A read model answers SELECT columns or count(*) FROM it WHERE column = value AND ... ORDER BY columns LIMIT n; for more, use the tables that it is made from.",
-		))
+		hint := "A read model answers SELECT columns or count(*) FROM it WHERE column = value AND ... ORDER BY columns LIMIT n; for more, use the tables that it is made from."
+		if m.Own {
+			hint = "A table of Tidemark's own answers SELECT columns or count(*) FROM it WHERE column = value AND ... ORDER BY columns LIMIT n."
+		}
+		return s.fixed(refuse(fmt.Sprintf("this SELECT from %s is not supported", m), why+".", hint))
 	}
 	if reason != "" {
 		return no(strings.ToUpper(reason[:1]) + reason[1:])
@@ -52,7 +53,7 @@ func (s *statement) viewScan() *compiled {
 		return nil
 	}
 	missing := func(name string) *compiled {
-		return s.fixed(&Refusal{Code: "42703", Message: fmt.Sprintf("column \"%s\" does not exist", name), Detail: fmt.Sprintf("Read model %s has the columns %s.", m.Name, modelColumns(m))})
+		return s.fixed(&Refusal{Code: "42703", Message: fmt.Sprintf("column \"%s\" does not exist", name), Detail: fmt.Sprintf("The columns of %s are %s.", m, modelColumns(m))})
 	}
 	scan := &Scan{View: m.path(), Limit: -1, Count: simple.Count}
 	for _, o := range simple.Columns {
@@ -97,8 +98,16 @@ func (s *statement) viewScan() *compiled {
 			t.param(*v, oidInt8)
 		}
 	}
-	t.plan = s.plan(&Plan{Kind: ViewScan, Access: Read, Scan: scan, Reason: "read model " + m.Name})
+	t.plan = s.plan(&Plan{Kind: ViewScan, Access: Read, Scan: scan, Reason: m.String()})
 	return &compiled{generic: t.plan, scan: t, cost: 2*planCost + int64(len(scan.Columns))*60}
+}
+
+// String is how errors and reasons name it.
+func (m *Model) String() string {
+	if m.Own {
+		return "table " + m.Name
+	}
+	return "read model " + m.Name
 }
 
 func modelColumns(m *Model) string {
