@@ -26,6 +26,7 @@ With --online it then asks every service that the file names, and prints one lin
   Kafka          every broker, and whether topics can be replicated as configured
   Elasticsearch  the cluster's health and version
   Redis          login and version
+  TLS            the files of the tls section, and whether the certificate is valid now
 An arrow shows what to do. Nothing is changed anywhere.
 
 The exit code is 0 when all is well, 1 when a service has a problem, 2 when the file has one.
@@ -79,7 +80,7 @@ func counted(n int, noun string) string {
 
 // onlineProbes are those of check --online: one for each service, thorough.
 func onlineProbes(c *config.Config) []probe {
-	return slices.Concat(postgresProbes(c), captureProbes(c), storeProbes(c))
+	return slices.Concat(postgresProbes(c), captureProbes(c), storeProbes(c), tlsProbes(c))
 }
 
 // printFindings prints a line for each, in columns, and advice below it. Its error is errReported when one failed.
