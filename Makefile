@@ -34,8 +34,8 @@ race: prepare ## every test under the race detector
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	GO=$(GO) FUZZTIME=$(FUZZTIME) scripts/fuzz
 
-leaks: prepare ## many clients over few connections beside private PostgreSQLs, for FOR (1h), from SEED (a new one)
-	TIDEMARK_LEAK_FOR=$(or $(FOR),1h) TIDEMARK_SEED=$(or $(SEED),$(shell date +%s)) $(GO) test ./proxy -run '^TestLeaks$$' -v -timeout 0
+leaks: prepare ## many clients over few connections beside private PostgreSQLs, for FOR (1h) each, from SEED (a new one); OF one of alone, shards, replica
+	TIDEMARK_LEAK_FOR=$(or $(FOR),1h) TIDEMARK_SEED=$(or $(SEED),$(shell date +%s)) $(GO) test ./proxy -run '^TestLeaks$$/$(OF)' -v -timeout 0
 
 large: prepare ## values of nearly 1 GB, in every message that can have one; takes some 6 GB and minutes
 	TIDEMARK_LARGE_MB=$(or $(MB),950) $(GO) test ./proxy -run '^TestLargeValues$$' -v -timeout 0

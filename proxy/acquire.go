@@ -41,7 +41,7 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 			return l, nil
 		case s.tx.state == txOpen && l.Conn.TxStatus == wire.TxAborted:
 			return nil, s.errAborted()
-		case s.tx.state == txOpen && (!s.tx.neutral || s.portals.open(l)), s.tx.state != txOpen && (s.batch.wrote || s.begins(l, p)):
+		case s.tx.state == txOpen && (!s.tx.neutral || s.portals.open(l)), s.tx.state != txOpen && s.batchBound(l, p):
 			return nil, s.errElsewhere(l, p)
 		}
 		if err := s.leave(); err != nil {
@@ -80,6 +80,12 @@ func (s *session) reading() backend.Access {
 	return backend.Read
 }
 
+// batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows
+// or settings, or begun a transaction block.
+func (s *session) batchBound(l *engine.Link, p *router.Plan) bool {
+	return s.batch.wrote || s.batch.sent && len(s.after.changes) > 0 || s.begins(l, p)
+}
+
 // begins says whether the batch that l has got begins a transaction, which the plan would leave for another shard.
 func (s *session) begins(l *engine.Link, p *router.Plan) bool {
 	tx := s.after.tx
@@ -96,6 +102,9 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	}
 	if p.Has(router.Here) || p.Kind == router.Tx {
 		return true
+	}
+	if s.tx.state == txOpen && p.OnPrimary() && l.Conn.Endpoint().Role() == backend.RoleReplica {
+		return false
 	}
 	there := anywhere(p) && (s.tx.state == txOpen || s.batch.sent)
 	for i := range p.Shards {

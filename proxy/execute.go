@@ -129,7 +129,7 @@ func (s *session) executeOwn(pt *portal) error {
 		return nil
 	}
 	if wide(pt.plan) {
-		if s.link != nil && s.tx.state != txOpen && !s.batch.wrote {
+		if s.link != nil && s.tx.state != txOpen && !s.batchBound(s.link, pt.plan) {
 			if err := s.leave(); err != nil {
 				return s.failBatch(err)
 			}

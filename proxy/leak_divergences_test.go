@@ -19,7 +19,9 @@ type divergence struct {
 // moment is one request with both answers, and what the client did before.
 type moment struct {
 	life      history // without the request
-	status    byte    // of the transaction before it
+	keys      [][]int // of the shards
+	replicas  bool
+	status    byte // of the transaction before it
 	a         action
 	got, want string
 }
@@ -29,6 +31,40 @@ func (m *moment) diverges() bool {
 }
 
 var divergences = []divergence{
+	{"A transaction that touches two shards", func(m *moment) bool {
+		return len(m.keys) > 1 && m.refused("a transaction cannot touch two shards; The transaction runs on shard ")
+	}},
+	{"A transaction that touches two shards, and so a query string of several statements", func(m *moment) bool {
+		return m.isString() && m.refused("these statements cannot run together in one query string; They are one implicit transaction, but one needs ")
+	}},
+	{"With several shards, or read models: a statement behind one of its own query string, or of its own batch, that changes `search_path`", func(m *moment) bool {
+		return len(m.keys) > 1 && m.refused("a statement names what an earlier one of its ") && m.has(`search_path|role|authorization|reset all|discard all`)
+	}},
+	{"DDL, writes to reference tables and COPY into sharded tables, inside a transaction block", func(m *moment) bool {
+		return m.refused("a statement over several shards cannot run inside a transaction block; ") && m.has(`begin|start|chain|sync`) &&
+			(strings.Contains(m.a.text, "copy split_") || changesTemporary.MatchString(m.a.text))
+	}},
+	{"A SELECT over several shards inside a transaction", func(m *moment) bool {
+		return m.refused("a transaction cannot read from several shards; ")
+	}},
+	{"In a transaction that has failed, a query string that ends it and then speaks of prepared statements, or a query string or batch", func(m *moment) bool {
+		return (len(m.keys) > 1 || m.replicas) && endsTransaction.MatchString(m.a.text) && m.fails("25P02 current transaction is aborted, commands ignored until end of transaction block\n")
+	}},
+	{"A read-only transaction that reads on a replica: locks, functions", func(m *moment) bool {
+		return m.replicas && m.refused("a transaction that reads on a replica cannot do what is for the primary; ") && m.has(`read only|read_only`)
+	}},
+	{"A read-only transaction that reads on a replica: COPY FROM", func(m *moment) bool {
+		return m.replicas && m.fails("25006 cannot execute COPY during recovery") && strings.Contains(m.a.text, "copy ") && m.has(`read only|read_only`)
+	}},
+	{"A portal with a name that has given all its rows", func(m *moment) bool {
+		got, want := m.differ()
+		return (len(m.keys) > 1 || m.replicas) && m.has(`\[select`) &&
+			(strings.HasPrefix(want, "  ERROR 42P03 cursor \"q0\" already exists") || strings.HasPrefix(got, "  ERROR 34000 portal \"q0\" does not exist"))
+	}},
+	{"A value that is none of the shard key's type", func(m *moment) bool {
+		got, want := m.differ()
+		return len(m.keys) > 1 && strings.Contains(m.a.text, "split_") && ofKey.ReplaceAllString(got, "") == want
+	}},
 	{"In a transaction that has begun, in a session that listens: `pg_listening_channels()`", func(m *moment) bool {
 		return m.refused("pg_listening_channels() is not supported in a transaction that has begun, in a session that listens; ") &&
 			m.has(`listen c`) && (strings.Contains(m.a.text, "pg_listening_channels()") || m.runs("pg_listening_channels()"))
@@ -95,6 +131,10 @@ func TestDivergencesAreLimits(t *testing.T) {
 }
 
 var (
+	changesTemporary = regexp.MustCompile(`(drop|alter|create|truncate) .*\b[tvq][01]\b`)
+	ofKey            = regexp.MustCompile(`; It is the (value of shard key public\.split_\d+\.a|shard key "a" of COPY split_\d+)\.`)
+
+	endsTransaction  = regexp.MustCompile(`\b(commit|rollback|end|abort)\b`)
 	setsEncoding     = regexp.MustCompile(`client_encoding|names 'LATIN1'|reset all|discard all`)
 	setsTransaction  = regexp.MustCompile(`transaction_isolation|set transaction|isolation level|read only`)
 	speaksOfPrepared = regexp.MustCompile(`prepare|execute|deallocate`)

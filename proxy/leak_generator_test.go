@@ -8,9 +8,30 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/tidemarkdb/tidemark/sharding"
 )
 
-// leakSchema makes what the generated statements use. A table and a sequence for each client: what they meet at is state of
+// leakKeys are so many that each of two shards has some.
+const leakKeys = 8
+
+// leakSharded are the tables that are split by key where there are several shards. All others are on the default shard.
+func leakSharded(clients int) []sharding.Table {
+	var list []sharding.Table
+	for _, name := range append([]string{"leak_key", "traced"}, leakNames("split_%d", clients)...) {
+		list = append(list, sharding.Table{Name: name, Kind: sharding.Sharded, Column: "a", Type: sharding.Int4})
+	}
+	return list
+}
+
+func leakNames(format string, clients int) (list []string) {
+	for i := range clients {
+		list = append(list, fmt.Sprintf(format, i))
+	}
+	return list
+}
+
+// leakSchema makes what the generated statements use. Each client has tables of its own: what they meet at is state of
 // sessions alone.
 func leakSchema(clients int) []string {
 	list := []string{
@@ -18,6 +39,7 @@ func leakSchema(clients int) []string {
 		"insert into s1.here values ('one')", "insert into s2.here values ('two')", "grant usage on schema s1, s2 to public",
 		"grant select on all tables in schema s1, s2 to public",
 		`create function leak_set(name text, value text, local bool) returns text language sql volatile as 'select set_config($1, $2, $3)'`,
+		`create function leak_x(value text) returns text language sql volatile as 'select set_config(''my.x'', $1, false)'`,
 		`create function leak_temp(name text) returns void language plpgsql as $$ begin execute format('create temp table %I (a int)', name); end $$`,
 		`create function leak_lock(k int) returns void language plpgsql as $$ begin perform pg_advisory_lock(k); end $$`,
 		`create function leak_role(name text) returns void language plpgsql as $$ begin execute format('set role %I', name); end $$`,
@@ -26,8 +48,8 @@ func leakSchema(clients int) []string {
 		`create table traced (a int)`, `grant all on traced to public`, `create trigger t before insert on traced for each row execute function leak_trigger()`,
 		`create procedure leak_proc(v text) language plpgsql as $$ begin perform set_config('my.y', v, false); end $$`,
 	}
-	for i := range clients {
-		list = append(list, fmt.Sprintf("create table leak_%d (a int primary key, b text)", i), fmt.Sprintf("grant all on leak_%d to public", i))
+	for _, name := range slices.Concat([]string{"leak_key"}, leakNames("leak_%d", clients), leakNames("split_%d", clients)) {
+		list = append(list, fmt.Sprintf("create table %s (a int primary key, b text)", name), fmt.Sprintf("grant all on %s to public", name))
 	}
 	return list
 }
@@ -35,14 +57,16 @@ func leakSchema(clients int) []string {
 // generator makes the requests of one session.
 type generator struct {
 	*rand.Rand
+	keys          [][]int // of leak_key, by shard
+	shard         int     // where the request, or the transaction, is to stay
 	slot, session int
 	status        byte // of the transaction, as PostgreSQL says
 	began         bool // with my.y in the startup message
 	calm          bool // it makes nothing that changes the schema, behind which no two clients share what is prepared
 }
 
-func newGenerator(rnd *rand.Rand, slot, session int) *generator {
-	return &generator{Rand: rnd, slot: slot, session: session, calm: session/calmSessions%2 == 1}
+func newGenerator(rnd *rand.Rand, keys [][]int, slot, session int) *generator {
+	return &generator{Rand: rnd, keys: keys, slot: slot, session: session, calm: session/calmSessions%2 == 1}
 }
 
 // calmSessions is how many sessions begin one after the other that are calm, or that are not.
@@ -102,7 +126,12 @@ func (g *generator) statement() string {
 	for _, f := range families {
 		if n -= f.weight; n < 0 {
 			sql := f.make(g)
-			if g.began && strings.Contains(sql, "null") || g.calm && changesSchema.MatchString(sql) { // set_config() returns the servers' default, see docs/limits.md
+			switch {
+			case g.began && strings.Contains(sql, "null"), // set_config() returns the servers' default, see docs/limits.md
+				g.calm && changesSchema.MatchString(sql),
+				len(g.keys) > 1 && strings.Contains(sql, "leak_set('my."),                                                               // see docs/limits.md
+				len(g.keys) > 1 && g.status == 'T' && changesTemporary.MatchString(sql) && !strings.Contains(sql, "temp") && !g.stray(), // refused where there is none
+				g.shard > 0 && !g.stray() && atHome.MatchString(sql) && !strings.Contains(sql, " leak_key"):
 				return g.statement()
 			}
 			return sql
@@ -111,8 +140,37 @@ func (g *generator) statement() string {
 	panic("unreachable")
 }
 
+// stray says whether a statement may be one that leaves the shard of its transaction: that is refused, which ends the session.
+func (g *generator) stray() bool { return g.Intn(200) == 0 }
+
+// atHome are statements for the default shard.
+var atHome = regexp.MustCompile(`\bhere\b|leak_|temp|\b[tvq][01]\b|lock|cursor|fetch|move|close|listen|notify|^do |^call |pg_|discard|nosuch`)
+
+// key is one of the shard that the transaction is on.
+func (g *generator) key() int {
+	keys := g.keys[g.shard]
+	if g.stray() {
+		keys = slices.Concat(g.keys...)
+	}
+	return keys[g.Intn(len(keys))]
+}
+
+// keyed has a SELECT without tables run on the shard of a key.
+func (g *generator) keyed(sql string) string {
+	return fmt.Sprintf("%s from leak_key where a = %d", sql, g.key())
+}
+
 // look shows state.
 func (g *generator) look() string {
+	if g.Intn(4) == 0 {
+		return g.keyed(g.pick(
+			"select b, current_user, session_user, current_setting('role')",
+			"select a, current_setting('work_mem'), coalesce(current_setting('my.x', true), ''), coalesce(current_setting('my.y', true), ''), current_setting('search_path')",
+			"select current_setting('datestyle'), current_setting('timezone'), current_setting('statement_timeout'), current_setting('log_statement'), current_setting('application_name')",
+			"select current_setting('transaction_isolation'), current_setting('transaction_read_only'), current_setting('default_transaction_isolation'), current_setting('client_encoding')",
+			"select '2001-02-03'::date, '2001-02-03 04:05+06'::timestamptz",
+		))
+	}
 	return g.pick(
 		"select current_user, session_user, current_setting('role')",
 		"select current_setting('work_mem'), coalesce(current_setting('my.x', true), ''), coalesce(current_setting('my.y', true), ''), current_setting('search_path')",
@@ -126,6 +184,11 @@ func (g *generator) look() string {
 		"select name, case when not from_sql then statement end, from_sql, parameter_types from pg_prepared_statements order by name",
 		"show work_mem", "show search_path", "show role", "show timezone",
 	)
+}
+
+// scattered shows state of the one of all shards that has the row.
+func (g *generator) scattered() string {
+	return fmt.Sprintf("select a, current_setting('work_mem'), current_user, '2001-02-03'::date from leak_key where b = 'r%d'", 1+g.Intn(leakKeys))
 }
 
 func (g *generator) setting() string {
@@ -181,8 +244,9 @@ func (g *generator) prepared() string {
 		q = `"S 2"`
 	}
 	return g.pick(fmt.Sprintf("prepare %s as select %d as n, current_setting('work_mem') as w", q, g.Intn(9)), fmt.Sprintf("prepare %s (int, text) as select $1 + 1 as n, $2 as t", q), "prepare "+q+" as select * from here",
-		"prepare "+q+" as select * from nosuch", "prepare "+q+" as insert into leak_"+fmt.Sprint(g.slot)+" values ($1, 'p') on conflict do nothing",
-		"execute "+q, "execute "+q, "execute "+q+"(5, 'five')", "execute "+q+"(6)", "deallocate "+q, "deallocate prepare "+q, "deallocate all", "explain (costs off) execute "+q)
+		"prepare "+q+" as select * from nosuch", "prepare "+q+" as insert into "+g.table()+" values ($1, 'p') on conflict do nothing",
+		"prepare "+q+" as select a, current_setting('work_mem'), current_user from leak_key where a = $1",
+		"execute "+q, "execute "+q, "execute "+q+"(5, 'five')", fmt.Sprintf("execute %s(%d)", q, g.key()), "deallocate "+q, "deallocate prepare "+q, "deallocate all", "explain (costs off) execute "+q)
 }
 
 func (g *generator) listening() string {
@@ -206,14 +270,19 @@ func (g *generator) cursor() string {
 func (g *generator) code() string {
 	k := 1000*g.session + g.Intn(3)
 	return g.pick(fmt.Sprintf("select leak_set('my.x', 'c%d', false)", g.Intn(9)), "select leak_set('my.y', 'local', true)", fmt.Sprintf("select leak_set('work_mem', '%dMB', false)", 60+g.Intn(9)),
-		"select leak_temp('t0')", fmt.Sprintf("select leak_lock(%d)", k), "select leak_role('leak_a')", "select leak_nothing()", fmt.Sprintf("insert into traced values (%d)", g.Intn(9)), "call leak_proc('called')",
+		"select leak_temp('t0')", fmt.Sprintf("select leak_lock(%d)", k), "select leak_role('leak_a')", "select leak_nothing()", fmt.Sprintf("insert into traced values (%d)", g.key()),
+		fmt.Sprintf("select leak_x('d%d')", g.Intn(9)), g.keyed(fmt.Sprintf("select leak_x('k%d')", g.Intn(9))), g.keyed("select leak_role('leak_b')"), "call leak_proc('called')",
 		"do $$ begin perform set_config('my.y', 'done', false); end $$", "do $$ begin set my.y = 'plain'; end $$", "do $$ begin create temp table t1 (a int); end $$",
 		"do $$ begin perform set_config('search_path', 's2', false); end $$", "do $$ begin set local work_mem = '77MB'; end $$")
 }
 
+// table is one of the client's own.
+func (g *generator) table() string { return fmt.Sprintf("%s_%d", g.pick("leak", "split"), g.slot) }
+
 func (g *generator) data() string {
-	table := fmt.Sprint("leak_", g.slot)
-	return g.pick(fmt.Sprintf("insert into %s values (%d, 'x')", table, g.Intn(4)), "select count(*) from "+table, "delete from "+table, fmt.Sprintf("update %s set b = current_setting('work_mem') returning b", table))
+	table, key := g.table(), g.key()
+	return g.pick(fmt.Sprintf("insert into %s values (%d, 'x')", table, key), fmt.Sprintf("select count(*) from %s where a = %d", table, key), fmt.Sprintf("delete from %s where a = %d", table, key),
+		fmt.Sprintf("update %s set b = current_setting('work_mem') where a = %d returning b", table, key))
 }
 
 func (g *generator) discard() string {
@@ -223,6 +292,9 @@ func (g *generator) discard() string {
 // next is a request.
 func (g *generator) next(status byte) action {
 	g.status = status
+	if status == 'I' {
+		g.shard = g.Intn(len(g.keys))
+	}
 	switch n := g.Intn(100); {
 	case n < 3:
 		return g.leave()
@@ -236,6 +308,8 @@ func (g *generator) next(status byte) action {
 		return simpleAction(strings.Join(list, "; "))
 	case n < 54:
 		return g.copy()
+	case n < 57 && g.status == 'I':
+		return simpleAction(g.scattered())
 	}
 	return g.extended()
 }
@@ -249,7 +323,7 @@ func (g *generator) leave() action {
 		return action{text: "select pg_sleep(0.01); (gone)", messages: []pgproto3.FrontendMessage{&pgproto3.Query{String: "select pg_sleep(0.01)"}}, leaves: true}
 	case 2:
 		return action{text: "copy ... (gone)", messages: []pgproto3.FrontendMessage{
-			&pgproto3.Query{String: fmt.Sprintf("copy leak_%d from stdin", g.slot)}, &pgproto3.CopyData{Data: []byte("9\tx\n")},
+			&pgproto3.Query{String: fmt.Sprintf("copy %s from stdin", g.table())}, &pgproto3.CopyData{Data: []byte("9\tx\n")},
 		}, leaves: true}
 	}
 	return action{text: "(terminate)", messages: []pgproto3.FrontendMessage{&pgproto3.Terminate{}}, leaves: true}
@@ -257,7 +331,11 @@ func (g *generator) leave() action {
 
 // copy begins one and ends it well, badly, or in the middle.
 func (g *generator) copy() action {
-	a := simpleAction(g.pick(fmt.Sprintf("copy leak_%d from stdin", g.slot), fmt.Sprintf("copy leak_%d from stdin", g.slot), "copy nosuch from stdin", "copy (select generate_series(1, 3)) to stdout", "begin; copy t0 from stdin"))
+	table := g.table()
+	if g.status != 'I' && !g.stray() { // refused where it is sharded
+		table = fmt.Sprint("leak_", g.slot)
+	}
+	a := simpleAction(g.pick(fmt.Sprintf("copy %s from stdin", table), fmt.Sprintf("copy %s from stdin", table), "copy nosuch from stdin", "copy (select generate_series(1, 3)) to stdout", "begin; copy t0 from stdin"))
 	if strings.HasSuffix(a.text, "stdout") {
 		return a
 	}
@@ -333,14 +411,17 @@ func (g *generator) parameters() (string, [][]byte) {
 		return out
 	}
 	switch n := g.Intn(5); {
-	case n == 0:
+	case n == 0 && g.shard == 0:
 		return "select set_config($1, $2, $3)", b(g.pick("my.x", "work_mem", "timezone", "search_path", "role"), g.pick("12MB", "UTC", "s1", "leak_a", "none"), g.pick("t", "f"))
 	case n == 1 && !g.began:
 		return "select set_config('my.x', $1, false), set_config('my.y', $2, true)", [][]byte{[]byte(g.pick("b1", "b2")), nil}
-	case n == 2:
-		return "select leak_set('my.x', $1, false)", b(g.pick("b3", "b4"))
+	case n == 2 && g.shard == 0:
+		return g.pick("select leak_set('work_mem', $1 || '0MB', false)", "select leak_x($1)"), b(g.pick("3", "4"))
 	case n == 3:
-		return fmt.Sprintf("insert into leak_%d values ($1, $2)", g.slot), b(g.pick("1", "2", "x"), "v")
+		return fmt.Sprintf("insert into %s values ($1, $2)", g.table()), b(g.pick(fmt.Sprint(g.key()), fmt.Sprint(g.key()), "x"), "v")
+	}
+	if g.shard > 0 {
+		return "select leak_x($1) from leak_key where a = $2", b("5", fmt.Sprint(g.key()))
 	}
 	return "select pg_advisory_lock($1)", b(fmt.Sprint(1000*g.session + g.Intn(3)))
 }

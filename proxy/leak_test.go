@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/proxy"
@@ -22,40 +24,54 @@ import (
 // TestLeaks has many clients do at random, and all at once, what leaves traces in a session, over few server connections.
 // Each has a private connection to PostgreSQL beside it: whatever Tidemark answers must be what PostgreSQL answers there.
 //
-//	TIDEMARK_LEAK_FOR   how long; without it a minute, or not at all in go test -short
+//	TIDEMARK_LEAK_FOR   how long each of leakVariants; without it as long as that says, or not at all in go test -short
 //	TIDEMARK_SEED       what the statements are made from: with it a client's statements are the same, how clients interleave is not.
 //	                    Without it 1
 //
-// `make test` thus has the same minute each time, so that what a change breaks shows, and `make leaks FOR=1h` a new seed, so that
+// `make test` thus has the same statements each time, so that what a change breaks shows, and `make leaks FOR=1h` a new seed, so that
 // what was always wrong does. The seed is printed.
 //
 // A failure shows what the client said since it connected, made as short as still fails when it is alone.
 func TestLeaks(t *testing.T) {
 	span := os.Getenv("TIDEMARK_LEAK_FOR")
 	if span == "" && testing.Short() {
-		t.Skip("it takes a minute")
-	}
-	lasts, err := time.ParseDuration(cmp.Or(span, "1m"))
-	if err != nil {
-		t.Fatalf("TIDEMARK_LEAK_FOR: %v", err)
+		t.Skip("it takes a minute and a half")
 	}
 	seed, err := strconv.ParseInt(cmp.Or(os.Getenv("TIDEMARK_SEED"), "1"), 10, 64)
 	if err != nil {
 		t.Fatalf("TIDEMARK_SEED: %v", err)
 	}
 	t.Logf("TIDEMARK_SEED=%d", seed)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("again: make leaks FOR=%v SEED=%d", lasts, seed)
-		}
-	})
-	for i, engineName := range []string{"epoll", "goroutines"} { // at the same time: a minute in all
-		t.Run(engineName, func(t *testing.T) {
-			t.Parallel()
-			newLeaks(t, engineName).run(2*seed+int64(i), lasts)
+	for _, v := range leakVariants {
+		t.Run(v.name, func(t *testing.T) {
+			lasts, err := time.ParseDuration(cmp.Or(span, v.lasts))
+			if err != nil {
+				t.Fatalf("TIDEMARK_LEAK_FOR: %v", err)
+			}
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("again: make leaks OF=%s FOR=%v SEED=%d", v.name, lasts, seed)
+				}
+			})
+			for i, engineName := range []string{"epoll", "goroutines"} { // at the same time
+				t.Run(engineName, func(t *testing.T) {
+					t.Parallel()
+					newLeaks(t, v, engineName).run(2*seed+int64(i), lasts)
+				})
+			}
 		})
 	}
 }
+
+// leakVariant is what lies behind Tidemark. What lies beside it is always one PostgreSQL.
+type leakVariant struct {
+	name, lasts      string
+	shards, replicas int
+}
+
+// leakVariants: with two shards, what a session is must be the same on both; with a replica, there too, and what it reads there
+// must be as new as what it has seen.
+var leakVariants = []leakVariant{{"alone", "1m", 1, 0}, {"shards", "12s", 2, 0}, {"replica", "12s", 1, 1}}
 
 const (
 	leakClients = 16
@@ -69,20 +85,26 @@ type leaks struct {
 	t               *testing.T
 	tidemark, plain string // how to get there
 
-	cleaning sync.Mutex
-	cleaners *pair // connections to both databases themselves
+	keys [][]int // of leak_key, by shard
 
-	sessions, actions atomic.Int64
-	failed            atomic.Bool // somebody has: all stop
+	cleaning  sync.Mutex
+	primaries []*peer // connections to the databases themselves
+	replicas  []*peer // of the first of these
+
+	sessions, actions, diverged atomic.Int64
+	failed                      atomic.Bool // somebody has: all stop
 }
 
-func newLeaks(t *testing.T, engineName string) *leaks {
+func newLeaks(t *testing.T, v leakVariant, engineName string) *leaks {
 	t.Helper()
 	verifier, err := wire.NewVerifier(clientPassword)
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := fixtureSpec{shards: 1, pool: leakPool, user: leakUser}
+	spec := fixtureSpec{shards: v.shards, replicas: v.replicas, pool: leakPool, user: leakUser}
+	if v.shards > 1 {
+		spec.tables = leakSharded(leakClients)
+	}
 	spec.backend = func(c *backend.Config) {
 		c.User, c.Password, c.AcquireTimeout = leakUser, clientPassword, 5*time.Minute
 		c.StatementBytes = 8 << 10 // so that some are forgotten
@@ -91,43 +113,83 @@ func newLeaks(t *testing.T, engineName string) *leaks {
 		c.Users = []proxy.User{{Name: leakUser, Secret: proxy.VerifierSecret(verifier)}}
 	}
 	f, plain := newFixture(t, spec), newFixture(t, spec)
-	super := connect(t, f.cluster.Shards[0].Primary.DSN("postgres"))
-	exec(t, super, `select pg_advisory_lock(1)`) // two engines come at once
-	exec(t, super, `do $$ declare r text; begin
-		foreach r in array '{leak_boss,leak_a,leak_b}'::text[] loop
-			if not exists (select from pg_roles where rolname = r) then execute format('create role %I', r); end if;
-		end loop; end $$`)
-	exec(t, super, `alter role leak_boss superuser login password '`+clientPassword+`'`)
-	_ = super.Close(t.Context())
-	for _, x := range []*fixture{f, plain} {
-		c := connect(t, x.cluster.Shards[0].Primary.DSN(x.database))
+	shards := f.cluster.Shards[:v.shards]
+	for _, s := range shards {
+		super := connect(t, s.Primary.DSN("postgres"))
+		exec(t, super, `select pg_advisory_lock(1)`) // two engines come at once
+		exec(t, super, `do $$ declare r text; begin
+			foreach r in array '{leak_boss,leak_a,leak_b}'::text[] loop
+				if not exists (select from pg_roles where rolname = r) then execute format('create role %I', r); end if;
+			end loop; end $$`)
+		exec(t, super, `alter role leak_boss superuser login password '`+clientPassword+`'`)
+		_ = super.Close(t.Context())
+	}
+	k := &leaks{t: t, plain: plain.cluster.Shards[0].Primary.DSNAs(leakUser, clientPassword, plain.database)}
+	dsns := []string{k.plain}
+	for _, s := range shards {
+		dsns = append(dsns, s.Primary.DSNAs(leakUser, clientPassword, f.database))
+	}
+	for i, dsn := range dsns {
+		c := connect(t, dsn)
 		for _, sql := range leakSchema(leakClients) {
 			exec(t, c, sql)
 		}
+		if i == 0 {
+			exec(t, c, fmt.Sprintf("insert into leak_key select n, 'r' || n from generate_series(1, %d) n", leakKeys))
+		}
+		_ = c.Close(t.Context())
+		k.primaries = append(k.primaries, k.dial(dsn))
+	}
+	for _, r := range shards[0].Replicas[:v.replicas] {
+		k.replicas = append(k.replicas, k.dial(r.DSNAs(leakUser, clientPassword, f.database)))
+	}
+	k.tidemark = altered(f.start(t, engineName), clientUser+":", leakUser+":")
+	c := connect(t, k.tidemark)
+	for n := 1; n <= leakKeys; n++ {
+		exec(t, c, fmt.Sprintf("insert into leak_key values (%d, 'r%[1]d')", n))
+	}
+	_ = c.Close(t.Context())
+	for _, dsn := range dsns[1:] {
+		c := connect(t, dsn)
+		rows, _ := c.Query(t.Context(), "select a from leak_key")
+		keys, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		if err != nil || len(keys) == 0 {
+			t.Fatalf("keys of a shard: %v, %v", keys, err)
+		}
+		k.keys = append(k.keys, keys)
 		_ = c.Close(t.Context())
 	}
-	dsn := altered(f.start(t, engineName), clientUser+":", leakUser+":")
-	k := &leaks{t: t, tidemark: dsn, plain: plain.cluster.Shards[0].Primary.DSNAs(leakUser, clientPassword, plain.database)}
-	k.cleaners = &pair{}
-	for _, end := range []struct {
-		peer **peer
-		dsn  string
-	}{{&k.cleaners.tidemark, f.cluster.Shards[0].Primary.DSNAs(leakUser, clientPassword, f.database)}, {&k.cleaners.plain, k.plain}} {
-		if *end.peer, err = dialPeer(end.dsn, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(k.cleaners.end)
 	return k
 }
 
-// clean empties a client's table: what the one before has left there is not the same here and there if it went its own way.
+// dial connects until the test ends.
+func (k *leaks) dial(dsn string) *peer {
+	k.t.Helper()
+	p, err := dialPeer(dsn, nil)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.t.Cleanup(func() { _ = p.conn.Close() })
+	return p
+}
+
+// clean empties a client's tables: what the one before has left there is not the same here and there if it went its own way.
+// Tidemark does not see it, so that replicas are to have it before the client comes.
 func (k *leaks) clean(slot int) error {
 	k.cleaning.Lock()
 	defer k.cleaning.Unlock()
-	for _, p := range []*peer{k.cleaners.tidemark, k.cleaners.plain} {
-		if got := p.play(simpleAction(fmt.Sprint("delete from leak_", slot))); !strings.HasPrefix(got, "  DELETE") {
-			return fmt.Errorf("cleaning leak_%d: %s", slot, got)
+	for _, p := range k.primaries {
+		if got := p.play(simpleAction(fmt.Sprintf("delete from leak_%d; delete from split_%[1]d", slot))); !strings.HasPrefix(got, "  DELETE") || strings.Contains(got, "ERROR") {
+			return fmt.Errorf("cleaning what client %d has left: %s", slot, got)
+		}
+	}
+	for _, p := range k.replicas {
+		level := strings.Fields(k.primaries[1].play(simpleAction("select pg_current_wal_flush_lsn() as at")))
+		for until := time.Now().Add(leakTimeout); !strings.Contains(p.play(simpleAction(fmt.Sprintf("select pg_last_wal_replay_lsn() >= '%s'", strings.Trim(level[2], `"`)))), `"t"`); {
+			if time.Now().After(until) {
+				return fmt.Errorf("a replica does not come to %v", level)
+			}
+			time.Sleep(time.Millisecond)
 		}
 	}
 	return nil
@@ -146,7 +208,7 @@ func (k *leaks) run(seed int64, lasts time.Duration) {
 		})
 	}
 	all.Wait()
-	k.t.Logf("%d sessions, %d requests", k.sessions.Load(), k.actions.Load())
+	k.t.Logf("%d sessions, %d of them to a known divergence, %d requests", k.sessions.Load(), k.diverged.Load(), k.actions.Load())
 	if k.actions.Load() < leakClients {
 		k.t.Error("nothing happened")
 	}
@@ -155,7 +217,7 @@ func (k *leaks) run(seed int64, lasts time.Duration) {
 // session is one client from its login to its end.
 func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 	n := k.sessions.Add(1)
-	g := newGenerator(rnd, slot, int(n))
+	g := newGenerator(rnd, k.keys, slot, int(n))
 	options := g.options()
 	p, err := k.open(slot, options)
 	if err != nil {
@@ -175,6 +237,9 @@ func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 			p.end()
 			k.fail(p.life, diff)
 			return
+		}
+		if diverged {
+			k.diverged.Add(1)
 		}
 		if a.leaves || diverged { // from there on its state may be another
 			return
@@ -240,6 +305,8 @@ func (k *leaks) replay(life history) (diff string) {
 // pair is a client of Tidemark and its private PostgreSQL.
 type pair struct {
 	tidemark, plain *peer
+	keys            [][]int // of the shards
+	replicas        bool
 	life            history // so far
 }
 
@@ -256,7 +323,7 @@ func (k *leaks) open(slot int, options map[string]string) (*pair, error) {
 		_ = t.conn.Close()
 		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
-	return &pair{tidemark: t, plain: p, life: history{slot: slot, options: options}}, nil
+	return &pair{tidemark: t, plain: p, keys: k.keys, replicas: len(k.replicas) > 0, life: history{slot: slot, options: options}}, nil
 }
 
 // do has both do the same and says what differs. Tidemark always comes first: then no two clients can wait for each other, one
@@ -269,13 +336,16 @@ func (p *pair) do(a action) (diff string, diverged bool) {
 		return "", false
 	}
 	if got != want {
-		if m := (&moment{life: p.life, status: status, a: a, got: got, want: want}); m.diverges() {
+		if m := (&moment{life: p.life, keys: p.keys, replicas: p.replicas, status: status, a: a, got: got, want: want}); m.diverges() {
 			return "", true
 		}
 		return fmt.Sprintf("behind %s\ngot\n%swant\n%s", a.text, got, want), false
 	}
 	for _, name := range []map[string]string{p.tidemark.params, p.plain.params} {
 		for name := range name {
+			if strings.HasPrefix(name, "tidemark.") {
+				continue
+			}
 			if got, want := p.tidemark.params[name], p.plain.params[name]; got != want {
 				return fmt.Sprintf("behind %s the client was told that %s is %q, want %q", a.text, name, got, want), false
 			}

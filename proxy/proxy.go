@@ -128,6 +128,11 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 // shard is the name of the i-th shard of a plan.
 func (p *Proxy) shard(x *router.Plan, i int) string { return p.shardMap.Shards()[x.Shards[i]].Name }
 
+// number is a shard's index in the map.
+func (p *Proxy) number(shard string) int {
+	return slices.IndexFunc(p.shardMap.Shards(), func(x sharding.Shard) bool { return x.Name == shard })
+}
+
 // onDefault gives a plan that names no shard the default one.
 func (p *Proxy) onDefault(x *router.Plan) *router.Plan {
 	if len(x.Shards) > 0 {

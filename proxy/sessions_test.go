@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ import (
 // PostgreSQL, while another client leaves other settings and another role in the server connection. A session begins with
 // an empty line and what it is about:
 //
-//	# about
+//	# about           over one shard without replicas, if it does not begin with another of leakVariants, as in "# shards: about"
 //	@name=value       a setting of the startup message
 //	select 1          a Query
 //	[select 1] ; sync a batch of the extended protocol, divided by " ; ": a statement that is parsed, bound, described and executed;
@@ -23,9 +24,17 @@ func TestSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	engines(t, func(t *testing.T, engineName string) {
-		k := newLeaks(t, engineName)
+		runs := map[string]*leaks{}
+		for _, v := range leakVariants {
+			runs[v.name] = newLeaks(t, v, engineName)
+		}
 		for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
 			about, script, _ := strings.Cut(block, "\n")
+			variant, _, _ := strings.Cut(strings.TrimPrefix(about, "# "), ":")
+			k := runs[variant]
+			if k == nil {
+				k = runs[leakVariants[0].name]
+			}
 			if diff := k.replay(parseSession(script)); diff != "" {
 				t.Errorf("%s\n%s", about, diff)
 			}
@@ -36,7 +45,7 @@ func TestSessions(t *testing.T) {
 // RESET ROLE to a role of the startup message that the user of SET SESSION AUTHORIZATION may not have is refused, and changes
 // nothing: see docs/limits.md. PostgreSQL does not ask again whether it may.
 func TestResetRoleThatIsNotAllowed(t *testing.T) {
-	k := newLeaks(t, "epoll")
+	k := newLeaks(t, leakVariants[0], "epoll")
 	p, err := dialPeer(k.tidemark, map[string]string{"role": "leak_a"})
 	if err != nil {
 		t.Fatal(err)
@@ -67,9 +76,62 @@ func TestResetRoleThatIsNotAllowed(t *testing.T) {
 	}
 }
 
+// A read-only transaction that has read on a replica cannot lock there: nobody would meet the lock.
+func TestLockBehindReadOnReplica(t *testing.T) {
+	k := newLeaks(t, leakVariants[2], "epoll")
+	p, err := dialPeer(k.tidemark, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.conn.Close() }()
+	if err := k.clean(0); err != nil { // which the replica has then
+		t.Fatal(err)
+	}
+	p.play(simpleAction("set tidemark.consistency = 'eventual'")) // so that it is asked also when it lags behind
+	const refused = "ERROR 0A000 a transaction that reads on a replica cannot do what is for the primary"
+	for _, locks := range []string{"select pg_advisory_xact_lock(7)", "select pg_advisory_lock(7)", "declare c cursor with hold for select 1", "notify c", "select leak_lock(7)", "do $$ begin perform pg_advisory_lock(7); end $$"} {
+		for _, step := range []struct{ script, want string }{
+			{"begin read only", "BEGIN"},
+			{"select a from leak_key where a = 4", `"4"`},
+			{"show tidemark.route", " replica "},
+			{locks, refused},
+			{"rollback", "ROLLBACK"},
+			{"insert into leak_0 values (1, 'x') on conflict do nothing", "INSERT"},
+		} {
+			if got := p.play(parseSession(step.script).actions[0]); !strings.Contains(got, step.want) {
+				t.Fatalf("%s, %s\ngot\n%swant %s", locks, step.script, got, step.want)
+			}
+		}
+	}
+}
+
+// A batch that has begun a transaction, or set something, is one transaction with what comes: it cannot go on to another shard.
+func TestBatchOverShards(t *testing.T) {
+	k := newLeaks(t, leakVariants[1], "epoll")
+	p, err := dialPeer(k.tidemark, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.conn.Close() }()
+	other := fmt.Sprintf("[select a from leak_key where a = %d]", k.keys[1][0])
+	const refused = "ERROR 0A000 a transaction cannot touch two shards"
+	for _, step := range []struct{ script, want string }{
+		{"[select * from s1.here] ; [begin] ; " + other + " ; sync", refused},
+		{"rollback", "ready I"},
+		{"[set my.x = 'lost'] ; " + other + " ; sync", refused},
+		{"select current_setting('my.x', true) is distinct from 'lost'", `"t"`},
+		{"[begin] ; " + other + " ; sync", "ready T"},
+		{"rollback", "ready I"},
+	} {
+		if got := p.play(parseSession(step.script).actions[0]); !strings.Contains(got, step.want) {
+			t.Errorf("%s\ngot\n%swant %s", step.script, got, step.want)
+		}
+	}
+}
+
 // A transaction cannot choose its isolation level behind what is prepared on the server so that it can be shown.
 func TestShowPreparedBehindSetTransaction(t *testing.T) {
-	k := newLeaks(t, "epoll")
+	k := newLeaks(t, leakVariants[0], "epoll")
 	p, err := dialPeer(k.tidemark, nil)
 	if err != nil {
 		t.Fatal(err)

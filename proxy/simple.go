@@ -54,6 +54,9 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 		if p.Kind == router.OfPrepared || p.Setting != nil && s.resets(statements) {
 			return s.queryRewritten(statements, text)
 		}
+		if p.Kind == router.Refuse {
+			p = s.refusedIn(statements, p.Refusal)
+		}
 		if err := s.checkLastValue(p); err != nil {
 			s.Consume(n)
 			return err

@@ -13,49 +13,50 @@ import (
 // in one place, forwarded as one message; what they are is the sum of what each is.
 func (s *session) together(statements []router.Statement) *router.Plan {
 	var whole *router.Plan
+	free := true // whichever shard runs them makes no difference, so far
 	s.strung = &queryString{}
 	for _, st := range statements {
 		p := st.Plan
 		switch {
 		case p.Kind == router.Refuse:
-			return p
+			return s.refusedIn(statements, p.Refusal)
 		case s.checkMode(p) != nil:
 			e := s.errStatementMode()
-			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{Code: e.Code, Message: e.Message, Hint: e.Hint}}
+			return s.refusedIn(statements, &router.Refusal{Code: e.Code, Message: e.Message, Hint: e.Hint})
 		case p.Kind == router.Nothing:
 			continue
 		case whole == nil:
 			copied := *s.p.onDefault(p)
-			whole = &copied
+			whole, free = &copied, free && anyShard(p)
 			s.strung.add(p)
 			continue
 		case p.Command == sql.CopyFrom:
 			whole.Command = p.Command // of all, that is what the client has to do something about
 		}
 		s.strung.add(p)
-		if !s.join(whole, s.p.onDefault(p)) {
-			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{
+		if !s.join(whole, s.p.onDefault(p), free) {
+			return s.refusedIn(statements, &router.Refusal{
 				Code:    wire.FeatureNotSupported,
 				Message: "these statements cannot run together in one query string",
 				Detail:  fmt.Sprintf("They are one implicit transaction, but one needs %s and another needs %s.", s.p.whereOf(whole), s.p.whereOf(p)),
 				Hint:    "Send them one by one.",
-			}}
+			})
 		}
+		free = free && anyShard(p)
 	}
 	if whole == nil {
 		return statements[0].Plan
 	}
 	if s.tx.state != txNone && whole.Has(router.ShowsPrepared) && slices.ContainsFunc(statements, func(st router.Statement) bool { return setsTransaction(st.Plan) }) {
-		if (s.tx.state == txFailed || s.aborted()) && !runsAborted(statements[0].Plan) {
-			e := s.errAborted()
-			return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{Code: e.Code, Message: e.Message, Hint: e.Hint}}
-		}
-		return &router.Plan{Kind: router.Refuse, Refusal: &router.Refusal{
+		return s.refusedIn(statements, &router.Refusal{
 			Code:    wire.FeatureNotSupported,
 			Message: "pg_prepared_statements cannot be shown by a query string that also sets how its transaction runs",
 			Detail:  "What the client has prepared is prepared there ahead of the string, behind which it is too late for that.",
 			Hint:    "Send them one by one.",
-		}}
+		})
+	}
+	if free && s.tx.state == txOpen && s.link != nil {
+		whole.Shards = []int{s.p.number(s.link.Shard)}
 	}
 	if whole.Kind == router.Tx { // BEGIN; …; COMMIT in one string: the server follows it, settle reads the status
 		whole.Kind, whole.Tx = router.AnyShard, nil
@@ -64,6 +65,16 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 		whole.Kind, whole.Setting = router.AnyShard, nil
 	}
 	return whole
+}
+
+// refusedIn refuses the statements, but in a transaction that has failed with the error that all get there, unless the first ends it.
+// What can never be run, for its syntax, is told before that.
+func (s *session) refusedIn(statements []router.Statement, r *router.Refusal) *router.Plan {
+	if r.Code == wire.FeatureNotSupported && (s.tx.state == txFailed || s.aborted()) && !runsAborted(statements[0].Plan) {
+		e := s.errAborted()
+		r = &router.Refusal{Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
+	}
+	return &router.Plan{Kind: router.Refuse, Refusal: r}
 }
 
 // setsTransaction says whether a statement chooses what its transaction is like, which must come before any query.
@@ -112,24 +123,28 @@ func transacts(steps []step) bool {
 	return slices.ContainsFunc(steps, func(x step) bool { return x.plan.Kind == router.Tx })
 }
 
-// join makes the plan a of some statements one for those and b; false when they cannot run in one place.
-func (s *session) join(a, b *router.Plan) bool {
+// join makes the plan a of some statements one for those and b; false when they cannot run in one place. free: any shard would do for a.
+func (s *session) join(a, b *router.Plan, free bool) bool {
 	if !forwarded(a) || !forwarded(b) {
 		return a.Kind == router.Broadcast && b.Kind == router.Broadcast && (a.Flags|b.Flags)&router.NoTx == 0
 	}
 	shards := slices.DeleteFunc(slices.Clone(a.Shards), func(i int) bool { return !slices.Contains(b.Shards, i) })
 	switch {
 	case len(shards) > 0:
-	case anywhere(a):
+	case free:
 		shards = b.Shards
-	case anywhere(b):
+	case anyShard(b):
 		shards = a.Shards
 	default:
 		return false
 	}
 	a.Shards = shards
 	neutral := a.Flags & b.Flags & router.Neutral
-	a.Flags = (a.Flags|b.Flags)&^router.Neutral | neutral
+	here := (a.Flags | b.Flags) & router.Here
+	if !free && !a.Has(router.Here) || !anyShard(b) && !b.Has(router.Here) { // it is not for wherever the session is
+		here = 0
+	}
+	a.Flags = (a.Flags|b.Flags)&^(router.Neutral|router.Here) | neutral | here
 	a.Settings = slices.Concat(a.Settings, b.Settings)
 	if b.Access == router.Write {
 		a.Access = router.Write
@@ -143,6 +158,11 @@ func (s *session) join(a, b *router.Plan) bool {
 // anywhere says that it makes no difference which shard runs the plan.
 func anywhere(p *router.Plan) bool {
 	return p.Has(router.Neutral) || p.Kind == router.Tx || p.Kind == router.Setting
+}
+
+// anyShard says that also of what a query string says of the session's prepared statements: any shard has them.
+func anyShard(p *router.Plan) bool {
+	return anywhere(p) || p.Has(router.Here) && (p.Command == sql.Prepare || p.Command == sql.Deallocate)
 }
 
 // forwarded says whether the plan sends the client's own text to one shard.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 
+	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -123,10 +124,12 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		}
 		s.tx.reset()
 		s.tx.state, s.tx.readOnly, s.tx.neutral = txBegun, c.ReadOnly == router.On, true
+		s.tx.serializable = s.settings.serializable
 		s.tx.isolation(c.Isolation)
 		s.tx.add(sql)
 	case router.Commit, router.Rollback:
-		if c.Chain && s.tx.state == txBegun && !s.chain(sql) {
+		unheard := s.tx.state == txBegun || s.tx.state == txFailed
+		if c.Chain && unheard && !s.chain(sql) {
 			return nil, false, nil
 		}
 		switch s.tx.state {
@@ -138,11 +141,15 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		case txFailed:
 			tag = "ROLLBACK"
 		}
-		again := c.Chain && s.tx.state == txBegun
-		if s.portals.clear(); !again {
-			s.settings.end(false)
-			s.tx.reset()
+		if s.portals.clear(); c.Chain && unheard {
+			if s.tx.state == txFailed {
+				s.settings.end(false)
+				s.tx.state, s.tx.cause, s.tx.neutral = txBegun, nil, true
+			}
+			break
 		}
+		s.settings.end(false)
+		s.tx.reset()
 	case router.Savepoint, router.SetTransaction:
 		if s.tx.state != txBegun || len(s.tx.preamble) > maxPreamble {
 			return nil, false, nil // PostgreSQL's own error is the right one
@@ -195,6 +202,11 @@ func (s *session) errAborted() *wire.Error {
 
 // errElsewhere refuses a statement that would take a transaction to a second shard.
 func (s *session) errElsewhere(l *engine.Link, p *router.Plan) *wire.Error {
+	if l.Conn.Endpoint().Role() == backend.RoleReplica && p.OnPrimary() {
+		return wire.Errorf(wire.FeatureNotSupported, "a transaction that reads on a replica cannot do what is for the primary").
+			WithDetail("The transaction is read only and runs on a replica; %s may lock, or leave something in the session.", called(p)).
+			WithHint("Run it first in the transaction, outside of it, or in one that is not read only; declare functions STABLE that only read.")
+	}
 	where := "another shard"
 	if len(p.Shards) == 1 {
 		where = "shard " + s.p.shard(p, 0)

@@ -21,6 +21,8 @@ func (s *session) alone(p *router.Plan) error {
 	switch {
 	case s.tx.state == txNone && s.link == nil:
 		return nil
+	case s.tx.state == txFailed, s.aborted():
+		return s.errAborted()
 	case s.tx.state == txBegun && p.Kind == router.Scatter && !s.tx.snapshot:
 		// Nothing has been written yet, and at read committed each statement sees a state of its own anyway.
 		return nil

@@ -22,6 +22,7 @@ type source struct {
 	utf8    bool
 
 	buf     [64]byte // for values that must be put together
+	short   bool     // there is no such parameter among the values
 	why     string   // after unreadable
 	refusal *Refusal // after invalid
 }
@@ -224,7 +225,7 @@ func (src *source) value(v *sql.Value) (data []byte, format sharding.Format, kin
 	case sql.Param:
 		i := v.Param - 1
 		if i < 0 || i >= len(src.values) {
-			src.refusal = nil
+			src.refusal, src.short = nil, true
 			return nil, 0, opaque, 0
 		}
 		if i < len(src.unknown) && src.unknown[i] {

@@ -15,6 +15,7 @@ type calls struct {
 	pin       bool     // something leaves state in the connection on purpose
 	leaves    Flags    // ... of Dirty, Opaque, Keeps and Executes
 	user      bool     // some function is the user's own, and may read tables
+	meets     bool     // sessions meet at what it does
 	here      bool     // something asks for state of the connection
 	aggregate string   // an aggregate that is called
 	unsafe    string   // a function that must not run on several shards
@@ -89,7 +90,7 @@ func (s *statement) calls() calls {
 			}
 		}
 		switch name := call.Name; {
-		case own && serverInfo[name]:
+		case own && (serverInfo[name] || call.OfServer):
 			c.volatile = true
 		case own && ownTransaction[name]:
 			c.volatile, c.harmless = true, false
@@ -110,7 +111,7 @@ func (s *statement) calls() calls {
 		case own && sessionLocks[name]:
 			c.volatile, c.harmless, c.pin, c.unsafe, c.onDefault = true, false, true, label, label
 		case own && meeting[name]:
-			c.volatile, c.harmless, c.unsafe, c.onDefault = true, false, label, label
+			c.volatile, c.harmless, c.meets, c.unsafe, c.onDefault = true, false, true, label, label
 		case own && name == "setseed":
 			c.volatile, c.harmless, c.unsafe = true, false, label
 		case own && name == "set_config" && (call.Local || s.f.SetConfigs != nil):

@@ -103,12 +103,14 @@ const (
 	// Executes: its code runs statements by text, which may EXECUTE or DEALLOCATE what the session has prepared: the connection must have
 	// that under its own names.
 	Executes
+	// Meets: sessions meet at what it does, a lock of the transaction or a notification: on the primary.
+	Meets
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps", "executes"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps", "executes", "meets"}
 
 // leftByRunning are the flags of what happens only if the statement is run, not planned.
-const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps | Executes
+const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps | Executes | Meets
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {
@@ -147,6 +149,18 @@ func (p *Plan) Covers(q *Plan, primaries bool) bool {
 	one := func(x *Plan) bool { return (x.Kind == Route || x.Kind == AnyShard) && len(x.Shards) == 1 }
 	same := p.Kind == q.Kind || one(p) && one(q)
 	return p == q || same && (primaries || p.Access == q.Access) && q.Flags&^(p.Flags|Neutral) == 0 && slices.Equal(p.Shards, q.Shards)
+}
+
+// OnPrimary says that the plan is for the primary even in a transaction that reads on a replica: it does, or may do, what others are
+// to notice, or what the session keeps. What changes rows is none of these: it fails there as in any read-only transaction.
+func (p *Plan) OnPrimary() bool {
+	switch p.Command {
+	case sql.Insert, sql.Update, sql.Delete, sql.Merge:
+		return false
+	case sql.Notify:
+		return true
+	}
+	return p.Flags&(Pin|Keeps|Opaque|Dirty|Meets) != 0
 }
 
 // Has says whether all of the flags f are set.

@@ -181,6 +181,9 @@ func (t *Template) Execute(x *Prepared) *Plan {
 			}
 		}
 		p = t.c.bind(src)
+		if src.short { // any server says that arguments are missing
+			return &Plan{Kind: AnyShard, Command: t.c.generic.Command, Flags: Neutral, Shards: []int{t.c.generic.shards.Default()}, shards: t.c.generic.shards, Reason: "arguments are missing"}
+		}
 	}
 	if p.Kind == Refuse || p.Kind == ViewScan || x.Op == ExecuteOp && x.Flags == 0 {
 		return p

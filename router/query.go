@@ -142,6 +142,9 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 	if c.pin {
 		o.flags |= Pin
 	}
+	if c.meets {
+		o.flags |= Meets
+	}
 	o.flags |= c.leaves | s.leaves()
 	if c.here {
 		o.flags |= Here

@@ -164,6 +164,7 @@ type FunctionCall struct {
 	Over         bool
 	Keyword      bool // CURRENT_TIMESTAMP and its like, which are stable
 	Local        bool // set_config whose last argument is the constant true
+	OfServer     bool // current_setting of what a standby says otherwise than its primary, or of a name that is not a constant
 }
 
 // TxOp is what a transaction command does.

@@ -346,6 +346,9 @@ func (b *builder) expr(n *pg.Node, sc scope) {
 	})
 }
 
+// ofServer are the settings that recovery makes others of.
+var ofServer = map[string]bool{"transaction_read_only": true, "in_hot_standby": true}
+
 func (b *builder) call(c *pg.FuncCall, sc scope) {
 	names := strs(c.Funcname)
 	if len(names) == 0 {
@@ -357,6 +360,10 @@ func (b *builder) call(c *pg.FuncCall, sc scope) {
 	}
 	if f.Name == "set_config" && len(c.Args) == 3 {
 		f.Local = c.Args[2].GetAConst().GetBoolval().GetBoolval()
+	}
+	if f.Name == "current_setting" && len(c.Args) > 0 {
+		name, ok := b.literalText(c.Args[0])
+		f.OfServer = !ok || ofServer[strings.ToLower(name)]
 	}
 	f.Aggregate = c.AggStar || c.AggDistinct || c.AggFilter != nil || c.AggWithinGroup || len(c.AggOrder) > 0
 	if f.Over {
