@@ -63,7 +63,7 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 		}
 	}
 	access := backend.Write
-	if p.Access == router.Read && (s.tx.state == txNone || s.tx.readOnly) {
+	if p.Access == router.Read && (s.tx.state == txNone && !s.rollsBack(p) || s.tx.readOnly) {
 		access = s.reading()
 	}
 	if fresh {
@@ -78,6 +78,12 @@ func (s *session) reading() backend.Access {
 		return backend.Write
 	}
 	return backend.Read
+}
+
+// rollsBack says whether the plan, one of a batch, changes settings, and so is for the primary: what comes behind may write, and takes
+// the change back if it fails.
+func (s *session) rollsBack(p *router.Plan) bool {
+	return p.Setting != nil && alters(p.Setting) && s.strung == nil
 }
 
 // batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows
@@ -99,6 +105,9 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	}
 	if p.Kind == router.Tx && p.Tx.Op == router.Begin && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false // it may go on to write
+	}
+	if s.tx.state == txNone && s.rollsBack(p) && l.Conn.Endpoint().Role() == backend.RoleReplica {
+		return false
 	}
 	if p.Has(router.Here) || p.Kind == router.Tx {
 		return true
@@ -286,8 +295,8 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 // error is the server's, and leaves the connection with the settings that it had.
 func (s *session) synchronize(l *engine.Link) error {
 	sql := s.settings.syncSQL()
-	if s.hasPinned(l) && (s.forever != "" || s.mode == backend.Session) {
-		sql = s.settings.makeSQL() // nobody else has been there, and it may have settings that only a function knows
+	if s.keepsForever(l) {
+		sql = s.keptSQL(l) // nobody else has been there
 	}
 	_, err := s.Ask(l, sql, engine.MuteAll|engine.MuteStatus)
 	switch {

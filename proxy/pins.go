@@ -52,12 +52,13 @@ func (s *session) pin(l *engine.Link, why string) {
 	}
 	switch {
 	case why == loaded, why == kept:
-		s.forever, l.Conn.Spoilt = why, true
-	case why == opaque && s.forever == "":
-		s.forever = why
+		s.lasts(why)
+		l.Conn.Spoilt = true
+	case why == opaque && s.forever() == "":
+		s.lasts(why)
 	}
-	if s.forever != "" {
-		why = s.forever
+	if forever := s.forever(); forever != "" {
+		why = forever
 	}
 	s.pins[l.Shard] = l
 	s.client.pin(l.Conn, why)
@@ -112,7 +113,7 @@ func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
 	if p.Has(router.Dirty) && p.Setting == nil {
 		return true
 	}
-	if s.mode == backend.Session || s.forever != "" || !s.hasPinned(l) {
+	if s.mode == backend.Session || s.forever() != "" || !s.hasPinned(l) {
 		return false
 	}
 	switch p.Command {
@@ -133,7 +134,7 @@ func (s *session) judge(l *engine.Link) error {
 	switch {
 	case !ok && !is: // cancelled, for one
 		s.pin(l, "state that is not known")
-	case !ok || s.mode == backend.Session || s.forever != "":
+	case !ok || s.mode == backend.Session || s.forever() != "":
 	case clean && is:
 		s.unpin(l)
 	case !clean && !is:

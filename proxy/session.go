@@ -28,11 +28,11 @@ type session struct {
 
 	link *engine.Link            // the server connection in use, nil between transactions
 	pins map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
-	// askState: a statement may have changed what pins, or settings. forever: one did for good, and which.
+	// askState: a statement may have changed what pins, or settings.
 	askState bool
-	drawn    bool // chance has decided whether the batch is traced
-	rests    bool // it waits for the client's next message, and its task has no stack: see goOn
-	forever  string
+	drawn    bool      // chance has decided whether the batch is traced
+	rests    bool      // it waits for the client's next message, and its task has no stack: see goOn
+	lasting  *lasting  // nil: no connection stays until its end, for all that is known
 	question *question // what is asked then; nil: nothing in particular
 
 	tx    transaction
@@ -560,6 +560,7 @@ func (s *session) release() {
 		s.again = nil
 	}
 	if s.hasPinned(l) {
+		s.noteHad(l)
 		return
 	}
 	s.takenBack()

@@ -29,6 +29,7 @@ type settings struct {
 	log        []change
 	// serializable: transactions are by default.
 	serializable bool
+	resets       uint32 // of all settings, so far
 	// recoded: client_encoding has become another one, and values are there whose bytes are in the one before. The server tells
 	// them anew, see learn.go.
 	recoded bool
@@ -140,6 +141,7 @@ func (s *settings) merge(x change) {
 	}
 	switch {
 	case x.reset && x.name == "":
+		s.resets++
 		for name := range s.base {
 			if inResetAll(name) && !slices.Contains(x.spared, name) {
 				delete(s.base, name)
@@ -241,6 +243,7 @@ func (s *settings) end(committed bool) bool {
 
 // discard forgets everything: DISCARD ALL.
 func (s *settings) discard() {
+	s.resets++
 	clear(s.base)
 	maps.Copy(s.base, s.start)
 	s.fingerprint()
@@ -424,9 +427,6 @@ var printSeed = maphash.MakeSeed()
 
 // syncSQL brings a server connection with any settings to these.
 func (s *settings) syncSQL() string { return "RESET SESSION AUTHORIZATION; RESET ALL" + s.sql }
-
-// makeSQL makes these settings on a connection that may keep others.
-func (s *settings) makeSQL() string { return "RESET SESSION AUTHORIZATION" + s.sql }
 
 // raw is the value of a SET as set_config() takes it: PostgreSQL flattens a list the same way (flatten_set_variable_args).
 func raw(c *router.SettingChange) string {
