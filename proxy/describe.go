@@ -86,8 +86,12 @@ func (s *session) prepareOutside(p *router.Plan, st *statement) error {
 		return err
 	}
 	before := l.Errors
+	for _, held := range s.batch.held {
+		s.tx.seal(held)
+	}
 	s.flushHeld(l)
 	if st != nil {
+		s.tx.seal(st)
 		onServer := s.ensure(l, st, engine.MuteAck)
 		l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
 		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})

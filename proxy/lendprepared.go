@@ -52,7 +52,11 @@ func (s *session) lendPrepared(l *engine.Link) error {
 	l.Conn.Dirty = true
 	if s.batch.sent {
 		for _, st := range list {
-			s.runUnseen(l, st.fromSQL, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAck})
+			s.runUnseen(l, st.fromSQL, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAck, Undo: func() {
+				if s.lent.now[st.name] == st {
+					delete(s.lent.now, st.name)
+				}
+			}})
 			s.lent.now[st.name] = st
 		}
 		return nil

@@ -351,9 +351,13 @@ func (s *session) quietChannels(l *engine.Link) bool {
 	}
 	var b strings.Builder
 	for _, name := range e.lent {
-		b.WriteString("UNLISTEN " + quoteName(name) + ";")
+		if e.on[name] { // else it has failed, and the connection may listen to it from before
+			b.WriteString("UNLISTEN " + quoteName(name) + ";")
+		}
 	}
-	e.lent, e.primed = nil, nil
+	if e.lent, e.primed = nil, nil; b.Len() == 0 {
+		return false
+	}
 	s.after.active = true
 	s.ask(l, b.String(), nil)
 	l.Since = 0 // which is no request of the client's
@@ -374,7 +378,7 @@ func (s *session) judgeChannels(l *engine.Link, said []byte) (others bool) {
 	there := map[string]bool{}
 	for _, name := range names {
 		there[name] = true
-		others = others || !e.asked[name]
+		others = others || !e.on[name] // also one that it listens to there alone, and then failed to over the shared one
 	}
 	if e.primed == l.Conn {
 		for name := range e.on {

@@ -17,7 +17,7 @@ import (
 //	@name=value       a setting of the startup message
 //	select 1          a Query
 //	[select 1] ; sync a batch of the extended protocol, divided by " ; ": a statement that is parsed, bound, described and executed;
-//	                  or parse NAME sql, run NAME, close NAME, portal NAME sql, again NAME, sync
+//	                  or parse NAME sql, describe NAME, run NAME, close NAME, portal NAME sql, again NAME, sync
 func TestSessions(t *testing.T) {
 	text, err := os.ReadFile("testdata/sessions.txt")
 	if err != nil {
@@ -194,6 +194,8 @@ func partMessages(part string) []pgproto3.FrontendMessage {
 	switch verb {
 	case "parse":
 		return []pgproto3.FrontendMessage{&pgproto3.Parse{Name: name, Query: sql}}
+	case "describe":
+		return []pgproto3.FrontendMessage{&pgproto3.Describe{ObjectType: 'S', Name: name}}
 	case "run":
 		return []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: name}, &pgproto3.Execute{}}
 	case "close":

@@ -40,6 +40,8 @@ type transaction struct {
 	flat   uint16
 	// chained: the preamble ends with an AND CHAIN, but for savepoints.
 	chained bool
+	// sealed: a statement was prepared, behind which it is too late to choose what the transaction is like.
+	sealed bool
 	// neutral: nothing but neutral statements has run on the server, so that the transaction may still move elsewhere.
 	neutral bool
 	// wrote: a statement may have changed data, so a mark is taken behind COMMIT. schema: ... the catalog.
@@ -73,6 +75,15 @@ func (t *transaction) add(sql []byte) {
 		t.preamble = append(t.preamble, ';', '\n')
 	}
 	t.preamble = append(t.preamble, sql...)
+}
+
+// seal has the server that the transaction begins on know that there has been a query, if the statement is one for which PostgreSQL takes
+// a snapshot when it prepares it.
+func (t *transaction) seal(st *statement) {
+	if t.state == txBegun && !t.sealed && analyzed[st.template.Generic().Command] {
+		t.add([]byte("SELECT 1"))
+		t.sealed, t.chained = true, false
+	}
 }
 
 // maxPreamble bounds what is kept to be said again.
@@ -154,7 +165,7 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		if s.tx.state != txBegun || len(s.tx.preamble) > maxPreamble {
 			return nil, false, nil // PostgreSQL's own error is the right one
 		}
-		if c.Op == router.SetTransaction && s.tx.nested {
+		if c.Op == router.SetTransaction && (s.tx.nested || s.tx.sealed) {
 			return nil, false, nil // it may be too late for that
 		}
 		if c.Op == router.Savepoint && !s.tx.nested {
@@ -180,7 +191,7 @@ func (s *session) chain(sql []byte) bool {
 	if t.nested {
 		t.preamble, t.nested = t.preamble[:t.flat], false
 	}
-	if t.chained {
+	if t.sealed = false; t.chained {
 		return true
 	}
 	if len(t.preamble)+len(sql) > maxPreamble {
