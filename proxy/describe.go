@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -86,12 +88,11 @@ func (s *session) prepareOutside(p *router.Plan, st *statement) error {
 		return err
 	}
 	before := l.Errors
-	for _, held := range s.batch.held {
-		s.tx.seal(held)
+	if slices.ContainsFunc(s.batch.held, func(x *statement) bool { return analyzed[x.template.Generic().Command] }) {
+		s.tx.seal()
 	}
 	s.flushHeld(l)
 	if st != nil {
-		s.tx.seal(st)
 		onServer := s.ensure(l, st, engine.MuteAck)
 		l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
 		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})

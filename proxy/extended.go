@@ -103,6 +103,12 @@ func (s *session) sync() error {
 	if s.traced != nil {
 		s.traced.batch = false
 	}
+	if s.batch.queried && !s.batch.skip {
+		s.tx.seal()
+		if l := s.link; l != nil && l.Err == nil && s.batch.sent && s.tx.state == txOpen && s.tx.neutral {
+			s.queriedAhead(l, nil)
+		}
+	}
 	defer func() {
 		s.batch = batch{held: s.batch.held[:0]}
 		s.drawn = false

@@ -99,7 +99,20 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 	if taken {
 		return errDuplicate(st.name)
 	}
+	if err := s.queriedHere(); err != nil {
+		return err
+	}
 	return s.completed(p.Tag)
+}
+
+// queriedHere has the server of the transaction under way know that there has been a query that takes a snapshot, of which it has not heard.
+func (s *session) queriedHere() error {
+	s.tx.seal()
+	if l := s.link; l != nil && s.tx.state == txOpen && s.tx.neutral && l.Err == nil {
+		s.ask(l, "SELECT 1", nil)
+		return s.Await(l)
+	}
+	return nil
 }
 
 // trimStatement takes the semicolon and what follows off a text of one statement.
@@ -126,6 +139,9 @@ func (s *session) deallocateAlone(name string) error {
 		return err
 	}
 	s.forget(name)
+	if err := s.queriedHere(); err != nil {
+		return err
+	}
 	return s.completed("DEALLOCATE")
 }
 

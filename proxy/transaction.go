@@ -40,7 +40,7 @@ type transaction struct {
 	flat   uint16
 	// chained: the preamble ends with an AND CHAIN, but for savepoints.
 	chained bool
-	// sealed: a statement was prepared, behind which it is too late to choose what the transaction is like.
+	// sealed: something has taken a snapshot, behind which it is too late to choose what the transaction is like.
 	sealed bool
 	// neutral: nothing but neutral statements has run on the server, so that the transaction may still move elsewhere.
 	neutral bool
@@ -77,10 +77,9 @@ func (t *transaction) add(sql []byte) {
 	t.preamble = append(t.preamble, sql...)
 }
 
-// seal has the server that the transaction begins on know that there has been a query, if the statement is one for which PostgreSQL takes
-// a snapshot when it prepares it.
-func (t *transaction) seal(st *statement) {
-	if t.state == txBegun && !t.sealed && analyzed[st.template.Generic().Command] {
+// seal has the server that the transaction will begin on know that there has been a query: it was answered before.
+func (t *transaction) seal() {
+	if t.state == txBegun && !t.sealed {
 		t.add([]byte("SELECT 1"))
 		t.sealed, t.chained = true, false
 	}
