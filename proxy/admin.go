@@ -150,7 +150,7 @@ func (a *admin) register(c *console) error {
 	defer a.mu.Unlock()
 	switch {
 	case a.closed:
-		return wire.Errorf(wire.CannotConnectNow, "the proxy is shutting down")
+		return errShuttingDown()
 	case c.rights == noRights:
 		return wire.Errorf(wire.InsufficientPrivilege, "permission denied for database %q", AdminDatabase).
 			WithHint("List the user %q under admin.users or admin.stats_users.", c.user)

@@ -89,11 +89,13 @@ func (p *Proxy) databasesTable() Table {
 		Cols: []TableColumn{
 			Text("name", "as clients name it"), Int("shards", "shards that it is spread over"), Int("clients", "clients connected, logins included"),
 			Int("max_clients", "clients at most"), Bool("paused", "whether some shard is paused"), Bool("draining", "whether the process is about to end"),
+			Text("starting", "why no client is served yet; NULL: they are"),
 		},
 		Rows: func() [][][]byte {
 			c := p.cfg()
 			return [][][]byte{{
 				TextValue(c.Database), IntValue(len(p.backend.Shards())), IntValue(p.Clients()), IntValue(c.MaxClients), BoolValue(p.gate.any.Load()), BoolValue(p.draining.Load()),
+				TextOrNull(p.Starting()),
 			}}
 		},
 	}

@@ -49,9 +49,6 @@ func (p *Proxy) loadCatalog(ctx context.Context) error {
 	return nil
 }
 
-// Reload reads the catalog: before Serve, or again, for a change of the schema that did not pass through this proxy.
-func (p *Proxy) Reload(ctx context.Context) error { return p.loadCatalog(ctx) }
-
 // reloadCatalog reads it after a change that did pass. When that fails the old one stays, with a warning.
 func (p *Proxy) reloadCatalog() {
 	if err := p.loadCatalog(context.Background()); err != nil {

@@ -154,7 +154,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 	go func() { ended <- be.Run(ctx) }()
-	if err := be.Ready(t.Context()); err != nil {
+	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	go func() { ended <- p.Serve(ctx, ln) }()

@@ -83,6 +83,9 @@ func (l *login) enter(ctx context.Context) error {
 	if err := l.accept(start); err != nil {
 		return err
 	}
+	if err := l.awaitStart(ctx); err != nil {
+		return err
+	}
 	if err := l.authenticate(ctx); err != nil {
 		return err
 	}
@@ -225,7 +228,7 @@ func (l *login) accept(s wire.Startup) error {
 			WithHint("At most %d clients may be connected; raise clients.max.", l.live.MaxClients)
 	}
 	if l.p.draining.Load() {
-		return wire.Errorf(wire.CannotConnectNow, "the proxy is shutting down")
+		return errShuttingDown()
 	}
 	return nil
 }

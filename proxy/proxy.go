@@ -62,9 +62,10 @@ type Proxy struct {
 	log        *slog.Logger
 
 	lookup       Lookup
-	salt         []byte   // of users that have none of their own, where Config gives no secret for it
-	doorstep     doorstep // clients on their way in
-	router       atomic.Pointer[router.Router]
+	salt         []byte                        // of users that have none of their own, where Config gives no secret for it
+	doorstep     doorstep                      // clients on their way in
+	router       atomic.Pointer[router.Router] // nil while the proxy starts
+	starting     starting
 	reload       sync.Mutex // one reading of the catalog at a time
 	startups     startups
 	clients      clients
@@ -96,7 +97,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.clients.byPID = map[uint32]*client{}
+	p.clients.byPID, p.starting.decided = map[uint32]*client{}, make(chan struct{})
 	if _, err := rand.Read(p.salt); err != nil {
 		return nil, err
 	}
@@ -151,17 +152,14 @@ var ErrHandedOver = errors.New("another process has taken over")
 const lateLogins = 2 * time.Second
 
 // Serve accepts clients until ctx ends, then drains: new clients are refused, idle sessions end at once, others when their
-// transaction does. Shutdown cuts that short. The catalog must be readable at start, unless Reload has read it.
+// transaction does. Drain cuts that short. Start runs before it, or beside it: clients that come meanwhile wait for a moment,
+// and are told then why nobody is served yet.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
-	if p.router.Load() == nil {
-		if err := p.loadCatalog(ctx); err != nil {
-			return fmt.Errorf("read the catalog: %w", err)
-		}
-	}
 	stop := context.AfterFunc(ctx, func() {
 		if !errors.Is(context.Cause(ctx), ErrHandedOver) {
 			p.draining.Store(true)
 		}
+		p.starting.decide() // who waits for the start waits in vain
 		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			p.log.Warn("close listener", "error", err)
 		}

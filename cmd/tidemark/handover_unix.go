@@ -31,7 +31,7 @@ var controlSignals = []os.Signal{hangupSignal, handoverSignal}
 const handoverTimeout = time.Minute
 
 // handOver starts this program again, as it is on disk now and with the same arguments, on the listening sockets of this
-// process. Both accept clients until the new one serves; then this one drains. No connection is refused at any time, and a
+// process. Only this one accepts until the new one serves; then this one drains. No connection is refused at any time, and a
 // new process that does not come up changes nothing.
 func (p *proxyProcess) handOver(ctx context.Context) error {
 	if ctx.Err() != nil {

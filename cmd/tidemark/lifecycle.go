@@ -67,7 +67,7 @@ func (p *proxyProcess) reload() (err error) {
 		if err != nil {
 			status = "the configuration was not reloaded: see the log"
 		}
-		p.notify.ready(status)
+		p.notify.reloaded(status)
 	}()
 	next, changes, err := p.current.Load().Reload()
 	if err != nil {

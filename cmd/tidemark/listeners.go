@@ -78,6 +78,9 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 	return s, nil
 }
 
+// handedOver says whether another process serves on these sockets until this one does.
+func (s *sockets) handedOver() bool { return s.ready != nil }
+
 // listen returns the socket of that name: an inherited one, whatever address it has, or a new one.
 func (s *sockets) listen(ctx context.Context, name, address string) (net.Listener, error) {
 	l := s.inherited[name]

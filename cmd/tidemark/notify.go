@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,7 @@ import (
 type notifier struct {
 	socket string
 	log    *slog.Logger
+	up     atomic.Bool // it was told that this process is ready
 }
 
 func newNotifier(log *slog.Logger) *notifier {
@@ -45,10 +47,24 @@ func (n *notifier) write(state string) error {
 	return errors.Join(err, conn.Close())
 }
 
-func (n *notifier) ready(status string) { n.send("READY=1", "STATUS="+status) }
-func (n *notifier) reloading() {
-	n.send("RELOADING=1", "MONOTONIC_USEC="+strconv.FormatInt(monotonicMicros(), 10))
+func (n *notifier) ready(status string) {
+	n.up.Store(true)
+	n.send("READY=1", "STATUS="+status)
 }
+
+// reloading and reloaded are told of a process that is ready: READY=1 at the end of a reload would make it so.
+func (n *notifier) reloading() {
+	if n.up.Load() {
+		n.send("RELOADING=1", "MONOTONIC_USEC="+strconv.FormatInt(monotonicMicros(), 10))
+	}
+}
+
+func (n *notifier) reloaded(status string) {
+	if n.up.Load() {
+		n.ready(status)
+	}
+}
+
 func (n *notifier) stopping() { n.send("STOPPING=1", "STATUS=draining") }
 
 // handedOver names the process that goes on in this one's place.

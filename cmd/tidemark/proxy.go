@@ -9,7 +9,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -30,6 +29,8 @@ func newProxy() *cobra.Command {
 		Long: `Listens for PostgreSQL clients and sends each statement where its rows are: to the shard that its key names, writes to
 the primary, reads outside of transactions to the replicas in turn, and reads of read models to Elasticsearch or
 Redis. Under tidemark.consistency = 'session', the default, a session's reads see everything that it wrote itself.
+
+Until the schema can be read, which is tried every second, clients are refused with SQLSTATE 57P03 and told why.
 
 SHOW tidemark.route tells where the last statement went; SELECT * FROM tidemark.endpoints, tidemark.pools and
 tidemark.lag show the state of the servers, of the connections to them, and of the read models.
@@ -73,6 +74,7 @@ type proxyProcess struct {
 	current   atomic.Pointer[config.Config] // c, or what a reload has put in its place
 	reloading sync.Mutex
 	sockets   *sockets
+	serving   chan struct{} // closed once clients are served
 	notify    *notifier
 	stop      context.CancelCauseFunc // begins the drain
 	hurry     func()                  // cuts it short
@@ -81,7 +83,7 @@ type proxyProcess struct {
 
 // newProxyProcess makes what the process consists of. It connects to nothing.
 func newProxyProcess(c *config.Config, log *slog.Logger) (p *proxyProcess, err error) {
-	p = &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log), tracing: &tracing{log: log}}
+	p = &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log), tracing: &tracing{log: log}, serving: make(chan struct{})}
 	p.current.Store(c)
 	if p.engine, err = loop.New(c.Loop()); err != nil {
 		return nil, fmt.Errorf("start the loops: %w", err)
@@ -115,6 +117,9 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
 		s.endpoints.probes = append(s.endpoints.probes, probe{name: "kafka", optional: true, run: func(ctx context.Context) (string, error) { return "", bus.Health(ctx) }})
 	}
 	s.listen, s.drainTimeout, s.handedOver = p.sockets.listen, p.drainTimeout, proxy.ErrHandedOver
+	if p.sockets.handedOver() {
+		s.hold = p.serving
+	}
 	listener, err := p.sockets.listen(ctx, clientsSocket, c.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for clients: %w; the key listen names another address", err)
@@ -196,28 +201,37 @@ func (p *proxyProcess) catalog(ctx context.Context) (*router.Catalog, error) {
 	return proxy.ReadCatalog(ctx, conn, len(p.c.Shards))
 }
 
-const catalogRetry = time.Second
-
-// serve serves clients until ctx ends, then drains: engine and backend outlive the clients.
+// serve serves clients until ctx ends, then drains: engine and backend outlive the clients. A process that has been handed
+// its sockets leaves the clients to the one before until it can serve them; any other accepts them while it starts, and
+// tells them why they are not served.
 func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *readiness) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	checked := make(chan error, 1)
 	go func() { checked <- p.backend.Run(running) }()
 
-	err := p.awaitCatalog(ctx)
+	ready.when(p.unready)
+	starts, stopStart := context.WithCancel(ctx)
+	defer stopStart()
+	start := func() error {
+		err := p.proxy.Start(starts)
+		if err == nil {
+			p.started(running, listener)
+		}
+		return err
+	}
+	var starting sync.WaitGroup
+	var err error
+	if p.sockets.handedOver() {
+		err = start()
+	} else {
+		starting.Go(func() { _ = start() }) // it fails only when it is stopped
+	}
 	if err == nil {
-		ready.when(p.unready)
-		p.log.Info("serving clients", "address", listener.Addr().String())
-		p.notify.ready("serving " + p.c.Database.Name)
-		if every := watchdogInterval(os.Getenv); every > 0 {
-			go p.notify.watch(running, every, func(ctx context.Context) bool { return loopsTurn(ctx, p.engine) }) // ends with running
-		}
-		if err := p.sockets.serving(); err != nil {
-			p.log.Warn("the process that handed over does not hear that this one serves", "error", err)
-		}
 		err = p.proxy.Serve(ctx, listener)
 	}
+	stopStart()
+	starting.Wait()
 	if !errors.Is(context.Cause(ctx), proxy.ErrHandedOver) { // else it is the new process that the manager looks at
 		ready.not("stopping") // before anybody hears of it
 		p.notify.stopping()
@@ -239,27 +253,24 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 	return errors.Join(err, <-checked)
 }
 
-// awaitCatalog waits until the servers are known and the schema can be read, so that a proxy may start before them.
-func (p *proxyProcess) awaitCatalog(ctx context.Context) error {
-	if err := p.backend.Ready(ctx); err != nil {
-		return err
+// started tells all who wait for it that clients are served. What it begins ends with running.
+func (p *proxyProcess) started(running context.Context, listener net.Listener) {
+	p.log.Info("serving clients", "address", listener.Addr().String())
+	p.notify.ready("serving " + p.c.Database.Name)
+	if every := watchdogInterval(os.Getenv); every > 0 {
+		go p.notify.watch(running, every, func(ctx context.Context) bool { return loopsTurn(ctx, p.engine) })
 	}
-	for {
-		err := p.proxy.Reload(ctx)
-		if err == nil || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		p.log.Warn("cannot read the schema; trying again", "error", err, "again_in", catalogRetry)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(catalogRetry):
-		}
+	close(p.serving)
+	if err := p.sockets.serving(); err != nil {
+		p.log.Warn("the process that handed over does not hear that this one serves", "error", err)
 	}
 }
 
-// unready names a shard without a primary.
+// unready says what the proxy waits for, or names a shard without a primary.
 func (p *proxyProcess) unready() string {
+	if why := p.proxy.Starting(); why != "" {
+		return why
+	}
 	for _, s := range p.backend.Shards() {
 		if _, err := s.Primary(); err != nil {
 			return fmt.Sprintf("shard %s has no primary", s.Name())

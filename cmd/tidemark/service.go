@@ -27,6 +27,7 @@ type service struct {
 	opened       func()               // called once all sockets are open; nil: nobody wants to know
 	drainTimeout func() time.Duration // nil: the configuration's
 	handedOver   error                // the cause of a stop after which another process serves HTTP on the same socket
+	hold         <-chan struct{}      // HTTP is left to the process before until this is closed; nil: there is none
 }
 
 // newService has the metrics that every process has.
@@ -74,18 +75,27 @@ func (s *service) run(ctx context.Context, c *config.Config, http string, log *s
 		drainTimeout = func() time.Duration { return c.DrainTimeout }
 	}
 	context.AfterFunc(ctx, func() {
-		s.endpoints.ready.not("stopping")
-		log.Info("stopping", "why", stopReason(ctx))
 		if s.handedOver != nil && errors.Is(context.Cause(ctx), s.handedOver) {
-			stopHTTP()
+			stopHTTP() // who asks now means the other process
+		} else {
+			s.endpoints.ready.not("stopping")
 		}
+		log.Info("stopping", "why", stopReason(ctx))
 		most := drainTimeout() + stopMargin
 		time.AfterFunc(most, func() {
 			log.Error("stopping takes too long; giving up", "after", most)
 			os.Exit(exitFailure)
 		})
 	})
-	whole.Go(serve)
+	whole.Go(func() error {
+		if s.hold != nil {
+			select {
+			case <-s.hold:
+			case <-web.Done():
+			}
+		}
+		return serve()
+	})
 	whole.Go(func() error {
 		defer stopHTTP()
 		tasks, ctx := errgroup.WithContext(ctx)

@@ -44,7 +44,7 @@ func (e *Endpoint) connectError(err error, user string) *wire.Error {
 		}
 		return w
 	}
-	return wire.Errorf(wire.ConnectionFailure, "could not connect to %s: %w", e, reason(err)).
+	return wire.Errorf(wire.ConnectionFailure, "could not connect to %s: %w", e, Reason(err)).
 		WithHint("Is the server running, and does it accept connections from here?")
 }
 
@@ -55,8 +55,8 @@ var hints = map[string]string{
 	wire.InvalidPassword:    "The server stores another password for this role than the configuration has, or none.",
 }
 
-// reason shortens what pgconn and net wrapped into what people look for, and keeps the chain for errors.Is.
-func reason(err error) error {
+// Reason shortens what pgconn and net wrapped into what people look for, and keeps the chain for errors.Is.
+func Reason(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return connectFailure{"connection attempt timed out", err}
 	}
