@@ -57,7 +57,7 @@ func TestCheck(t *testing.T) {
 			}
 			args := []string{"check", file}
 			if test.online {
-				args = append(args, "--online")
+				args = append(args, "--online", "--timeout", "30s") // on a busy machine
 			}
 			code, out := run(t, args...)
 			if code != test.code {
