@@ -73,11 +73,11 @@ func (c *Config) Publisher(s Shard, log *slog.Logger) cqrs.PublisherConfig {
 func (c *Config) authorities(key, file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(c.path(file))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", c.File, key, err)
+		return nil, c.wrong(key, err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: %s: %s holds no certificate in PEM form", c.File, key, file)
+		return nil, c.wrong(key, fmt.Errorf("%s holds no certificate in PEM form", file))
 	}
 	return pool, nil
 }

@@ -83,9 +83,17 @@ func (x *certificates) states() (s [3]fileState) {
 
 // readTLS reads the files. What it returns has all that the protocol wants, so that nobody copies it for each client.
 func (c *Config) readTLS() (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(c.path(c.TLS.Cert), c.path(c.TLS.Key))
+	cert, err := os.ReadFile(c.path(c.TLS.Cert))
 	if err != nil {
-		return nil, fmt.Errorf("%s: tls: %w", c.File, err)
+		return nil, c.wrong("tls.cert", err)
+	}
+	key, err := os.ReadFile(c.path(c.TLS.Key))
+	if err != nil {
+		return nil, c.wrong("tls.key", err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, c.wrong("tls.key", err)
 	}
 	out := &tls.Config{
 		Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12,

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -114,12 +115,14 @@ func TestClientTLS(t *testing.T) {
 		t.Errorf("with authorities: %+v, %v", got, err)
 	}
 	for section, want := range map[string]string{
-		"{cert: none.pem, key: k.pem}":            "none.pem",
+		"{cert: none.pem, key: k.pem}":            "tls.cert: open",
+		"{cert: c.pem, key: none.pem}":            "tls.key: open",
+		"{cert: c.pem, key: c.pem}":               "tls.key: tls: ",
 		"{cert: c.pem, key: k.pem, ca: k.pem}":    "tls.ca: k.pem holds no certificate",
 		"{cert: c.pem, key: k.pem, ca: none.pem}": "tls.ca: open",
 	} {
-		if _, err := load(section); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v, want one with %q", section, err, want)
+		if _, err := load(section); err == nil || !strings.Contains(err.Error(), want) || !regexp.MustCompile(`^\S*t\.yaml:\d+: `).MatchString(err.Error()) {
+			t.Errorf("%s: error %v, want one with file, line and %q", section, err, want)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"net/url"
 	"os"
 	"strconv"
@@ -21,7 +20,7 @@ func (c *Config) ElasticModel(v View, columns []cqrs.Column) (elastic.Config, er
 	if e.CA != "" {
 		pem, err := os.ReadFile(c.path(e.CA))
 		if err != nil {
-			return out, fmt.Errorf("%s: elasticsearch.ca: %w", c.File, err)
+			return out, c.wrong("elasticsearch.ca", err)
 		}
 		out.CACert = pem
 	}

@@ -34,6 +34,15 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// wrong says which key of the file names something that turned out to be unfit when it was used.
+func (c *Config) wrong(key string, err error) error {
+	file := c.File
+	if line := c.entry(key).Line; line > 0 {
+		file = fmt.Sprintf("%s:%d", file, line)
+	}
+	return fmt.Errorf("%s: %s: %w", file, key, err)
+}
+
 // Problems are all the problems of one file, in the file's order. It is the error of Load and Parse.
 type Problems []Problem
 
