@@ -69,14 +69,26 @@ func (s *session) bind(size int) error {
 			plan = st.template.Bind(s.values, s.formats)
 		}
 	}
-	prepared := executes(plan) // and so planned by what it executes
-	if prepared {
-		if st, plan, err = s.executed(st, plan.Prepared); err != nil {
+	var restated error
+	if executes(plan) { // and so planned by what it executes
+		x := plan.Prepared
+		if st, plan, err = s.executed(st, x); err != nil {
 			if serr := s.Skip(size); serr != nil {
 				return serr
 			}
 			return s.failBatch(err)
 		}
+		if st.needs != nil {
+			restated = s.restatedBy(st.needs, plan, x)
+		}
+	} else {
+		restated = s.restatedBy(st, plan, nil)
+	}
+	if restated != nil {
+		if err := s.Skip(size); err != nil {
+			return err
+		}
+		return s.failBatch(restated)
 	}
 	if s.maybeTemporary(plan) && !s.batch.sent {
 		if err = s.drain(); err == nil {
@@ -153,9 +165,6 @@ func (s *session) bind(size int) error {
 	}
 	if err = s.checkSetting(plan); err == nil {
 		err = s.checkLastValue(plan)
-	}
-	if err == nil && !prepared {
-		err = s.restatedBy(st, plan)
 	}
 	if err == nil {
 		err = s.listenAhead(plan)

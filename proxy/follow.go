@@ -56,7 +56,7 @@ func (s *session) rememberAll(changes []*router.SettingChange, l *engine.Link) {
 // block are a transaction, too.
 func (s *session) replay(a *after, l *engine.Link) {
 	same := l.Conn.Settings == s.settings.print
-	for _, x := range a.replay {
+	for _, x := range a.replay.steps {
 		if x.n >= a.outcome.Tags {
 			break
 		}
@@ -72,6 +72,8 @@ func (s *session) replay(a *after, l *engine.Link) {
 			a.aborted = false
 		case router.Savepoint:
 			s.settings.savepoint(x.plan.Tx.Name)
+		case router.Release:
+			s.settings.release(x.plan.Tx.Name)
 		case router.RollbackTo:
 			s.settings.rollbackTo(x.plan.Tx.Name)
 			a.aborted = false
@@ -112,15 +114,21 @@ func (s *session) conforming(text []byte) []byte {
 
 // viewWith is the router's view of the session with one setting changed; it fails when SQL could not be read safely then.
 func (s *session) viewWith(c *router.SettingChange) (*router.Session, error) {
+	if c == nil {
+		return s.viewOf(&s.settings)
+	}
+	with := s.settings.ahead()
+	with.apply(c, true)
+	return s.viewOf(with)
+}
+
+// viewOf is the router's view of the session under these settings.
+func (s *session) viewOf(x *settings) (*router.Session, error) {
 	get := func(name, byDefault string) string {
-		v, ok := s.settings.value(name)
-		if c != nil && (c.Name == name || c.Op == router.ResetAll) {
-			v, ok = raw(c), c.Op == router.SetOp
+		if v, ok := x.value(name); ok {
+			return v
 		}
-		if !ok {
-			return byDefault
-		}
-		return v
+		return byDefault
 	}
 	user := get("role", "none")
 	if user == "none" {

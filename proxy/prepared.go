@@ -187,10 +187,10 @@ func (s *session) pending(st *statement) bool {
 	return g.Kind == router.OfPrepared || g.Has(router.ShowsPrepared) || l.Unsure(st.id)
 }
 
-// template plans a statement, anew when the schema has changed since.
+// template plans a statement, anew when the schema has changed since, or what names mean in the session: PostgreSQL looks them up anew.
 func (s *session) template(st *statement) {
 	rt := s.p.router.Load()
-	if st.rt == rt {
+	if st.rt == rt && (st.view == s.view || st.view.Key() == s.view.Key()) {
 		return
 	}
 	scratch := scratches.Get(s.Task)

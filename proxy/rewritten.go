@@ -69,6 +69,10 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 	q := &rewritten{s: s, seen: map[string]*statement{}, speaks: speaksOfPrepared(statements)}
 	q.names.Of = map[string]string{}
 	ahead := s.settings.ahead()
+	var f *foreseen
+	if s.batch.sent {
+		f = s.after.foreseen.copy()
+	}
 	for i, st := range statements {
 		if st.Plan.Kind != router.Nothing {
 			q.ran++
@@ -77,13 +81,14 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 			q.insert(text, st.End, again)
 		}
 		ahead.expect(st.Plan)
+		f = s.foreseenBehind(f, st.Plan)
 		if st.Plan.Has(router.Discards) {
 			statements[i].Plan = q.discard(i, st.Plan)
 		}
 		if st.Plan.Kind != router.OfPrepared {
 			continue
 		}
-		p, err := q.take(i, st, text)
+		p, err := q.take(i, st, text, f)
 		if err != nil {
 			return err
 		}
@@ -101,8 +106,8 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 	return s.simpleRewritten(p, q)
 }
 
-// take reads one statement of the string and puts the server's name into its text.
-func (q *rewritten) take(i int, st router.Statement, text []byte) (*router.Plan, error) {
+// take reads one statement of the string, before which the settings are those of f, and puts the server's name into its text.
+func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (*router.Plan, error) {
 	s, x := q.s, st.Plan.Prepared
 	from, to, err := nameIn(text[st.Start:st.End], x)
 	if err != nil {
@@ -130,6 +135,11 @@ func (q *rewritten) take(i int, st router.Statement, text []byte) (*router.Plan,
 		g := made.template.Generic()
 		if g.Kind == router.Refuse {
 			return nil, refusal(g.Refusal)
+		}
+		if err := s.sameAhead(f, g, "query string", func(rt *router.Router, v *router.Session) *router.Plan {
+			return rt.Template(&router.Scratch{}, v, made.sql, made.oids).Generic()
+		}); err != nil {
+			return nil, err
 		}
 		made.id = s.p.statements.fresh() // the server prepares it, under a name of its own
 		made.ahead = engine.Characters(string(text[:st.Start]))
@@ -159,8 +169,10 @@ func (q *rewritten) take(i int, st router.Statement, text []byte) (*router.Plan,
 	}
 	s.template(known)
 	p := known.template.Execute(x)
-	if p.Kind == router.Refuse {
-		return p, nil
+	if err := s.sameAhead(f, p, "query string", func(rt *router.Router, v *router.Session) *router.Plan {
+		return rt.Template(&router.Scratch{}, v, known.sql, known.oids).Execute(x)
+	}); err != nil || p.Kind == router.Refuse {
+		return p, err
 	}
 	if !changed {
 		q.needs = append(q.needs, known)

@@ -81,11 +81,13 @@ type after struct {
 	errors  uint32            // what the link had seen before its first request
 	tx      *router.TxControl // the transaction command whose outcome changes the session's state
 	changes []*router.SettingChange
-	replay  []step       // in place of changes: settings and transaction commands of one query string, in order
-	outcome engine.Reply // of these statements
-	told    []told       // what they do to prepared statements
-	aside   []*aside     // prepared statements that are to be forgotten
-	probe   engine.Reply
+	// foreseen is what becomes of the session's settings, where that changes what names mean; else nil.
+	foreseen *foreseen
+	replay   *queryString // in place of changes: settings and transaction commands of one query string, in order
+	outcome  engine.Reply // of these statements
+	told     []told       // what they do to prepared statements
+	aside    []*aside     // prepared statements that are to be forgotten
+	probe    engine.Reply
 }
 
 // plain says that nothing of it changes what the session keeps.
@@ -409,7 +411,7 @@ func (s *session) endTransaction(l *engine.Link) {
 			s.mayHaveSet(c.Name)
 		}
 	}
-	a.tx, a.changes, a.replay, a.unclear = nil, nil, nil, false
+	a.tx, a.changes, a.foreseen, a.replay, a.unclear = nil, nil, nil, nil, false
 	if l.Conn.TxStatus != wire.TxIdle {
 		s.tx.state = txOpen // also when BEGIN came within a query of several statements
 		if ok && tx != nil && (tx.Op == router.Commit || tx.Op == router.Rollback) {
@@ -420,6 +422,8 @@ func (s *session) endTransaction(l *engine.Link) {
 			switch tx.Op {
 			case router.Savepoint:
 				s.settings.savepoint(tx.Name)
+			case router.Release:
+				s.settings.release(tx.Name)
 			case router.RollbackTo:
 				s.settings.rollbackTo(tx.Name)
 				s.refreshView()

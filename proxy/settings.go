@@ -209,7 +209,7 @@ func (s *settings) undo(name string) bool {
 	return !ok
 }
 
-// savepoint, rollbackTo and end follow the transaction.
+// savepoint, rollbackTo, release and end follow the transaction.
 func (s *settings) savepoint(name string) { s.log = append(s.log, change{savepoint: name}) }
 
 func (s *settings) rollbackTo(name string) {
@@ -219,6 +219,16 @@ func (s *settings) rollbackTo(name string) {
 			return
 		}
 	}
+	s.log = s.log[:0] // it was made before anything was set, and before any server heard of the transaction
+}
+
+func (s *settings) release(name string) {
+	from := len(s.log) - 1
+	for from >= 0 && s.log[from].savepoint != name {
+		from--
+	}
+	from = max(from, 0)
+	s.log = s.log[:from+len(slices.DeleteFunc(s.log[from:], func(x change) bool { return x.savepoint != "" }))]
 }
 
 // end closes the transaction. It says whether the settings changed.
@@ -341,6 +351,8 @@ func (s *settings) expect(p *router.Plan) {
 		s.savepoint(p.Tx.Name)
 	case router.RollbackTo:
 		s.rollbackTo(p.Tx.Name)
+	case router.Release:
+		s.release(p.Tx.Name)
 	}
 }
 

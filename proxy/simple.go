@@ -50,6 +50,12 @@ func (s *session) runs(scratch *router.Scratch, statements []router.Statement, t
 // planned runs the statements of the Query message of n bytes at the start of Input. Its errors are for the client, or the session's end.
 func (s *session) planned(statements []router.Statement, text []byte, n int) (err error) {
 	p := statements[0].Plan
+	if s.after.foreseen != nil && s.batch.sent {
+		if err := s.restated(statements, text); err != nil {
+			s.Consume(n)
+			return err
+		}
+	}
 	if len(statements) == 1 {
 		if p.Kind == router.OfPrepared || p.Setting != nil && s.resets(statements) {
 			return s.queryRewritten(statements, text)
@@ -74,6 +80,13 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 			return s.ready(s.status())
 		}
 		return s.planned(statements, text, n)
+	}
+	if s.link != nil && s.link.Owed() > 0 && slices.ContainsFunc(statements, func(st router.Statement) bool { return st.Plan.Kind == router.Tx }) {
+		if err := s.drain(); err != nil { // whether its transaction has failed decides what they do
+			s.Consume(n)
+			return err
+		}
+		text = s.Input()[wire.HeaderLen : n-1]
 	}
 	if err := s.restated(statements, text); err != nil {
 		s.Consume(n)
@@ -359,11 +372,14 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		s.batch.wrote = true
 		s.tx.wrote = s.tx.wrote || s.marksMatter()
 	}
+	if s.strung == nil && (p.Setting != nil || p.Kind == router.Tx) {
+		a.foreseen = s.foreseenBehind(a.foreseen, p)
+	}
 	if s.strung != nil {
 		// Where a transaction ends within the string is not known before the server says so: see endTransaction.
 		a.active, a.changes = true, append(a.changes, s.strung.changes...)
 		if a.replay = nil; transacts(s.strung.steps) {
-			a.replay, a.aborted = s.strung.steps, l.Conn.TxStatus == wire.TxAborted
+			a.replay, a.aborted = s.strung, l.Conn.TxStatus == wire.TxAborted
 		}
 		return true
 	}
