@@ -103,7 +103,7 @@ func (s *session) sync() error {
 	if s.traced != nil {
 		s.traced.batch = false
 	}
-	if s.batch.queried && !s.batch.skip {
+	if s.batch.queried && !s.skipping() {
 		s.tx.seal()
 		if l := s.link; l != nil && l.Err == nil && s.batch.sent && s.tx.state == txOpen && s.tx.neutral {
 			s.queriedAhead(l, nil)
