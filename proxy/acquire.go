@@ -43,6 +43,8 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 			return nil, s.errAborted()
 		case s.tx.state == txOpen && (!s.tx.neutral || s.portals.open(l)), s.tx.state != txOpen && s.batchBound(l, p):
 			return nil, s.errElsewhere(l, p)
+		case s.skipping(): // the error has come while the session waited for something else
+			return nil, errAnswered
 		}
 		if err := s.leave(); err != nil {
 			return nil, err
