@@ -162,7 +162,9 @@ func (s *session) leave() error {
 			return err
 		}
 		if l.Err == nil {
-			s.tx.state = txBegun
+			if s.tx.state = txBegun; s.tx.looked {
+				s.tx.seal()
+			}
 		}
 	}
 	if err := s.settle(); err != nil {

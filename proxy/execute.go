@@ -200,7 +200,7 @@ func (s *session) aborted() bool {
 // it is too late then, others are in a transaction.
 func (s *session) queriedAhead(l *engine.Link, next *router.Plan) {
 	if s.batch.queried || s.batch.parsed && setsTransaction(next) {
-		s.batch.queried, s.batch.parsed = false, false
+		s.batch.queried, s.batch.parsed, s.tx.looked = false, false, true
 		s.runUnseen(l, "SELECT 1", engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll})
 	}
 }

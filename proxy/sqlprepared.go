@@ -109,6 +109,7 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 func (s *session) queriedHere() error {
 	s.tx.seal()
 	if l := s.link; l != nil && s.tx.state == txOpen && s.tx.neutral && l.Err == nil {
+		s.tx.looked = true
 		s.ask(l, "SELECT 1", nil)
 		return s.Await(l)
 	}

@@ -44,6 +44,8 @@ type transaction struct {
 	sealed bool
 	// neutral: nothing but neutral statements has run on the server, so that the transaction may still move elsewhere.
 	neutral bool
+	// looked: something that takes a snapshot has run on the server all the same.
+	looked bool
 	// wrote: a statement may have changed data, so a mark is taken behind COMMIT. schema: ... the catalog.
 	wrote, schema bool
 	// unclear: what its commands have done to the session's settings could not be followed, so that a server is asked behind it.
@@ -151,6 +153,7 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		case txFailed:
 			tag = "ROLLBACK"
 		}
+		s.batch.queried, s.batch.parsed = false, false // what was, was in the transaction that ends here
 		if s.portals.clear(); c.Chain && unheard {
 			if s.tx.state == txFailed {
 				s.settings.end(false)
