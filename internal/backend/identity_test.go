@@ -175,6 +175,34 @@ func TestPasswordChanges(t *testing.T) {
 	})
 }
 
+// A role that was dropped and made anew under its name is another one, and its client gets no connection of the old one: that
+// can say no more than "invalid role OID".
+func TestRoleIsMadeAnew(t *testing.T) {
+	bothEngines(t, func(t *testing.T, eng loop.Engine) {
+		c := servers(t)
+		s := c.Shards[0].Primary
+		user := role(t, s, "old")
+		b := start(t, eng, configOf(c, "postgres"))
+		e := primaryOf(t, b)
+		use := func(password string) {
+			id := &Identity{User: user, Keys: recoverKeys(t, s, user, password)}
+			b.Admit(id)
+			for range 2 { // the second time over an idle connection
+				inTask(t, eng, func(task *loop.Task) error {
+					if got, err := asUser(task, e, id); err != nil || got != user {
+						return fmt.Errorf("%q, %w", got, err)
+					}
+					return nil
+				})
+			}
+		}
+		use("old")
+		onServer(t, s, "drop role "+user)
+		onServer(t, s, "create role "+user+" login password 'new'")
+		use("new")
+	})
+}
+
 // Keys are of no use to a server that asks for something else, or that does not prove itself; the error says what to do.
 func TestKeysOnly(t *testing.T) {
 	eng := newEngine(t, "goroutines")

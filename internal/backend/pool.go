@@ -76,7 +76,11 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 	}
 	p.mu.Lock()
 	if id != p.identity {
-		p.admit(id)
+		if ended := p.admit(id); ended != nil {
+			p.mu.Unlock()
+			p.end(ended)
+			p.mu.Lock()
+		}
 	}
 	p.stats.Acquired++
 	if p.waiters.n == 0 { // nobody overtakes those who wait
@@ -144,17 +148,26 @@ func (p *pool) atHand(t *loop.Task, id *Identity) (c *Conn) {
 	return c
 }
 
-// admit lets a newer identity of the pool's user replace the older one, whose password may have been changed. Connections
-// stay as they are, as PostgreSQL's sessions do. Callers hold mu.
-func (p *pool) admit(id *Identity) {
+// admit lets a newer identity of the pool's user replace the older one, whose password may have been changed. Connections in
+// use stay until they are released, as PostgreSQL's sessions do. Idle ones are the caller's to end without mu: the role may
+// have been dropped and made anew, and they would still be the old one's. Callers hold mu.
+func (p *pool) admit(id *Identity) (ended []*Conn) {
 	if p.b.orderOf(id) <= p.b.orderOf(p.identity) {
-		return
+		return nil
 	}
-	changed := !id.same(p.identity)
+	old := p.identity
 	p.identity = id
-	if changed {
-		p.failures, p.lastErr, p.retryAt = 0, nil, time.Time{}
+	if id.same(old) {
+		return nil
 	}
+	p.failures, p.lastErr, p.retryAt = 0, nil, time.Time{}
+	if (id.Keys == nil) != (old.Keys == nil) { // as by rules of different methods, one login after the other
+		return nil
+	}
+	for _, c := range p.conns {
+		c.retire = true
+	}
+	return p.takeAllIdle()
 }
 
 // wait suspends the task until it was answered, or gives up its place.
