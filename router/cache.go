@@ -3,6 +3,8 @@ package router
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/tidemarkdb/tidemark/internal/sql"
 )
 
 // cache holds planned statements, by key, within a bound in bytes. Who is used survives: the hand passes over entries
@@ -26,6 +28,7 @@ type item struct {
 	stmts      []*compiled
 	structural []int
 	template   *Template
+	pattern    sql.Pattern // of the shape; empty where it is not all of the key
 }
 
 // itemOverhead is about what the maps and the item itself take.

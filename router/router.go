@@ -73,8 +73,9 @@ type Scratch struct {
 	key   []byte
 	src   source
 	stmts []Statement
-	last  *item // what was found last, in the cache of router of
-	of    *Router
+	// recent is what was found of late, in the cache of router of: many clients send the same statements again and again.
+	recent [16]*item
+	of     *Router
 }
 
 // read scans a query string, as far as it can be planned.
@@ -97,15 +98,18 @@ type Statement struct {
 // Cached plans a simple query if all that it needs is in the cache. It never parses; on a hit it allocates nothing for
 // statements whose plan is a matter of place. ok is false when Plan must be asked.
 func (r *Router) Cached(sc *Scratch, s *Session, query []byte) (stmts []Statement, ok bool) {
-	if !sc.read(query) {
-		return nil, false
-	}
-	if len(sc.scan.Statements) == 0 {
-		return sc.single(r.nothing, len(query)), true
-	}
-	it := r.lookup(sc, s, query)
+	it := r.again(sc, s, query)
 	if it == nil {
-		return nil, false
+		if !sc.read(query) {
+			return nil, false
+		}
+		if len(sc.scan.Statements) == 0 {
+			return sc.single(r.nothing, len(query)), true
+		}
+		if it = r.lookup(sc, s, query); it == nil {
+			return nil, false
+		}
+		r.remember(sc, it, query)
 	}
 	sc.stmts = sc.stmts[:0]
 	src := &sc.src
@@ -125,19 +129,47 @@ func (sc *Scratch) single(p *Plan, end int) []Statement {
 // lookup finds what is known of the shape that was just scanned. The key is left in sc.
 func (r *Router) lookup(sc *Scratch, s *Session, query []byte) *item {
 	sc.key = append(append(append(sc.key[:0], 'S'), s.key...), sc.scan.Shape...)
-	if it := sc.last; it != nil && sc.of == r && it.key == string(sc.key) {
-		it.use()
-		return it // many clients send the same statement again and again
-	}
 	it := r.cache.get(sc.key)
-	if it != nil && it.structural == nil {
-		sc.last, sc.of = it, r
-	}
 	if it != nil && it.structural != nil {
 		sc.key = structuralKey(sc.key, it.structural, sc.scan.Literals, query)
 		it = r.cache.get(sc.key)
 	}
 	return it
+}
+
+// again finds what was found of late for a text that is written alike.
+func (r *Router) again(sc *Scratch, s *Session, query []byte) *item {
+	if sc.of != r {
+		return nil
+	}
+	it := sc.recent[slot(query)]
+	if it == nil || !sc.scan.Matches(&it.pattern, query) || it.key[1:len(it.key)-it.pattern.Len()] != s.key {
+		return nil
+	}
+	it.use()
+	return it
+}
+
+// remember is for again.
+func (r *Router) remember(sc *Scratch, it *item, query []byte) {
+	if sc.of != r {
+		sc.of, sc.recent = r, [len(sc.recent)]*item{}
+	}
+	if it.pattern.Len() > 0 {
+		sc.recent[slot(query)] = it
+	}
+}
+
+// slot is a place among the recent items: by how the text begins, which is not a literal as a rule.
+func slot(query []byte) int {
+	const begin, prime = 24, 0x9E3779B97F4A7C15
+	if len(query) < begin {
+		return 0
+	}
+	h := binary.LittleEndian.Uint64(query)
+	h = h*prime ^ binary.LittleEndian.Uint64(query[8:])
+	h = h*prime ^ binary.LittleEndian.Uint64(query[16:])
+	return int(h * prime >> 60)
 }
 
 // structuralKey adds the literals that decide the meaning to a shape's key.
@@ -247,5 +279,8 @@ func (r *Router) store(sc *Scratch, s *Session, it *item, structural []int, quer
 		sc.key = structuralKey(sc.key, structural, sc.scan.Literals, query)
 	}
 	it.key = string(sc.key)
+	if len(structural) == 0 {
+		it.pattern = sc.scan.Pattern(it.key[1+len(s.key):])
+	}
 	r.cache.put(it)
 }
