@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/lsn"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -242,7 +243,7 @@ func (s *session) connect(shard string, access backend.Access) (*engine.Link, er
 	if s.traced == nil {
 		return s.take(shard, access)
 	}
-	from := engine.Clock()
+	from := loop.Clock()
 	l, err := s.take(shard, access)
 	s.traced.acquired(shard, l, from, err)
 	return l, err
@@ -286,7 +287,7 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 		return nil, err
 	}
 	l := engine.NewLink(s.Task, conn, shard)
-	l.Since = engine.Clock()
+	l.Since = loop.Clock()
 	s.meter(shard).Wait.record(conn.Waited)
 	if s.mode == backend.Session {
 		s.stay(l)

@@ -34,7 +34,7 @@ type client struct {
 	relay *engine.Relay
 
 	waiting     atomic.Bool  // for a paused shard; for a server connection see Backend.Waiting
-	tracedUntil atomic.Int64 // by engine.Clock: an administrator wants to see what it does; 0: nobody has asked
+	tracedUntil atomic.Int64 // by loop.Clock: an administrator wants to see what it does; 0: nobody has asked
 	channels    atomic.Int32 // that it listens to over a shared connection
 
 	mu        sync.Mutex               // guards what follows

@@ -17,24 +17,25 @@ import (
 // goes on. It has half of the ordinary way's code, which is what the time goes by: see docs/decisions.
 
 // hurry serves a session at rest on the fast path for as long as that will do. Else the ordinary way goes on, with the cause returned.
-func (s *session) hurry(cause loop.Cause) (loop.Cause, error) {
-	for cause == loop.Ready && s.calm() {
-		done, err := false, error(nil)
+func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
+	for cause == loop.Ready && (s.steady || s.calm()) {
+		done := false
 		if l := s.link; l == nil {
 			done, err = s.request()
 		} else {
 			done = s.response(l)
 		}
 		if !done || err != nil {
-			return cause, err
+			break
 		}
 		over := false
 		if cause, over = s.Pause(s.resume); !over {
-			s.rests = true
-			break
+			s.rests, s.steady = true, true
+			return cause, nil
 		}
 	}
-	return cause, nil
+	s.steady = false
+	return cause, err
 }
 
 // calm says that the session has no state of which anything but the two halves would have to know.
@@ -189,7 +190,7 @@ func (s *session) atHand(shard int) *engine.Link {
 		return nil
 	}
 	l := engine.NewLink(s.Task, conn, sh.Name())
-	l.Since = engine.Clock()
+	l.Since = s.Task.Clock()
 	s.meter(l.Shard).Wait.record(0)
 	s.engage(l)
 	s.tell(l)
@@ -201,7 +202,7 @@ func (s *session) response(l *engine.Link) (done bool) {
 	if !s.Take(l) || !l.Idle() || l.Conn.TxStatus != wire.TxIdle || l.Stale != 0 || len(l.Unparsed) > 0 || len(l.Again) > 0 {
 		return false
 	}
-	s.measure(l, engine.Clock())
+	s.measure(l, s.Task.Clock())
 	s.portals.clear()
 	s.release()
 	return !s.p.draining.Load()

@@ -32,6 +32,7 @@ type session struct {
 	askState bool
 	drawn    bool      // chance has decided whether the batch is traced
 	rests    bool      // it waits for the client's next message, and its task has no stack: see goOn
+	steady   bool      // it is calm, for nothing but the fast path has run since it was
 	lasting  *lasting  // nil: no connection stays until its end, for all that is known
 	question *question // what is asked then; nil: nothing in particular
 
@@ -63,7 +64,7 @@ type session struct {
 	ear     *ear                         // nil: it listens to nothing over a shared connection
 	counts  func() []byte                // sets after.errors; nil: it was not needed yet
 	resume  func(*loop.Task, loop.Cause) // goOn
-	began   time.Duration                // when the transaction under way did, by engine.Clock; 0: none is
+	began   time.Duration                // when the transaction under way did, by loop.Clock; 0: none is
 }
 
 // after is what is to be done when the link has answered everything, before the client hears ReadyForQuery if it was held.
@@ -303,7 +304,7 @@ func (s *session) settle() error {
 		return nil
 	}
 	if l.Since != 0 {
-		s.measure(l, engine.Clock())
+		s.measure(l, loop.Clock())
 	}
 	if len(l.Unparsed) > 0 {
 		s.unparsed(l)
@@ -581,7 +582,7 @@ func (s *session) release() {
 func (s *session) drop() {
 	l := s.link
 	if s.traced != nil {
-		s.traced.served(l, engine.Clock())
+		s.traced.served(l, loop.Clock())
 	}
 	s.Relay.Drop(l)
 	s.link, s.began, s.told = nil, 0, l.Conn.Reported

@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
-// traceOrders are the users whose clients an administrator wants to see, also those that come later. Times are engine.Clock's.
+// traceOrders are the users whose clients an administrator wants to see, also those that come later. Times are loop.Clock's.
 type traceOrders struct {
 	mu    sync.Mutex
 	until map[string]time.Duration
@@ -37,7 +37,7 @@ func (o *traceOrders) give(user string, until time.Duration) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for u, t := range o.until {
-		if t < engine.Clock() {
+		if t < loop.Clock() {
 			delete(o.until, u)
 		}
 	}
@@ -57,7 +57,7 @@ func (o *traceOrders) give(user string, until time.Duration) error {
 
 // traceEnds is tracedUntil for people; the zero time when it has passed.
 func (x *client) traceEnds() time.Time {
-	left := time.Duration(x.tracedUntil.Load()) - engine.Clock()
+	left := time.Duration(x.tracedUntil.Load()) - loop.Clock()
 	if left <= 0 {
 		return time.Time{}
 	}
@@ -85,7 +85,7 @@ func (a *admin) parseTrace(args []string) (*adminCommand, error) {
 		}
 		until := time.Duration(0)
 		if d > 0 {
-			until = engine.Clock() + d
+			until = loop.Clock() + d
 		}
 		a.p.log.Info("console command", "command", "TRACE", "whom", whom, "for", d, "user", c.user)
 		if user, ok := strings.CutPrefix(whom, "user "); ok {

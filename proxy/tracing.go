@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -46,7 +47,7 @@ type traced struct {
 	*Tracing
 	s    *session
 	wall time.Time     // the same moment as
-	mono time.Duration // this one of engine.Clock
+	mono time.Duration // this one of loop.Clock
 
 	tx      trace.Span      // of the transaction under way; nil: it has none
 	inTx    context.Context // its children's
@@ -88,7 +89,7 @@ func (s *session) traceWith(t *Tracing, text []byte, batch bool) {
 		asked = rand.Float64() < t.Sample
 	}
 	until := time.Duration(s.client.tracedUntil.Load())
-	if !asked && !inTx && (until == 0 || engine.Clock() > until) {
+	if !asked && !inTx && (until == 0 || loop.Clock() > until) {
 		return
 	}
 	if inTx && !asked {
@@ -102,7 +103,7 @@ func (s *session) traceWith(t *Tracing, text []byte, batch bool) {
 	if batch {
 		x.command = "PREPARE" // unless a Bind comes
 	}
-	x.wall, x.mono = time.Now(), engine.Clock()
+	x.wall, x.mono = time.Now(), loop.Clock()
 	x.began = x.mono
 	if t.QueryText {
 		x.text = sql.Redact(text)
@@ -147,14 +148,14 @@ func validParent(traceparent string) bool {
 	return trace.SpanContextFromContext(parentOf(traceparent)).IsValid()
 }
 
-// at is a moment of engine.Clock as spans have it.
+// at is a moment of loop.Clock as spans have it.
 func (x *traced) at(t time.Duration) trace.SpanEventOption {
 	return trace.WithTimestamp(x.wall.Add(t - x.mono))
 }
 
 // planned notes the plan of a statement of the request. That of a setting of the proxy's own, as of traceparent, is no news.
 func (x *traced) planned(p *router.Plan) {
-	now := engine.Clock()
+	now := loop.Clock()
 	if x.plans++; x.plans > 1 || x.began == 0 {
 		return
 	}
@@ -264,7 +265,7 @@ func (x *traced) acquired(shard string, l *engine.Link, from time.Duration, err 
 		l.Code = ""
 		attrs = append(attrs, attribute.String("tidemark.role", l.Conn.Endpoint().Role().String()))
 	}
-	x.span("acquire", from, engine.Clock(), err, attrs...)
+	x.span("acquire", from, loop.Clock(), err, attrs...)
 }
 
 // served adds what a server has answered, or not.
@@ -314,11 +315,11 @@ func (x *traced) answered() {
 	if x.batch || s.batch.sent || s.after.active || s.link != nil && !s.link.Idle() {
 		return
 	}
-	x.close(engine.Clock())
+	x.close(loop.Clock())
 	if s.tx.state != txNone && x.tx != nil {
 		return
 	}
-	x.closeTx(engine.Clock())
+	x.closeTx(loop.Clock())
 	s.traced = nil
 }
 
@@ -350,7 +351,7 @@ func (x *traced) abandon() {
 	if x == nil {
 		return
 	}
-	now := engine.Clock()
+	now := loop.Clock()
 	if x.began != 0 {
 		x.fail("client_left")
 	}

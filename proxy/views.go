@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/cqrs"
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -42,7 +43,7 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 	if err := s.catchUp(ctx, v, q); err != nil {
 		return err
 	}
-	from := engine.Clock()
+	from := loop.Clock()
 	rows, err := s.Feed(ctx, func(ctx context.Context, row func([]byte) error) error {
 		var buf []byte
 		return v.Scan(ctx, q, func(values [][]byte) error {
@@ -53,7 +54,7 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 			return row(buf)
 		})
 	})
-	s.traced.span("scan", from, engine.Clock(), err, semconv.DBCollectionName(p.Scan.View))
+	s.traced.span("scan", from, loop.Clock(), err, semconv.DBCollectionName(p.Scan.View))
 	if err != nil {
 		return viewError(ctx, p.Scan.View, err)
 	}
@@ -108,7 +109,7 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 	if err == nil && covered && lookup {
 		return nil
 	}
-	token, from := s.token, engine.Clock()
+	token, from := s.token, loop.Clock()
 	s.Task.Await(func() {
 		if !covered && err == nil {
 			wait, stop := context.WithTimeout(ctx, s.own.waitTimeout)
@@ -119,7 +120,7 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 			err = v.Refresh(ctx)
 		}
 	})
-	s.traced.span("level", from, engine.Clock(), err, semconv.DBCollectionName(name))
+	s.traced.span("level", from, loop.Clock(), err, semconv.DBCollectionName(name))
 	switch {
 	case err == nil:
 		return nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -84,9 +85,9 @@ func (s *session) giveBack(links []*engine.Link) {
 	for _, l := range links {
 		l.Paused = false
 		if l.Since != 0 && l.Err == nil && l.Idle() {
-			s.measure(l, cmp.Or(l.Until, engine.Clock()))
+			s.measure(l, cmp.Or(l.Until, loop.Clock()))
 		} else if s.traced != nil {
-			s.traced.served(l, engine.Clock())
+			s.traced.served(l, loop.Clock())
 		}
 		if !s.hasPinned(l) || l.Err != nil || !l.Idle() {
 			s.Relay.Drop(l)

@@ -26,6 +26,12 @@ const (
 
 // read notes that n bytes have come.
 func (b *bulk) read(io *loop.Conn, n int) {
+	if n >= pieceSize || *b != (bulk{}) {
+		b.noted(io, n)
+	}
+}
+
+func (b *bulk) noted(io *loop.Conn, n int) {
 	switch {
 	case n < pieceSize:
 		b.end(io)
@@ -42,8 +48,10 @@ func (b *bulk) read(io *loop.Conn, n int) {
 
 // end has the connection read as it comes.
 func (b *bulk) end(io *loop.Conn) {
-	b.full, b.tired = 0, 0
-	b.off(io)
+	if *b != (bulk{}) {
+		b.off(io)
+		*b = bulk{}
+	}
 }
 
 // late has what the kernel collected in time read. A busy machine is no slow stream: the first few times collecting goes on

@@ -38,14 +38,14 @@ func (b *buffer) len() int      { return b.w - b.r }
 // space returns room to read into: at least one byte, unless the buffer is full with unread bytes. In bulk an empty buffer
 // begins larger.
 func (b *buffer) space(bulk bool) []byte {
-	switch {
-	case b.b != nil:
-	case bulk:
-		b.big = bulkChunks.Get().(*bulkChunk)
-		b.b = b.big[:]
-	default:
+	if b.b == nil && !bulk {
 		b.pool = chunks.Get(b.task)
 		b.b = b.pool[:]
+		return b.b
+	}
+	if b.b == nil {
+		b.big = bulkChunks.Get().(*bulkChunk)
+		b.b = b.big[:]
 	}
 	if b.w == len(b.b) && b.r > 0 {
 		b.w = copy(b.b, b.b[b.r:b.w])
@@ -90,9 +90,7 @@ func (b *buffer) replace(n int, p []byte) {
 }
 
 func (b *buffer) consume(n int) {
-	b.r += n
-	if b.r == b.w {
-		b.r, b.w = 0, 0
+	if b.r += n; b.r == b.w {
 		b.release()
 	}
 }

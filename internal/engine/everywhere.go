@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
@@ -20,7 +21,7 @@ func (r *Relay) ask(l *Link, sql string, mute Mute, reply Reply) (Reply, error) 
 	if err := r.Await(l); err != nil {
 		return reply, err
 	}
-	l.Until = Clock()
+	l.Until = loop.Clock()
 	if l.Err != nil {
 		return reply, l.Err
 	}

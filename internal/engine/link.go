@@ -37,7 +37,7 @@ type Link struct {
 	MayRepeat bool
 	Again     []Expect
 	Flushes   int
-	// Since is when the request under way began, by Clock; 0: it was measured, and the next Expect sets it again.
+	// Since is when the request under way began, by loop.Clock; 0: it was measured, and the next Expect sets it again.
 	Since time.Duration
 	// Until is when a link that is used beside others had answered its last request; 0: nobody has noted it.
 	Until time.Duration
@@ -104,7 +104,7 @@ func (l *Link) Expect(e Expect) {
 		l.Conn.Unnamed = 0 // a simple query takes the unnamed statement's place
 	}
 	if l.Since == 0 {
-		l.Since = Clock()
+		l.Since = loop.Clock()
 	}
 	if len(l.queue) == cap(l.queue) && l.head > len(l.queue)/2 {
 		l.compact() // the queue of a client that always has something under way never runs empty
@@ -246,8 +246,8 @@ func (l *Link) broke() {
 // pull reads once from the server and passes on what came. It reports whether anything did.
 func (l *Link) pull(r *Relay) bool {
 	n, err := l.Conn.IO.Read(l.in.space(l.bulk.on))
-	l.in.w += n
 	if n > 0 {
+		l.in.w += n
 		l.bulk.read(l.Conn.IO, n)
 		if !l.answered(r) {
 			l.consume(r)
@@ -255,14 +255,15 @@ func (l *Link) pull(r *Relay) bool {
 		if l.Owed() == 0 {
 			l.bulk.end(l.Conn.IO) // nobody may find the connection like that
 		}
-	}
-	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
-		l.in.drop()
-		l.broke()
 		return true
 	}
-	l.in.release()
-	return n > 0
+	if err == nil || errors.Is(err, loop.ErrWouldBlock) {
+		l.in.release()
+		return false
+	}
+	l.in.drop()
+	l.broke()
+	return true
 }
 
 // stretch is what a link has read and goes through: b[from:pos] is to be forwarded. A nil one has nothing.

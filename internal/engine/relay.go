@@ -413,18 +413,18 @@ func (r *Relay) takes() bool {
 // fill reads once from the client.
 func (r *Relay) fill() bool {
 	n, err := r.Client.Read(r.in.space(r.bulk.on))
-	r.in.w += n
-	r.read += uint64(n)
 	if n > 0 {
+		r.in.w += n
+		r.read += uint64(n)
 		r.bulk.read(r.Client, n)
-	}
-	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
-		r.gone = true
-		r.in.release()
 		return true
 	}
 	r.in.release()
-	return n > 0
+	if err == nil || errors.Is(err, loop.ErrWouldBlock) {
+		return false
+	}
+	r.gone = true
+	return true
 }
 
 // Free gives back what the client has sent and nobody will look at any more, such as its goodbye.

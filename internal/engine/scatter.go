@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
@@ -19,7 +20,7 @@ func (r *Relay) Concatenate(links []*Link, replies []Reply) (rows uint64, err er
 				return rows, err
 			}
 		}
-		l.Until = Clock()
+		l.Until = loop.Clock()
 		switch {
 		case l.Err != nil:
 			return rows, l.Err

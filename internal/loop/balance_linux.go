@@ -24,7 +24,7 @@ const shedFraction = 8
 
 // balancer measures a loop and decides what it gives away.
 type balancer struct {
-	windowStart int64 // engine time
+	windowStart int64 // by now
 	slept       int64 // nanoseconds in this window
 	active      int   // tasks that ran in this window
 	used        int64 // CPU time of the stints of this window, nanoseconds
@@ -35,7 +35,7 @@ type balancer struct {
 	shedTo *eventLoop // where to
 
 	measured    atomic.Int64 // load of the last window, per mille
-	asleepSince atomic.Int64 // engine time; 0: awake
+	asleepSince atomic.Int64 // by now; 0: awake
 	migrations  atomic.Uint64
 }
 
@@ -49,10 +49,10 @@ func (l *eventLoop) load(now int64) int64 {
 
 // place chooses the loop for a new task.
 func (e *epoll) place() *eventLoop {
-	now := e.now()
+	at := now()
 	best, least := e.loops[0], int64(math.MaxInt64)
 	for _, l := range e.loops {
-		load := l.load(now)
+		load := l.load(at)
 		if load < e.balance.saturated {
 			return l
 		}
@@ -77,9 +77,9 @@ func (l *eventLoop) fallAsleep() int64 {
 
 func (l *eventLoop) wakeUp(before int64) int64 {
 	l.asleepSince.Store(0)
-	now := l.eng.now()
-	l.slept += now - before
-	return now
+	at := now()
+	l.slept += at - before
+	return at
 }
 
 // rebalance ends a window: it publishes the load and decides what to give away in the next one.
@@ -102,7 +102,7 @@ func (l *eventLoop) rebalance() {
 // stint is a time that the loop spends on one thread. Its CPU time is the load: what the system gave to other processes
 // meanwhile is not, for a second loop would not help, it would compete with them too.
 type stint struct {
-	begun  int64 // engine time
+	begun  int64 // by now
 	cpu    int64 // the thread's CPU time then, nanoseconds
 	thread int
 }

@@ -23,7 +23,7 @@ type coroutine struct {
 	turns    uint8    // Waits in a row that did not suspend
 	set      []Source // of the current wait: kept, or the caller's at Rest
 	kept     []Source
-	deadline int64 // of the current wait, in engine time; 0: none
+	deadline int64 // of the current wait, in by now; 0: none
 	timerAt  int64 // key in the timer heap, at most deadline when both are set
 	timerPos int   // index there; -1: not in the heap
 	window   int64 // the balancing window in which it last ran
@@ -92,6 +92,13 @@ func (t *Task) runDetached() {
 	t.run()
 }
 
+func (t *Task) clockOfLoop() time.Duration {
+	if l := t.loop.Load(); l != nil {
+		return time.Duration(l.clock)
+	}
+	return Clock()
+}
+
 func (t *Task) waitOnLoop(deadline time.Time, set []Source) Cause {
 	l := t.loop.Load()
 	if l == nil {
@@ -111,7 +118,7 @@ func (t *Task) waitOnLoop(deadline time.Time, set []Source) Cause {
 		t.set = t.kept
 		t.deadline = 0
 		if !deadline.IsZero() {
-			t.deadline = max(1, int64(deadline.Sub(t.eng.epoch)))
+			t.deadline = max(1, int64(deadline.Sub(started)))
 		}
 		if !l.park(t) {
 			panic(errTwoWaiters)
@@ -171,19 +178,29 @@ func (l *eventLoop) park(t *Task) bool {
 		if s.Conn == nil {
 			continue
 		}
-		if w := s.Conn.waiter.Load(); w != nil && w != t {
+		if !s.Conn.register(t, s.For) {
 			l.forget(t.set[:i])
 			return false
 		}
-		if s.Conn.waiter.Swap(t) == nil {
-			s.Conn.want = 0
-		}
-		s.Conn.want |= s.For
 	}
 	if t.deadline != 0 && (t.timerPos < 0 || t.timerAt > t.deadline) {
 		l.timers.set(t, t.deadline) // an earlier key stays: it fires once for nothing, and costs nothing until then
 	}
 	t.state = parked
+	return true
+}
+
+// register has t wait for c, on the thread of its loop. It reports false, and does nothing, when another task does.
+func (c *Conn) register(t *Task, what Interest) bool {
+	switch c.waiter.Load() {
+	case nil:
+		c.want = what
+		c.waiter.Store(t)
+	case t:
+		c.want |= what
+	default:
+		return false
+	}
 	return true
 }
 

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +29,7 @@ func newEpoll(cfg EpollConfig, b balance) (*epoll, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &epoll{cfg: cfg, balance: b, epoch: time.Now(), idle: make(chan struct{})}
+	e := &epoll{cfg: cfg, balance: b, idle: make(chan struct{})}
 	for i := range cfg.Loops {
 		l, err := newEventLoop(e, i)
 		if err != nil {
@@ -52,7 +51,6 @@ func newEpoll(cfg EpollConfig, b balance) (*epoll, error) {
 type epoll struct {
 	cfg     EpollConfig
 	balance balance
-	epoch   time.Time // nanoseconds in this engine count from here; not zero, so that 0 can mean none
 	loops   []*eventLoop
 	running sync.WaitGroup // loops
 	conns   connTable
@@ -70,8 +68,6 @@ type epoll struct {
 	tasks           atomic.Int64
 	started, panics atomic.Uint64
 }
-
-func (e *epoll) now() int64 { return int64(time.Since(e.epoch)) }
 
 func (e *epoll) Wrap(nc net.Conn) net.Conn {
 	if w, ok := nc.(*wrappedConn); ok {
@@ -229,7 +225,7 @@ func (e *epoll) tellAll() {
 
 func (e *epoll) Stats() Stats {
 	s := Stats{Tasks: e.tasks.Load(), Started: e.started.Load(), Panics: e.panics.Load()}
-	now := e.now()
+	at := now()
 	for _, l := range e.loops {
 		s.Resumes += l.resumes.Load()
 		s.Rests += l.rests.Load()
@@ -238,7 +234,7 @@ func (e *epoll) Stats() Stats {
 		s.Sleeps += l.sleeps.Load()
 		s.Wakeups += l.wakeups.Load()
 		s.Migrations += l.migrations.Load()
-		s.Busy = append(s.Busy, float64(l.load(now))/1000)
+		s.Busy = append(s.Busy, float64(l.load(at))/1000)
 	}
 	return s
 }

@@ -416,7 +416,7 @@ func TestPlacementFillsTheFirstLoop(t *testing.T) {
 	} {
 		for i, load := range test.loads {
 			e.loops[i].measured.Store(load)
-			e.loops[i].asleepSince.Store(e.now())
+			e.loops[i].asleepSince.Store(now())
 		}
 		if got := e.place().index; got != test.want {
 			t.Errorf("loads %v: loop %d, want %d", test.loads, got, test.want)
@@ -448,7 +448,7 @@ func TestWhatALoopGivesAway(t *testing.T) {
 	} {
 		for i, load := range test.loads {
 			e.loops[i].measured.Store(load)
-			e.loops[i].asleepSince.Store(e.now())
+			e.loops[i].asleepSince.Store(now())
 		}
 		l := &eventLoop{eng: e, index: test.me}
 		l.active = test.active

@@ -22,6 +22,7 @@ type coroutine struct{}
 
 func (*Task) waitOnLoop(time.Time, []Source) Cause                             { panic("unreachable") }
 func (*Task) restOnLoop(func(*Task, Cause), []Source) (cause Cause, over bool) { panic("unreachable") }
+func (*Task) clockOfLoop() time.Duration                                       { panic("unreachable") }
 func (*Task) wakeOnLoop()                                                      { panic("unreachable") }
 func (*Task) awaitOnLoop(func())                                               { panic("unreachable") }
 func (*Task) ownOnLoop(*Conn)                                                  { panic("unreachable") }

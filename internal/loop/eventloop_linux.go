@@ -35,9 +35,10 @@ type eventLoop struct {
 	runq    []*Task            // to be resumed, in order; each task at most once
 	running []*Task            // the round that is being resumed; those before done had their turn
 	done    int
+	rested  uint64 // tasks of this round that are at rest
 	timers  timerHeap
 	events  []unix.EpollEvent
-	clock   int64    // engine time, read after each round of slices and after each sleep
+	clock   int64    // by now, read after each round of slices and after each sleep
 	yielded int64    // when the scheduler was last given a turn
 	current *Task    // being resumed
 	stack   *stack   // that the loop runs on, or will when the task that has the thread leaves it
@@ -81,7 +82,7 @@ const (
 )
 
 func newEventLoop(e *epoll, index int) (*eventLoop, error) {
-	l := &eventLoop{eng: e, index: index, ep: -1, wakeFd: -1, tasks: map[*Task]struct{}{}, events: make([]unix.EpollEvent, maxEvents)}
+	l := &eventLoop{eng: e, index: index, ep: -1, wakeFd: -1, tasks: map[*Task]struct{}{}, events: make([]unix.EpollEvent, maxEvents), clock: now()}
 	var err error
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
@@ -110,7 +111,7 @@ func (l *eventLoop) run(s *stack) {
 		if l.clock-l.yielded >= int64(yieldEvery) {
 			l.newStint(true)
 			runtime.Gosched()
-			l.clock = l.eng.now()
+			l.clock = now()
 			l.yielded = l.clock
 			l.newStint(false)
 		}
@@ -220,9 +221,14 @@ func (l *eventLoop) resumeAll(s *stack) bool {
 			return false
 		}
 	}
+	l.resumes.Add(uint64(len(l.running)))
+	if l.rested > 0 {
+		l.rests.Add(l.rested)
+		l.rested = 0
+	}
 	l.running, l.done = l.running[:0], 0
 	before := l.clock
-	l.clock = l.eng.now()
+	l.clock = now()
 	if time.Duration(l.clock-before) > l.eng.cfg.StallAfter {
 		l.stalls.Add(1)
 	}
@@ -235,7 +241,6 @@ func (l *eventLoop) resume(s *stack, t *Task) bool {
 	t.state = running
 	l.current = t
 	l.countActive(t)
-	l.resumes.Add(1)
 	if t.stack != nil {
 		l.going = t.stack
 		s.yield(struct{}{})
@@ -247,6 +252,7 @@ func (l *eventLoop) resume(s *stack, t *Task) bool {
 	if t.rest == nil {
 		l.end(t)
 	} else {
+		l.rested++
 		l.lieDown(t)
 		l.waits(t)
 	}

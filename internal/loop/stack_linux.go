@@ -113,7 +113,10 @@ func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
 	if l == nil {
 		return t.waitOnLoop(time.Time{}, set), true
 	}
-	cause, now := t.look(nil)
+	if t.eng.closing.Load() {
+		return t.waitOnLoop(time.Time{}, set), true
+	}
+	ready := false
 	for _, s := range set {
 		c := s.Conn
 		if c == nil {
@@ -122,36 +125,32 @@ func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
 		if c.home.Load() != l {
 			t.ownOnLoop(c)
 		}
-		if w := c.waiter.Load(); w != nil && w != t {
+		if !c.register(t, s.For) {
 			panic(errTwoWaiters)
 		}
-		now = now || c.readySocket(s.For)
+		ready = ready || c.readySocket(s.For)
 	}
-	switch {
-	case cause == Closing:
-		return t.waitOnLoop(time.Time{}, set), true
-	case now && t.turns < maxTurns:
+	if ready && t.turns < maxTurns {
 		t.turns++
-		t.notice(cause)
-		return cause, true
+		l.forget(set)
+		return Ready, true
 	}
-	t.rest, t.due = body, now
-	t.set, t.deadline, t.cause = set, 0, cause
-	return cause, false
+	t.rest, t.due = body, ready
+	t.set, t.deadline = set, 0
+	return Ready, false
 }
 
-// lieDown parks a task that has called Rest and whose function has returned, or queues it where it needs not wait.
+// lieDown parks a task that has called Rest, and so is registered with its sources, and whose function has returned; or queues it
+// where it needs not wait.
 func (l *eventLoop) lieDown(t *Task) {
 	t.turns = 0
-	l.rests.Add(1)
+	t.state = parked
 	if t.due {
-		clear(t.set)
-		l.enqueue(t, t.cause)
-	} else if cause, now := t.look(nil); now { // the sources are as they were, but anyone may have called Wake
-		clear(t.set)
-		l.enqueue(t, cause)
-	} else if !l.park(t) {
-		l.enqueue(t, Ready) // a second waiter: let the task's next wait say so
+		l.unpark(t, Ready)
+	} else if t.woken.Load() || t.eng.closing.Load() {
+		if cause, now := t.look(nil); now {
+			l.unpark(t, cause)
+		}
 	}
 }
 
@@ -166,7 +165,7 @@ const (
 // release is when memory was last given back, and what has happened since.
 type release struct {
 	count atomic.Int64
-	at    atomic.Int64 // engine time
+	at    atomic.Int64 // by now
 }
 
 // freed counts what has left garbage. From any thread.
@@ -174,8 +173,8 @@ func (e *epoll) freed() {
 	if e.release.count.Add(1) < releaseAfter {
 		return
 	}
-	now, last := e.now(), e.release.at.Load()
-	if last != 0 && now-last < int64(releaseEvery) || !e.release.at.CompareAndSwap(last, now) {
+	at, last := now(), e.release.at.Load()
+	if last != 0 && at-last < int64(releaseEvery) || !e.release.at.CompareAndSwap(last, at) {
 		return
 	}
 	e.release.count.Store(0)
