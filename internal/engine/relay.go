@@ -46,6 +46,7 @@ type Relay struct {
 
 // NewRelay serves client on task t.
 func NewRelay(t *loop.Task, client *loop.Conn) *Relay {
+	t.Keep(client)
 	return &Relay{Task: t, Client: client, in: buffer{task: t}}
 }
 

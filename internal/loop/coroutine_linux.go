@@ -207,8 +207,10 @@ func (c *Conn) register(t *Task, what Interest) bool {
 // forget takes back the registrations of a wait. Afterwards no event can refer to it.
 func (l *eventLoop) forget(set []Source) {
 	for i, s := range set {
-		if s.Conn != nil {
-			s.Conn.waiter.Store(nil)
+		if c := s.Conn; c != nil && c.kept {
+			c.want = 0
+		} else if c != nil {
+			c.waiter.Store(nil)
 		}
 		set[i] = Source{} // do not keep closed connections alive
 	}

@@ -27,6 +27,7 @@ func (*Task) wakeOnLoop()                                                      {
 func (*Task) awaitOnLoop(func())                                               { panic("unreachable") }
 func (*Task) ownOnLoop(*Conn)                                                  { panic("unreachable") }
 func (*Task) ownsOnLoop(*Conn) bool                                            { panic("unreachable") }
+func (*Conn) keep()                                                            { panic("unreachable") }
 func (*Task) shelf(int) *shelf                                                 { return nil }
 
 type socket struct{}

@@ -53,6 +53,8 @@ func (p *Pool[T]) Put(t *Task, v *T) {
 }
 
 // unshelve and shelve are Get and Put of whatever type: what all pools do is one piece of code, which is in the processor's caches more often.
+//
+//go:noinline
 func (t *Task) unshelve(slot int) unsafe.Pointer {
 	s := t.shelf(slot)
 	if s == nil || s.n == 0 {
@@ -62,6 +64,7 @@ func (t *Task) unshelve(slot int) unsafe.Pointer {
 	return s.items[s.n]
 }
 
+//go:noinline
 func (t *Task) shelve(slot int, v unsafe.Pointer) bool {
 	s := t.shelf(slot)
 	if s == nil || s.n == len(s.items) {

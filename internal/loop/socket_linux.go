@@ -25,6 +25,7 @@ type socket struct {
 
 	waiter atomic.Pointer[Task] // the parked task that waits for this connection
 	want   Interest             // what for; valid with waiter, on the thread of its loop
+	kept   bool                 // waiter stays when its wait is over, and want is 0 then: see Task.Keep
 
 	tls *tlsSocket // nil: plain
 
@@ -91,6 +92,8 @@ func (c *Conn) renew(bits uint64) uint32 {
 	}
 }
 
+func (c *Conn) keep() { c.kept = true }
+
 func (t *Task) ownsOnLoop(c *Conn) bool { return c.home.Load() == t.loop.Load() }
 
 func (t *Task) ownOnLoop(c *Conn) {
@@ -106,7 +109,7 @@ func (l *eventLoop) take(c *Conn) bool {
 	if old == l {
 		return true
 	}
-	if c.waiter.Load() != nil {
+	if c.waiter.Load() != nil && !c.kept {
 		return false
 	}
 	c.mu.Lock()
@@ -173,34 +176,33 @@ func (c *Conn) unusable(state uint64) error {
 }
 
 func (c *Conn) readSocket(p []byte) (int, error) {
-	if s := c.state.Load(); s&(bitClosed|bitFailed) != 0 {
+	s := c.state.Load()
+	switch {
+	case s&(bitClosed|bitFailed) != 0:
 		return 0, c.unusable(s)
-	}
-	if len(p) == 0 {
+	case len(p) == 0:
 		return 0, nil
-	}
-	if c.tls != nil {
+	case c.tls != nil:
 		return c.tls.read(c, p)
 	}
-	return c.receive(p)
+	return c.receive(p, s)
 }
 
 func (c *Conn) writeSocket(p []byte) (int, error) {
-	if s := c.state.Load(); s&(bitClosed|bitFailed) != 0 {
+	s := c.state.Load()
+	switch {
+	case s&(bitClosed|bitFailed) != 0:
 		return 0, c.unusable(s)
-	}
-	if len(p) == 0 {
+	case len(p) == 0:
 		return 0, nil
-	}
-	if c.tls != nil {
+	case c.tls != nil:
 		return c.tls.write(c, p)
 	}
-	return c.send(p)
+	return c.send(p, s)
 }
 
-// receive reads from the socket if it is remembered readable.
-func (c *Conn) receive(p []byte) (int, error) {
-	s := c.state.Load()
+// receive reads from the socket if it is remembered readable in s, its state.
+func (c *Conn) receive(p []byte, s uint64) (int, error) {
 	if s&(bitReadable|bitHangup) == 0 {
 		return 0, ErrWouldBlock
 	}
@@ -228,9 +230,9 @@ func (c *Conn) receive(p []byte) (int, error) {
 	}
 }
 
-// send writes to the socket if it is remembered writable.
-func (c *Conn) send(p []byte) (int, error) {
-	if c.state.Load()&(bitWritable|bitBroken) == 0 {
+// send writes to the socket if it is remembered writable in s, its state.
+func (c *Conn) send(p []byte, s uint64) (int, error) {
+	if s&(bitWritable|bitBroken) == 0 {
 		return 0, ErrWouldBlock
 	}
 	total := 0
@@ -294,6 +296,10 @@ func (c *Conn) closeSocket() error {
 	}
 	c.closed = true
 	c.mu.Unlock()
+	if c.kept {
+		c.kept = false
+		c.waiter.Store(nil)
+	}
 	if c.tls != nil && c.tls.sayGoodbye(c) {
 		c.state.Or(bitClosed)
 		c.eng.spawn(c.eng.place(), c.linger, true)

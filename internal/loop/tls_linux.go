@@ -33,7 +33,7 @@ func (w *wrappedConn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	return c.receive(p)
+	return c.receive(p, c.state.Load())
 }
 
 func (w *wrappedConn) Write(p []byte) (int, error) {
@@ -123,7 +123,7 @@ func (x *tlsSocket) flush(c *Conn) {
 	if x.sent == len(x.out) || x.failed != nil {
 		return
 	}
-	n, err := c.send(x.out[x.sent:])
+	n, err := c.send(x.out[x.sent:], c.state.Load())
 	x.sent += n
 	if err != nil && !errors.Is(err, ErrWouldBlock) {
 		x.failed = err
