@@ -35,6 +35,7 @@ func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
 		}
 	}
 	s.steady = false
+	s.Task.Flush() // what follows may take long
 	return cause, err
 }
 
@@ -81,25 +82,28 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	}
 	p := statements[0].Plan
 	if len(statements) > 1 || !reads(p) {
-		return false, s.runs(scratch, statements, text, n)
+		s.Listen()
+		return false, s.runs(scratch, statements, s.Input()[wire.HeaderLen:n-1], n)
 	}
 	s.putScratch(scratch)
 	s.note(p)
 	l := s.atHand(p.Shards[0])
 	if l == nil {
-		l, err = s.reach(s.p.shard(p, 0), s.reading())
-	}
-	if err != nil {
-		s.Consume(n)
-		return false, s.failed(err)
+		s.Listen() // it may have to wait
+		if l, err = s.reach(s.p.shard(p, 0), s.reading()); err != nil {
+			s.Consume(n)
+			return false, s.failed(err)
+		}
+		in = s.Input()
 	}
 	s.tx.neutral = false
-	if len(s.Input()) != n || !s.Clear() || !l.Idle() { // it had to wait, or says something first
+	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or says something first
+		s.Listen()
 		return false, s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)
 	}
 	s.batch.wrote = false
-	l.Query(s.Input())
-	s.Consume(n)
+	l.Query(in)
+	s.Heard(n)
 	return l.Err == nil, nil
 }
 
@@ -133,7 +137,7 @@ func (s *session) sameBatch(in []byte) (done bool) {
 	s.syncs++
 	s.drawn, s.tx.neutral = false, false
 	l.Batch(in, st.id, describes)
-	s.Consume(len(in))
+	s.Heard(len(in))
 	return l.Err == nil
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -12,13 +13,37 @@ import (
 // Clear says that nothing waits to be sent, and nothing of the client's to be looked at.
 func (r *Relay) Clear() bool { return len(r.out) == 0 && !r.gone && !r.stop.Load() && !r.bulk.on }
 
-// Hear reads once from the client, where nothing is left of what came before, and returns what has come: nil for none.
+// Hear reads once from the client, where nothing is left of what came before, and returns what has come: nil for none. It is Input only
+// after Listen.
 func (r *Relay) Hear() []byte {
-	if !r.Clear() || r.in.len() > 0 || len(r.links) > 0 || !r.Client.Readable() {
+	if !r.Clear() || r.in.len() > 0 || len(r.links) > 0 {
 		return nil
 	}
-	r.fill()
+	if in := r.Client.Ahead(); len(in) > 0 {
+		return in
+	}
+	if r.Client.Readable() {
+		r.fill()
+	}
 	return r.in.bytes()
+}
+
+// Listen has what Hear has returned be Input.
+func (r *Relay) Listen() {
+	if r.in.len() == 0 {
+		r.fill()
+	}
+}
+
+// Heard takes all that Hear has returned.
+func (r *Relay) Heard(n int) {
+	if r.in.len() > 0 {
+		r.in.consume(n)
+		return
+	}
+	r.Client.Skip(n)
+	r.bulk.end(r.Client)
+	r.read += uint64(n)
 }
 
 // Take reads once from a link, if there is something to read, and gives the client what came. It says whether all of that is on its way.
@@ -26,7 +51,14 @@ func (r *Relay) Take(l *Link) bool {
 	if !r.Clear() || l.Paused || l.Err != nil || len(l.out) > 0 || !l.Conn.IO.Readable() {
 		return false
 	}
-	l.pull(r)
+	if b := l.Conn.IO.Ahead(); len(b) == 0 || l.in.len() > 0 {
+		l.pull(r)
+	} else if l.answered(r, b) {
+		l.Conn.IO.Skip(len(b))
+		l.bulk.end(l.Conn.IO)
+	} else {
+		l.pull(r)
+	}
 	return r.Clear() && l.Err == nil
 }
 
@@ -57,7 +89,7 @@ func (l *Link) Query(b []byte) {
 		l.Conn.Unnamed = 0
 	}
 	l.sole = len(l.queue)
-	l.Send(b)
+	l.sendLate(b)
 }
 
 // Batch sends a whole batch on an idle link, of whose answer the client gets everything: Parse of the unnamed statement, whose id is
@@ -72,13 +104,44 @@ func (l *Link) Batch(b []byte, statement uint64, describes bool) {
 	l.Expect(Expect{Kind: Execute})
 	l.Expect(Expect{Kind: Sync})
 	l.sole = len(l.queue)
-	l.Send(b)
+	l.sendLate(b)
 }
 
-// answered takes what was read where that is the whole answer to what Query or Batch has sent, without an error.
-func (l *Link) answered(r *Relay) bool {
-	b := l.in.bytes()
-	if l.sole == 0 || l.sole != len(l.queue) || l.head > 0 || l.rest > 0 || len(r.out) > 0 || !whole(b) {
+// sendLate is Send for a request that the owner is about to wait for the answer to.
+func (l *Link) sendLate(b []byte) {
+	if l.Err == nil {
+		l.in.task.WriteLate(l.Conn.IO, b, l)
+	}
+}
+
+// Unsent is for the loop.
+func (l *Link) Unsent(b []byte, err error) {
+	if !errors.Is(err, loop.ErrWouldBlock) {
+		l.broke()
+		return
+	}
+	l.out = append(l.out, b...)
+}
+
+// forwardLate is forward for an owner that is about to wait for the client's next request.
+func (r *Relay) forwardLate(b []byte) {
+	r.written += uint64(len(b))
+	r.Task.WriteLate(r.Client, b, r)
+}
+
+// Unsent is for the loop.
+func (r *Relay) Unsent(b []byte, err error) {
+	if !errors.Is(err, loop.ErrWouldBlock) {
+		r.gone = true
+		return
+	}
+	r.written -= uint64(len(b))
+	r.out = append(r.out, b...)
+}
+
+// answered passes b on, what was read, where that is the whole answer to what Query or Batch has sent, without an error.
+func (l *Link) answered(r *Relay, b []byte) bool {
+	if l.sole == 0 || l.sole != len(l.queue) || l.head > 0 || l.rest > 0 || len(r.out) > 0 || r.gone || !whole(b) {
 		return false
 	}
 	l.Conn.TxStatus = wire.TxIdle
@@ -88,8 +151,7 @@ func (l *Link) answered(r *Relay) bool {
 		l.queue[i].Kind, l.queue[i].Statement = 0, 0 // the rest of it is empty
 	}
 	l.queue, l.sole, l.parses, l.early, l.ended = l.queue[:0], 0, 0, 0, 0
-	r.forward(b)
-	l.in.consume(len(b))
+	r.forwardLate(b)
 	return true
 }
 

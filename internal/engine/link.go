@@ -79,7 +79,7 @@ func NewLink(t *loop.Task, c *backend.Conn, shard string) *Link {
 
 // Free ends the use of an idle link; the caller must not touch it afterwards. Its connection is the caller's.
 func (l *Link) Free() {
-	l.in.drop()
+	l.in.drop() // what was written late is on its way: else the answer would not be there, or the connection closed
 	task, out, queue := l.in.task, l.out[:0], l.queue[:0]
 	if cap(out) > maxKept {
 		out = nil
@@ -249,7 +249,9 @@ func (l *Link) pull(r *Relay) bool {
 	if n > 0 {
 		l.in.w += n
 		l.bulk.read(l.Conn.IO, n)
-		if !l.answered(r) {
+		if b := l.in.bytes(); l.answered(r, b) {
+			l.in.consume(len(b))
+		} else {
 			l.consume(r)
 		}
 		if l.Owed() == 0 {

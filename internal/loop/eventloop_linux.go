@@ -48,6 +48,7 @@ type eventLoop struct {
 	stop    bool
 	shelves [maxPools]shelf
 
+	batch
 	balancer
 
 	mu      sync.Mutex  // guards the fields up to asleep, and the descriptors against being used when closed
@@ -82,7 +83,7 @@ const (
 )
 
 func newEventLoop(e *epoll, index int) (*eventLoop, error) {
-	l := &eventLoop{eng: e, index: index, ep: -1, wakeFd: -1, tasks: map[*Task]struct{}{}, events: make([]unix.EpollEvent, maxEvents), clock: now()}
+	l := &eventLoop{eng: e, index: index, ep: -1, wakeFd: -1, tasks: map[*Task]struct{}{}, events: make([]unix.EpollEvent, maxEvents), clock: now(), batch: newBatch()}
 	var err error
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
@@ -220,7 +221,12 @@ func (l *eventLoop) resumeAll(s *stack) bool {
 		if !l.resume(s, t) {
 			return false
 		}
+		if len(l.lates) >= maxLates {
+			l.sendLates()
+		}
 	}
+	l.sendLates()
+	l.keepAheads()
 	l.resumes.Add(uint64(len(l.running)))
 	if l.rested > 0 {
 		l.rests.Add(l.rested)
@@ -336,7 +342,11 @@ func (l *eventLoop) dispatch(events []unix.EpollEvent) {
 		// be looked at only after it is known to belong here.
 		t := c.waiter.Load()
 		if t != nil && t.loop.Load() == l && t.state == parked && c.readySocket(c.want) {
+			reads := c.want&Readable != 0
 			l.unpark(t, Ready)
+			if reads {
+				l.readAhead(c)
+			}
 		}
 	}
 }

@@ -27,7 +27,8 @@ type socket struct {
 	want   Interest             // what for; valid with waiter, on the thread of its loop
 	kept   bool                 // waiter stays when its wait is over, and want is 0 then: see Task.Keep
 
-	tls *tlsSocket // nil: plain
+	tls   *tlsSocket // nil: plain
+	ahead            // belongs to the user of the connection, on the thread of its loop
 
 	mu     sync.Mutex // guards the descriptor against being used when freed, and the fields below
 	closed bool       // Close was called
@@ -185,7 +186,12 @@ func (c *Conn) readSocket(p []byte) (int, error) {
 	case c.tls != nil:
 		return c.tls.read(c, p)
 	}
-	return c.receive(p, s)
+	if len(c.got) > 0 || c.err != nil {
+		return c.takeAhead(p)
+	}
+	n, err := c.receive(p, s)
+	c.large = n > aheadSize
+	return n, err
 }
 
 func (c *Conn) writeSocket(p []byte) (int, error) {
@@ -197,6 +203,10 @@ func (c *Conn) writeSocket(p []byte) (int, error) {
 		return 0, nil
 	case c.tls != nil:
 		return c.tls.write(c, p)
+	}
+	if c.late {
+		c.home.Load().sendLates() // first things first
+		s = c.state.Load()
 	}
 	return c.send(p, s)
 }
@@ -296,6 +306,9 @@ func (c *Conn) closeSocket() error {
 	}
 	c.closed = true
 	c.mu.Unlock()
+	if c.late {
+		c.home.Load().sendLates()
+	}
 	if c.kept {
 		c.kept = false
 		c.waiter.Store(nil)

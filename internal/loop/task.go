@@ -74,6 +74,30 @@ func (t *Task) Keep(c *Conn) {
 	}
 }
 
+// Sender is who writes late.
+type Sender interface {
+	// Unsent gives back the end of a late write that the socket did not take, with what Conn.Write said. p is valid during the call.
+	Unsent(p []byte, err error)
+}
+
+// WriteLate is Write for a task that is about to wait for what comes of it: a loop sends what its tasks write late together, when
+// each of them had its turn. What could not be sent goes to s, and the task's wait is over.
+func (t *Task) WriteLate(c *Conn, p []byte, s Sender) {
+	if t.routine == nil && t.writeLateOnLoop(c, p, s) {
+		return
+	}
+	if n, err := c.Write(p); n < len(p) {
+		s.Unsent(p[n:], err)
+	}
+}
+
+// Flush sends what the tasks of t's loop have written late, for a task that has a long turn before it.
+func (t *Task) Flush() {
+	if t.routine == nil {
+		t.flushOnLoop()
+	}
+}
+
 // Owns reports whether using c costs the task no move between loops.
 func (t *Task) Owns(c *Conn) bool {
 	return t.routine != nil || t.ownsOnLoop(c)
