@@ -59,7 +59,7 @@ func (s *session) request() (done bool, err error) {
 	case wire.MsgQuery:
 		return s.lone(in)
 	case wire.MsgParse:
-		return s.sameBatch(in), nil
+		return s.sameBatch(in)
 	}
 	return false, nil
 }
@@ -114,31 +114,40 @@ func reads(p *router.Plan) bool {
 
 // sameBatch is request for a batch that begins with a Parse: of the unnamed statement, and in the same words as the last time. Drivers
 // that prepare nothing send such batches. It has done nothing where it is not done.
-func (s *session) sameBatch(in []byte) (done bool) {
+func (s *session) sameBatch(in []byte) (done bool, err error) {
 	st := s.stmts[""]
 	if st == nil || st.needs != nil || st.view != s.view || st.rt != s.p.router.Load() || s.portals.any() || len(s.replaced) > 0 {
-		return false
+		return false, nil
 	}
 	p := st.template.Generic()
 	bind := sameParse(in, st)
 	if bind == 0 || !reads(p) || !st.template.Fixed() || st.template.NumParams() >= 0 {
-		return false
+		return false, nil
 	}
 	describes, ok := plainBatch(in[bind:])
 	if !ok {
-		return false
+		return false, nil
 	}
+	n := len(in)
 	l := s.atHand(p.Shards[0])
 	if l == nil {
-		return false
+		s.Listen() // it may have to wait
+		if l, err = s.reach(s.p.shard(p, 0), s.reading()); err != nil {
+			s.Consume(n)
+			s.syncs++
+			return false, s.failed(err)
+		}
+		if in = s.Input(); len(in) != n || !s.Clear() || !l.Idle() {
+			return false, nil // it had to wait, or says something first
+		}
 	}
 	s.note(p)
 	*st = statement{sql: st.sql, oids: st.oids, template: st.template, rt: st.rt, view: st.view, id: s.p.statements.fresh(), syncs: s.syncs}
 	s.syncs++
 	s.drawn, s.tx.neutral = false, false
 	l.Batch(in, st.id, describes)
-	s.Heard(len(in))
-	return l.Err == nil
+	s.Heard(n)
+	return l.Err == nil, nil
 }
 
 // sameParse says whether in begins with the Parse that made st, the unnamed statement: where the message behind that begins, or 0.

@@ -141,7 +141,6 @@ func (l *eventLoop) decide(load int64) (int, *eventLoop) {
 // migrate sends a parked task to shedTo. Its connections follow when it arrives, or when it next waits for them.
 func (l *eventLoop) migrate(t *Task) {
 	l.sendLates()
-	l.keepAheads()
 	l.shed--
 	for _, s := range t.set {
 		if s.Conn != nil {

@@ -12,10 +12,9 @@ import (
 // what they have written late when all had their turn. Each system call throws the program's code out of the processor's caches and
 // forgets where its calls return to, so that what runs between two of them should be long, and the calls few levels deep.
 type batch struct {
-	inbox  []byte // what was read ahead is in inbox[:taken]
+	inbox  []byte // what was read ahead for tasks that had no turn since is in inbox[:taken]
 	taken  int
-	aheads []*Conn // for whom
-	outbox []byte  // what is to be sent, in the order of lates
+	outbox []byte // what is to be sent, in the order of lates
 	lates  []late
 }
 
@@ -33,78 +32,93 @@ type late struct {
 	end  int
 }
 
-// ahead is what a socket needs for it.
+// ahead is what was read before the turn of a task. It is the task's, for a connection may be another's by the end of the turn; but
+// then nothing is left of it.
 type ahead struct {
-	got     []byte // was read, in the inbox
+	got     []byte // in the inbox, or a copy
 	err     error  // ... or this has come of it
 	drained bool   // it was all there was
-	large   bool   // the last read has brought more than aheadSize
-	late    bool   // something is in the outbox
+}
+
+// batching is what a socket needs for it.
+type batching struct {
+	ahead *ahead // nil: nothing was read ahead
+	eager bool   // the next read may be ahead: whoever waits will look at it
+	large bool   // the last read has brought more than aheadSize
+	late  bool   // something is in the outbox
 }
 
 func newBatch() batch {
 	return batch{inbox: make([]byte, boxSize), outbox: make([]byte, 0, boxSize)}
 }
 
-// readAhead reads what has come for a task that waited for it.
-func (l *eventLoop) readAhead(c *Conn) {
-	b := &l.batch
-	if c.tls != nil || c.large || len(c.got) > 0 || c.err != nil || boxSize-b.taken < aheadSize || c.state.Load()&(bitReadable|bitHangup|bitClosed|bitFailed) != bitReadable {
+// readAhead reads what has come for t, a queued task that waited for it.
+func (l *eventLoop) readAhead(t *Task, c *Conn) {
+	a := &t.ahead
+	if !c.eager && !c.kept || c.large || c.tls != nil || len(a.got) > 0 || a.err != nil || boxSize-l.taken < aheadSize ||
+		c.state.Load()&(bitReadable|bitHangup|bitClosed|bitFailed) != bitReadable {
 		return
 	}
-	p := b.inbox[b.taken : b.taken+aheadSize]
+	c.eager = false
+	p := l.inbox[l.taken : l.taken+aheadSize]
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])), aheadSize, unix.MSG_DONTWAIT, 0, 0)
-	switch errno {
-	case 0:
-		if n > 0 { // the end is still there for the next read
-			c.got, c.drained = p[:n], n < aheadSize
-			b.taken += (int(n) + 63) &^ 63
-			b.aheads = append(b.aheads, c)
-		}
-	case unix.EAGAIN, unix.EINTR:
+	switch {
+	case errno == 0 && n > 0:
+		a.got, a.drained = p[:n], n < aheadSize
+		c.ahead = a
+		l.taken += (int(n) + 63) &^ 63
+	case errno == 0 || errno == unix.EAGAIN || errno == unix.EINTR: // the next read says so, too
 	default:
-		c.err = c.opError("read", os.NewSyscallError("recvfrom", errno))
+		a.err = c.opError("read", os.NewSyscallError("recvfrom", errno))
+		c.ahead = a
 	}
 }
 
 // takeAhead is receive where something was read ahead.
 func (c *Conn) takeAhead(p []byte) (int, error) {
-	if err := c.err; err != nil {
-		c.err = nil
+	a := c.ahead
+	if err := a.err; err != nil {
+		a.err, c.ahead = nil, nil
 		return 0, err
 	}
-	n := copy(p, c.got)
+	n := copy(p, a.got)
 	c.skipAhead(n)
 	return n, nil
 }
 
-// skipAhead takes n bytes of what was read ahead.
+// skipAhead is Conn.Skip.
 func (c *Conn) skipAhead(n int) {
-	if c.got = c.got[n:]; len(c.got) == 0 {
-		c.got = nil
-		if c.drained {
-			c.drained = false
-			c.forget(bitReadable) // as if it had been read now: no event was taken in since
-		}
+	a := c.ahead
+	if a.got = a.got[n:]; len(a.got) > 0 {
+		return
+	}
+	a.got, c.ahead = nil, nil
+	if a.drained {
+		c.forget(bitReadable) // as if it had been read now: no event was taken in since
 	}
 }
 
-// keepAheads copies what nobody has taken yet, so that the inbox can be used again. Events may be taken in from here on.
-func (l *eventLoop) keepAheads() {
-	b := &l.batch
-	for i, c := range b.aheads {
-		if len(c.got) > 0 {
-			c.got, c.drained = append([]byte(nil), c.got...), false
-		}
-		b.aheads[i] = nil
+// dropAhead forgets what was read ahead.
+func (c *Conn) dropAhead() {
+	if c.ahead != nil {
+		*c.ahead, c.ahead = ahead{}, nil
 	}
-	b.aheads, b.taken = b.aheads[:0], 0
 }
 
-// ahead is Task.Ahead.
-func (c *Conn) aheadOnLoop() []byte { return c.got }
+// keep copies what its task has left of it at the end of its turn: the inbox is used again from here on, and events are taken in.
+func (a *ahead) keep() {
+	a.got, a.drained = append([]byte(nil), a.got...), false
+}
 
-// writeLate is Task.WriteLate; it returns false where that has to be done at once.
+// aheadOnLoop is Conn.Ahead.
+func (c *Conn) aheadOnLoop() []byte {
+	if c.ahead == nil {
+		return nil
+	}
+	return c.ahead.got
+}
+
+// writeLateOnLoop is WriteLate; it returns false where that has to be done at once.
 func (t *Task) writeLateOnLoop(c *Conn, p []byte, s Sender) bool {
 	l := t.loop.Load()
 	if l == nil || c.home.Load() != l || c.tls != nil || len(p) > lateSize || len(l.outbox)+len(p) > boxSize || c.state.Load()&(bitClosed|bitFailed) != 0 {
@@ -112,7 +126,7 @@ func (t *Task) writeLateOnLoop(c *Conn, p []byte, s Sender) bool {
 	}
 	l.outbox = append(l.outbox, p...)
 	l.lates = append(l.lates, late{c, s, len(l.outbox)})
-	c.late = true
+	c.late, c.eager = true, true
 	return true
 }
 
@@ -136,6 +150,7 @@ func (l *eventLoop) sendLates() {
 	b.lates, b.outbox = b.lates[:0], b.outbox[:0]
 }
 
+// flushOnLoop is Flush.
 func (t *Task) flushOnLoop() {
 	if l := t.loop.Load(); l != nil && len(l.lates) > 0 {
 		l.sendLates()

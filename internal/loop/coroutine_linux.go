@@ -28,6 +28,7 @@ type coroutine struct {
 	timerPos int   // index there; -1: not in the heap
 	window   int64 // the balancing window in which it last ran
 
+	ahead   ahead
 	awaited awaited
 }
 

@@ -226,7 +226,7 @@ func (l *eventLoop) resumeAll(s *stack) bool {
 		}
 	}
 	l.sendLates()
-	l.keepAheads()
+	l.taken = 0
 	l.resumes.Add(uint64(len(l.running)))
 	if l.rested > 0 {
 		l.rests.Add(l.rested)
@@ -253,6 +253,9 @@ func (l *eventLoop) resume(s *stack, t *Task) bool {
 		return true
 	}
 	t.run()
+	if len(t.ahead.got) > 0 {
+		t.ahead.keep()
+	}
 	l = t.loop.Load()
 	l.current, t.stack = nil, nil
 	if t.rest == nil {
@@ -345,7 +348,7 @@ func (l *eventLoop) dispatch(events []unix.EpollEvent) {
 			reads := c.want&Readable != 0
 			l.unpark(t, Ready)
 			if reads {
-				l.readAhead(c)
+				l.readAhead(t, c)
 			}
 		}
 	}

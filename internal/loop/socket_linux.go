@@ -27,8 +27,8 @@ type socket struct {
 	want   Interest             // what for; valid with waiter, on the thread of its loop
 	kept   bool                 // waiter stays when its wait is over, and want is 0 then: see Task.Keep
 
-	tls   *tlsSocket // nil: plain
-	ahead            // belongs to the user of the connection, on the thread of its loop
+	tls      *tlsSocket // nil: plain
+	batching            // belongs to the user of the connection, on the thread of its loop
 
 	mu     sync.Mutex // guards the descriptor against being used when freed, and the fields below
 	closed bool       // Close was called
@@ -186,7 +186,7 @@ func (c *Conn) readSocket(p []byte) (int, error) {
 	case c.tls != nil:
 		return c.tls.read(c, p)
 	}
-	if len(c.got) > 0 || c.err != nil {
+	if c.ahead != nil {
 		return c.takeAhead(p)
 	}
 	n, err := c.receive(p, s)
@@ -313,6 +313,7 @@ func (c *Conn) closeSocket() error {
 		c.kept = false
 		c.waiter.Store(nil)
 	}
+	c.dropAhead()
 	if c.tls != nil && c.tls.sayGoodbye(c) {
 		c.state.Or(bitClosed)
 		c.eng.spawn(c.eng.place(), c.linger, true)

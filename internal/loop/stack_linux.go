@@ -100,6 +100,9 @@ func (l *eventLoop) release(s *stack) {
 
 // leave gives the thread back to the loop, and returns when the run queue has got to t again. What runs t keeps its stack.
 func (l *eventLoop) leave(t *Task) {
+	if len(t.ahead.got) > 0 {
+		t.ahead.keep()
+	}
 	if t.stack == nil {
 		t.stack, l.stack = l.stack, l.spareStack()
 	}

@@ -67,7 +67,8 @@ func (t *Task) Own(c *Conn) {
 	}
 }
 
-// Keep says that no other task than t ever waits for c until it is closed, which saves some work with each wait.
+// Keep says that no other task than t ever waits for c until it is closed, which saves some work with each wait, and
+// lets a loop read ahead.
 func (t *Task) Keep(c *Conn) {
 	if t.routine == nil {
 		c.keep()
