@@ -248,6 +248,7 @@ func (l *eventLoop) resume(s *stack, t *Task) bool {
 	l.current = t
 	l.countActive(t)
 	if t.stack != nil {
+		l.sendLates() // it is in the middle of more
 		l.going = t.stack
 		s.yield(struct{}{})
 		return true

@@ -190,7 +190,7 @@ func (c *Conn) readSocket(p []byte) (int, error) {
 		return c.takeAhead(p)
 	}
 	n, err := c.receive(p, s)
-	c.large = n > aheadSize
+	c.large, c.eager = n > aheadSize, false
 	return n, err
 }
 

@@ -133,7 +133,7 @@ func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
 		}
 		ready = ready || c.readySocket(s.For)
 	}
-	if ready && t.turns < maxTurns {
+	if ready && t.turns < maxTurns && !t.woken.Load() {
 		t.turns++
 		l.forget(set)
 		return Ready, true
@@ -148,12 +148,14 @@ func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
 func (l *eventLoop) lieDown(t *Task) {
 	t.turns = 0
 	t.state = parked
-	if t.due {
-		l.unpark(t, Ready)
-	} else if t.woken.Load() || t.eng.closing.Load() {
+	if t.woken.Load() || t.eng.closing.Load() {
 		if cause, now := t.look(nil); now {
 			l.unpark(t, cause)
+			return
 		}
+	}
+	if t.due {
+		l.unpark(t, Ready)
 	}
 }
 
