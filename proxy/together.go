@@ -74,7 +74,11 @@ func (s *session) refusedIn(statements []router.Statement, r *router.Refusal) *r
 		e := s.errAborted()
 		r = &router.Refusal{Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
 	}
-	return &router.Plan{Kind: router.Refuse, Refusal: r}
+	refused := &router.Plan{Kind: router.Refuse, Refusal: r}
+	if len(statements) == 1 {
+		refused.Command = statements[0].Plan.Command
+	}
+	return refused
 }
 
 // setsTransaction says whether a statement chooses what its transaction is like, which must come before any query.
