@@ -46,6 +46,12 @@ func (s *session) lendPrepared(l *engine.Link) error {
 		}
 	}
 	list := s.toLend(l)
+	if s.batch.sent && slices.ContainsFunc(list, func(st *statement) bool { return l.Unsure(st.id) }) { // it may not exist at all
+		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+			return err
+		}
+		list = s.toLend(l)
+	}
 	if len(list) == 0 || s.aborted() || l.Err != nil {
 		return nil
 	}
