@@ -41,9 +41,18 @@ func (p *Proxy) loadCatalog(ctx context.Context) error {
 		}
 		c.Models = append(c.Models, m)
 	}
+	old := p.router.Load()
+	if old != nil {
+		c.Paths = old.Paths()
+	}
 	rt, err := router.New(router.Config{Map: p.shardMap, Catalog: c})
 	if err != nil {
 		return fmt.Errorf("plan with the new catalog: %w", err)
+	}
+	if old == nil && (len(p.shards) > 1 || len(p.views) > 0) {
+		// What is known now counts for as long as the process lives, here and on all connections, whatever is altered meanwhile:
+		// sessions that look names up in one way and connections that do in another would find other tables.
+		p.backend.SearchPaths(rt.SearchPath)
 	}
 	p.router.Store(rt)
 	return nil

@@ -138,7 +138,7 @@ func (s *session) viewOf(x *settings) (*router.Session, error) {
 	if params, ok := s.p.backend.Shard(s.p.home).Params(); ok {
 		conforming = params["standard_conforming_strings"]
 	}
-	return router.NewSession(user, get("search_path", ""), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", conforming)))
+	return router.NewSession(user, get("search_path", s.p.router.Load().SearchPath(s.serverUser())), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", conforming)))
 }
 
 // boolean reads a boolean setting as PostgreSQL's parse_bool does; what that would refuse counts as on, and the server refuses it.

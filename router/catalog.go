@@ -8,6 +8,7 @@ type Catalog struct {
 	Functions []Function
 	Settings  []string // with a dot in their names, that functions make
 	Models    []Model
+	Paths     []Path
 }
 
 // Code is what some code says by itself. New follows it to what it runs, see follow.go.

@@ -22,6 +22,9 @@ func ReadCatalog(query Query, shards int) (*Catalog, error) {
 	if err := query(functionsQuery, func(row [][]byte) error { return c.function(row) }); err != nil {
 		return nil, fmt.Errorf("read functions: %w", err)
 	}
+	if err := c.readPaths(query); err != nil {
+		return nil, fmt.Errorf("read search paths: %w", err)
+	}
 	if err := c.readCode(query, shards > 1); err != nil {
 		return nil, fmt.Errorf("read functions' code: %w", err)
 	}

@@ -40,6 +40,7 @@ type Router struct {
 	oneShard   [][]int // by shard
 	nothing    *Plan
 	code       code
+	paths      []Path
 }
 
 // New makes a router.
@@ -58,6 +59,9 @@ func New(c Config) (*Router, error) {
 	// The default shard is asked first where any would do.
 	d := c.Map.Default()
 	r.everyShard[0], r.everyShard[d] = r.everyShard[d], r.everyShard[0]
+	if c.Catalog != nil {
+		r.paths = c.Catalog.Paths
+	}
 	r.follow(c.Catalog)
 	r.nothing = &Plan{Kind: Nothing, Command: sql.Empty, shards: c.Map}
 	return r, nil

@@ -46,7 +46,7 @@ func NewSession(user, searchPath, clientEncoding string, conformingStrings bool)
 	}
 	s := &Session{escapes: !conformingStrings, utf8: enc == "" || enc == "UTF8" || enc == "UNICODE" || enc == "SQLASCII"}
 	if searchPath == "" {
-		searchPath = `"$user", public`
+		searchPath = defaultPath
 	}
 	path, ok := splitPath(searchPath)
 	if !ok {

@@ -22,7 +22,8 @@ type Backend struct {
 	byName map[string]*Shard
 	budget *budget
 
-	admitted atomic.Uint64 // orders identities, see Admit
+	admitted atomic.Uint64                            // orders identities, see Admit
+	paths    atomic.Pointer[func(user string) string] // see SearchPaths
 
 	ctx     context.Context // ends with Close: connecting stops
 	cancel  context.CancelFunc

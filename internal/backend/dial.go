@@ -74,6 +74,11 @@ func connString(cfg *Config, database string, ec EndpointConfig) string {
 // in an ordinary goroutine.
 func (e *Endpoint) open(ctx context.Context, p *pool, id *Identity) (*Conn, error) {
 	in := e.login()
+	user := in.user
+	if id != nil && !id.Shared {
+		user = id.User
+	}
+	in = in.beginning(e.b.searchPath(user))
 	ctx, cancel := context.WithTimeout(ctx, in.timeout)
 	defer cancel()
 	hc, err := in.enter(ctx, id)
@@ -104,6 +109,17 @@ func (e *Endpoint) open(ctx context.Context, p *pool, id *Identity) (*Conn, erro
 		opened:     now,
 		expires:    now.Add(jitter(cfg.Lifetime)),
 	}, nil
+}
+
+// beginning is l for connections that begin with that search_path; with the servers' own if it is empty.
+func (l *login) beginning(searchPath string) *login {
+	if searchPath == "" {
+		return l
+	}
+	x := *l
+	x.pooled = l.pooled.Copy()
+	x.pooled.RuntimeParams = map[string]string{"search_path": searchPath}
+	return &x
 }
 
 // enter connects and logs in: by pgconn, which knows every way in but by SCRAM keys.
