@@ -157,7 +157,7 @@ func (p *Plan) OnPrimary() bool {
 	switch p.Command {
 	case sql.Insert, sql.Update, sql.Delete, sql.Merge:
 		return false
-	case sql.Notify:
+	case sql.Notify, sql.Listen:
 		return true
 	}
 	return p.Flags&(Pin|Keeps|Opaque|Dirty|Meets) != 0
