@@ -51,9 +51,7 @@ func (r *Relay) Take(l *Link) bool {
 	if !r.Clear() || l.Paused || l.Err != nil || len(l.out) > 0 || !l.Conn.IO.Readable() {
 		return false
 	}
-	if b := l.Conn.IO.Ahead(); len(b) == 0 || l.in.len() > 0 {
-		l.pull(r)
-	} else if l.answered(r, b) {
+	if b := l.Conn.IO.Ahead(); len(b) > 0 && l.in.len() == 0 && l.answered(r, b) {
 		l.Conn.IO.Skip(len(b))
 		l.bulk.end(l.Conn.IO)
 	} else {
