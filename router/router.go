@@ -285,6 +285,7 @@ func (r *Router) store(sc *Scratch, s *Session, it *item, structural []int, quer
 	it.key = string(sc.key)
 	if len(structural) == 0 {
 		it.pattern = sc.scan.Pattern(it.key[1+len(s.key):])
+		it.cost += int64(it.pattern.Size())
 	}
 	r.cache.put(it)
 }

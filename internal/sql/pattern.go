@@ -38,6 +38,9 @@ func (s *Scanner) Pattern(shape string) Pattern {
 // Len is the length of the shape in bytes; 0: nothing matches.
 func (p *Pattern) Len() int { return len(p.shape) }
 
+// Size is about what it takes in memory beside the shape, in bytes.
+func (p *Pattern) Size() int { return 4 * cap(p.marks) }
+
 // apart says whether a literal of whatever value stays one beside c. A shape has no comments, so that -- and /* are not in it.
 func apart(c byte) bool {
 	switch class[c] {
