@@ -77,3 +77,78 @@ func (l *waitList) remove(w *waiter) {
 	w.prev, w.next = nil, nil
 	l.n--
 }
+
+// wait suspends the task until it was answered, or gives up its place.
+func (p *pool) wait(w *waiter, client *loop.Conn, deadline time.Time) error {
+	for {
+		cause := w.task.Wait(deadline, loop.Source{Conn: client, For: loop.Hangup})
+		now := time.Now()
+		p.mu.Lock()
+		var err *wire.Error
+		switch {
+		case w.conn != nil:
+			w.conn.Waited = now.Sub(w.since)
+			p.waited(w.conn.Waited)
+			p.mu.Unlock()
+			return nil
+		case w.err != nil:
+			err = w.err
+		case cause == loop.Closing:
+			err = errClosing()
+		case client != nil && client.HungUp():
+			err = p.errClientGone()
+		case cause == loop.Timeout || !now.Before(deadline):
+			err = p.errTimeout(now.Sub(w.since))
+			p.stats.Timeouts++
+		default: // a Wake for something else
+			p.mu.Unlock()
+			continue
+		}
+		p.waited(now.Sub(w.since))
+		var next todo
+		if w.err == nil {
+			p.waiters.remove(w)
+			next = p.fill()
+		}
+		p.mu.Unlock()
+		next.run()
+		return err
+	}
+}
+
+func (p *pool) waited(d time.Duration) {
+	p.stats.WaitTime += d
+	p.stats.LongestWait = max(p.stats.LongestWait, d)
+}
+
+// refusal says why nobody should wait now, or nil. Callers hold mu.
+func (p *pool) refusal() error {
+	if p.closed {
+		return errClosing()
+	}
+	if p.abolished {
+		return errAbolished
+	}
+	if since, cause, open := p.endpoint.breaker.isOpen(); open {
+		return p.errDown(since, cause)
+	}
+	if p.lastErr != nil && p.total.Load() == 0 && time.Now().Before(p.retryAt) {
+		return p.lastErr
+	}
+	return nil
+}
+
+// failWaiters answers all who wait. Callers hold mu and wake them afterwards.
+func (p *pool) failWaiters(err *wire.Error) (failed []*loop.Task) {
+	for w := p.waiters.pop(); w != nil; w = p.waiters.pop() {
+		w.err = err
+		failed = append(failed, w.task)
+	}
+	return failed
+}
+
+func wake(tasks []*loop.Task) {
+	for _, t := range tasks {
+		t.Wake()
+	}
+}
