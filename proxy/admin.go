@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/cqrs"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 	"github.com/tidemarkdb/tidemark/sharding"
@@ -113,7 +114,8 @@ func (c *Config) rightsOf(user string) rights {
 
 // enter serves a client of the admin database that has logged in, until it leaves. It closes the connection.
 func (a *admin) enter(conn net.Conn, user string, version uint32) {
-	defer func() { _ = conn.Close() }() // whatever it reports, this client is gone
+	end := conn.Close
+	defer func() { _ = end() }() // whatever it reports, this client is gone
 	defer func() {
 		if e := recover(); e != nil { // it must not take the clients of the served database with it
 			a.p.log.Error("console panicked", "panic", fmt.Sprint(e), "stack", string(debug.Stack()))
@@ -141,6 +143,7 @@ func (a *admin) enter(conn net.Conn, user string, version uint32) {
 	if errors.As(err, &e) {
 		c.out = wire.AppendErrorResponse(c.out, e.Fatal())
 		_ = c.flush() // the client may have left
+		end = func() error { return loop.Finish(conn) }
 	}
 }
 

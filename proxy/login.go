@@ -28,6 +28,7 @@ type login struct {
 	full   bool         // there are as many clients as may be
 	silent atomic.Int64 // since when a message of the client is awaited, in Unix nanoseconds; 0: none is
 	late   atomic.Bool  // it had to make room for others
+	told   bool         // why it is refused
 
 	user     string
 	admin    bool // it comes for the admin database
@@ -106,6 +107,7 @@ func (l *login) refuse(err error) error {
 	if derr := l.conn.SetWriteDeadline(time.Now().Add(farewellTime)); derr != nil {
 		return errors.Join(err, derr)
 	}
+	l.told = true
 	msg := wire.AppendErrorResponse(nil, e.Fatal())
 	if _, werr := l.conn.Write(msg); werr != nil {
 		return errors.Join(err, werr)

@@ -215,7 +215,11 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 		if !in {
 			p.clients.count.Add(-1)
 			leave()
-			_ = l.conn.Close() // whatever it reports, this client is gone
+			end := l.conn.Close
+			if l.told {
+				end = func() error { return loop.Finish(l.conn) }
+			}
+			_ = end() // whatever it reports, this client is gone
 		}
 	}()
 	if err := l.run(ctx); err != nil {
@@ -353,7 +357,13 @@ func (s *session) depart() {
 	}
 	defer s.p.clients.count.Add(-1)
 	defer s.unseat()
-	defer func() { _ = s.Client.Close() }() // whatever it reports, this client is gone
+	defer func() { // whatever it reports, this client is gone
+		if s.parted {
+			_ = s.Client.Finish()
+		} else {
+			_ = s.Client.Close()
+		}
+	}()
 	defer s.p.clients.remove(s.client)
 	s.end()
 	s.Free()
@@ -403,6 +413,7 @@ func (s *session) farewell(err error) {
 	told := *e
 	s.SetOut(wire.AppendErrorResponse(s.Out(), told.Fatal()))
 	s.Relay.Last(lastWords)
+	s.parted = true
 }
 
 // lastWords is how long a client may take to receive its last message.

@@ -95,6 +95,18 @@ func (c *Conn) Close() error {
 	return c.closeSocket()
 }
 
+// Finish is Close for a connection whose peer has been sent last words which it is to read, whatever it still sends itself: see finish.go.
+// What goes on in the background goes on for finishTime at most, beside the linger time.
+func (c *Conn) Finish() error {
+	if !mayFinish() {
+		return c.Close()
+	}
+	if c.stream != nil {
+		return c.stream.finish()
+	}
+	return c.finishSocket()
+}
+
 // RemoteAddr returns the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -299,10 +301,36 @@ func (c *Conn) abortSocket() {
 }
 
 func (c *Conn) closeSocket() error {
+	if !c.letGo() {
+		return net.ErrClosed
+	}
+	if c.tls != nil && c.tls.sayGoodbye(c) {
+		c.state.Or(bitClosed)
+		c.eng.spawn(c.eng.place(), c.linger, true)
+		return nil
+	}
+	c.state.Or(bitClosed)
+	return c.free()
+}
+
+func (c *Conn) finishSocket() error {
+	if !c.letGo() {
+		finished()
+		return net.ErrClosed
+	}
+	if c.tls != nil {
+		c.tls.sayGoodbye(c)
+	}
+	c.eng.spawn(c.eng.place(), c.finish, true)
+	return nil
+}
+
+// letGo ends the user's use of c; false when it had ended.
+func (c *Conn) letGo() bool {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return net.ErrClosed
+		return false
 	}
 	c.closed = true
 	c.mu.Unlock()
@@ -314,13 +342,32 @@ func (c *Conn) closeSocket() error {
 		c.waiter.Store(nil)
 	}
 	c.dropAhead()
-	if c.tls != nil && c.tls.sayGoodbye(c) {
-		c.state.Or(bitClosed)
-		c.eng.spawn(c.eng.place(), c.linger, true)
-		return nil
+	return true
+}
+
+// finish is an internal task that has the peer of a connection read to the end before it frees it.
+func (c *Conn) finish(t *Task) {
+	defer finished()
+	defer func() { _ = c.free() }() // the user has left, so nobody can be told
+	deadline := time.Now().Add(c.eng.cfg.Linger)
+	for c.tls != nil && !c.readySocket(flushed) {
+		if t.Wait(deadline, Source{c, flushed}) != Ready {
+			return
+		}
 	}
-	c.state.Or(bitClosed)
-	return c.free()
+	if unix.Shutdown(c.fd, unix.SHUT_WR) != nil {
+		return
+	}
+	c.forget(bitPending)
+	waste := make([]byte, 16<<10)
+	for deadline = time.Now().Add(finishTime); time.Now().Before(deadline); {
+		if t.Wait(deadline, Source{c, Readable}) != Ready { // also where there is more: others have their turn
+			return
+		}
+		if _, err := c.receive(waste, c.state.Load()); err != nil && !errors.Is(err, ErrWouldBlock) {
+			return
+		}
+	}
 }
 
 // free gives the descriptor back. Events that are still on their way carry a generation that is over.

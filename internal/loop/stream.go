@@ -30,6 +30,9 @@ type streamConn struct {
 	writing bool  // the writer was started
 	closed  bool
 	linger  bool // the writer closes nc, because close found unsent data
+	last    bool // the peer is to read to the end, see finish.go
+
+	reading sync.WaitGroup // for the reader
 
 	more chan struct{} // capacity 1: in has room again, or closed
 	due  chan struct{} // capacity 1: out has data, or closed
@@ -38,7 +41,7 @@ type streamConn struct {
 func newStreamConn(e *goroutines, nc net.Conn) *streamConn {
 	s := &streamConn{eng: e, nc: nc, more: make(chan struct{}, 1), due: make(chan struct{}, 1)}
 	s.in.buf = make([]byte, streamBuffer)
-	go s.reader()
+	s.reading.Go(s.reader)
 	return s
 }
 
@@ -104,6 +107,23 @@ func (s *streamConn) close() error {
 	if s.closed {
 		return net.ErrClosed
 	}
+	return s.end()
+}
+
+// finish is close for a peer that is to read to the end.
+func (s *streamConn) finish() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		finished()
+		return net.ErrClosed
+	}
+	s.last = true
+	return s.end()
+}
+
+// end needs s.mu.
+func (s *streamConn) end() error {
 	s.closed = true
 	signal(s.more)
 	signal(s.due)
@@ -113,7 +133,8 @@ func (s *streamConn) close() error {
 		s.linger = true
 		s.eng.hold()
 		return nil
-	case isTLS:
+	case isTLS, s.last:
+		s.linger = s.last
 		s.eng.hold()
 		go s.closeConn()
 		return nil
@@ -124,6 +145,12 @@ func (s *streamConn) close() error {
 // closeConn ends a close that goes on in the background. An error has nobody to go to: the user of the Conn has left.
 func (s *streamConn) closeConn() {
 	defer s.eng.release()
+	if s.last {
+		defer finished()
+		if closeWrite(s.nc) == nil && s.nc.SetReadDeadline(time.Now().Add(finishTime)) == nil {
+			s.reading.Wait()
+		}
+	}
 	_ = s.nc.Close()
 }
 

@@ -52,6 +52,9 @@ func (w *wrappedConn) Close() error {
 	return w.Conn.Close()
 }
 
+// CloseWrite is for Finish.
+func (w *wrappedConn) CloseWrite() error { return closeWrite(w.Conn) }
+
 // The deadlines of an adopted connection are those of Wait.
 
 func (w *wrappedConn) SetDeadline(t time.Time) error {

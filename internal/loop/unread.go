@@ -18,6 +18,9 @@ type unreadConn struct {
 	ahead []byte
 }
 
+// CloseWrite is for Finish.
+func (c *unreadConn) CloseWrite() error { return closeWrite(c.Conn) }
+
 func (c *unreadConn) Read(p []byte) (int, error) {
 	if len(c.ahead) > 0 {
 		n := copy(p, c.ahead)
