@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -227,4 +228,25 @@ func (s *session) errElsewhere(l *engine.Link, p *router.Plan) *wire.Error {
 	return wire.Errorf(wire.FeatureNotSupported, "a transaction cannot touch two shards").
 		WithDetail("The transaction runs on shard %s; this statement needs %s.", l.Shard, where).
 		WithHint("Commit first, or keep rows that change together on one shard by giving them the same shard key.")
+}
+
+// endsTransaction says whether the plan may run in a failed transaction.
+func endsTransaction(p *router.Plan) bool {
+	return p.Kind == router.Nothing || p.Kind == router.Tx && (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) || p.Tag == router.PrepareTransaction
+}
+
+// ended is what the plan is in a transaction that has failed and that no server has, or has any more: PREPARE TRANSACTION is a ROLLBACK
+// then.
+func (s *session) ended(p *router.Plan) *router.Plan {
+	if s.tx.state == txFailed && p.Tag == router.PrepareTransaction {
+		return rolledBack
+	}
+	return p
+}
+
+var rolledBack = &router.Plan{Kind: router.Tx, Command: sql.Transaction, Tag: "ROLLBACK", Tx: &router.TxControl{Op: router.Rollback}}
+
+// runsAborted says whether the plan may run in a failed transaction that a server knows, with its savepoints.
+func runsAborted(p *router.Plan) bool {
+	return endsTransaction(p) || p.Kind == router.Tx && p.Tx.Op == router.RollbackTo
 }

@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// failed answers an error of the proxy's own to the request in progress. Errors that are not for the client are returned.
+func (s *session) failed(err error) error {
+	s.owns = nil
+	if errors.Is(err, errAnswered) {
+		return nil
+	}
+	var e *wire.Error
+	if !errors.As(err, &e) || e.EndsSession() {
+		return err
+	}
+	s.refuse(e)
+	if l := s.link; l != nil && l.Owed() > 0 && l.Err == nil {
+		e := engine.Expect{Kind: engine.Sync}
+		if s.ear != nil {
+			e.Mute, s.after.active, s.after.hold = engine.MuteReady, true, true
+		}
+		l.SetOut(wire.AppendSync(l.Out()))
+		l.Expect(e)
+		if s.batch.sent {
+			s.endedBatch()
+		}
+		return nil
+	}
+	return s.ready(s.status())
+}
+
+// refuse gives the client an error and aborts the transaction it is in: on the server too, by a request that is sure to
+// fail there and whose error is replaced by this one.
+//
+// A transaction that no server has heard of yet begins for it: ROLLBACK TO must find its savepoints. It says whether the
+// error comes by way of the link.
+func (s *session) refuse(e *wire.Error) (byLink bool) {
+	s.p.stats.errors.Add(1)
+	if s.traced != nil {
+		s.traced.fail(e.Code)
+	}
+	if s.tx.state == txBegun && s.link == nil && !unreachable(e) {
+		// If that fails as well the transaction just fails.
+		_, _ = s.linkFor(&router.Plan{Kind: router.AnyShard, Flags: router.Neutral, Shards: s.p.defaultShard})
+	}
+	if l := s.link; l != nil && l.Err == nil && (s.batch.sent || s.tx.state == txOpen || l.Owed() > 0) {
+		l.SetOut(wire.AppendExecute(l.Out(), noPortal, 0))
+		l.Expect(engine.Expect{Kind: engine.Execute, Instead: e, Mute: engine.MuteError})
+		return true
+	}
+	if s.tx.state == txBegun {
+		s.tx.fail(nil)
+	}
+	s.SetOut(wire.AppendErrorResponse(s.Out(), e))
+	return false
+}
+
+// unreachable says whether an error is about servers that cannot be had, by its class.
+func unreachable(e *wire.Error) bool {
+	switch e.Code[:2] {
+	case "08", "53", "57", "58":
+		return true
+	}
+	return false
+}
+
+// noPortal is a name that no client's portal has.
+const noPortal = "tidemark: no such portal"
+
+// malformed answers a message whose body is not what its type asks for, and skips it: its end is known, so the session
+// goes on, as PostgreSQL's does. Errors that are not of a decoder are returned.
+func (s *session) malformed(err error) error {
+	var e *wire.Error
+	if !errors.As(err, &e) || e.EndsSession() {
+		return err
+	}
+	typ, size, herr := s.Header()
+	if herr != nil {
+		return herr
+	}
+	if err := s.Skip(size); err != nil {
+		return err
+	}
+	if typ == wire.MsgQuery {
+		return s.failed(e)
+	}
+	return s.failBatch(e)
+}
+
+// tooLarge answers a message over the limit, and skips it: the session goes on.
+func (s *session) tooLarge(err error) error {
+	var e *wire.Error
+	if !errors.As(err, &e) || e.Code != wire.ProgramLimitExceeded {
+		return err
+	}
+	typ, size, herr := s.Header()
+	if herr != nil {
+		return herr
+	}
+	if err := s.Skip(size); err != nil {
+		return err
+	}
+	if typ == wire.MsgQuery {
+		return s.failed(e)
+	}
+	return s.failBatch(e)
+}
+
+// refusal is a plan's refusal as an error.
+func refusal(r *router.Refusal) *wire.Error {
+	e := wire.Errorf(r.Code, "%s", r.Message)
+	e.Detail, e.Hint, e.Position = r.Detail, r.Hint, r.Position
+	return e
+}
