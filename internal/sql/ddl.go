@@ -1,0 +1,134 @@
+package sql
+
+import pg "github.com/pganalyze/pg_query_go/v6"
+
+// ddl reads the statements that change the catalog. Those that are the same on every shard are DDL; what must not
+// happen behind a proxy's back (databases, tablespaces, system settings, subscriptions) is unusual.
+func (b *builder) ddl(n *pg.Node) {
+	f := b.f
+	f.Command = DDL
+	f.Flags |= SchemaChange
+	temporary := func(r *pg.RangeVar) {
+		if r.GetRelpersistence() == "t" || r.GetSchemaname() == "pg_temp" {
+			f.Flags |= Temporary
+		}
+	}
+	named := func(name []*pg.Node) {
+		if n := len(name); n > 1 && name[n-2].GetString_().GetSval() == "pg_temp" {
+			f.Flags |= Temporary
+		}
+	}
+	switch e := n.GetNode().(type) {
+	case *pg.Node_CreateEnumStmt:
+		named(e.CreateEnumStmt.TypeName)
+	case *pg.Node_CompositeTypeStmt:
+		temporary(e.CompositeTypeStmt.Typevar)
+	case *pg.Node_CreateRangeStmt:
+		named(e.CreateRangeStmt.TypeName)
+	case *pg.Node_CreateDomainStmt:
+		named(e.CreateDomainStmt.Domainname)
+	case *pg.Node_CreateFunctionStmt:
+		named(e.CreateFunctionStmt.Funcname)
+	case *pg.Node_DefineStmt: // an aggregate, operator, type, text search configuration, ...
+		named(e.DefineStmt.Defnames)
+	case *pg.Node_CreateStmt:
+		temporary(e.CreateStmt.Relation)
+		b.utilityRelation(e.CreateStmt.Relation)
+	case *pg.Node_ViewStmt:
+		temporary(e.ViewStmt.View)
+		b.utilityRelation(e.ViewStmt.View)
+	case *pg.Node_CreateSeqStmt:
+		temporary(e.CreateSeqStmt.Sequence)
+	case *pg.Node_IndexStmt:
+		b.bare(e.IndexStmt.Relation)
+		b.utilityRelation(e.IndexStmt.Relation)
+		if e.IndexStmt.Concurrent {
+			f.Flags |= NoTxBlock
+		}
+	case *pg.Node_RenameStmt:
+		b.bare(e.RenameStmt.Relation)
+	case *pg.Node_AlterSeqStmt:
+		b.bare(e.AlterSeqStmt.Sequence)
+	case *pg.Node_AlterTableStmt:
+		b.bare(e.AlterTableStmt.Relation)
+		b.utilityRelation(e.AlterTableStmt.Relation)
+		for _, c := range e.AlterTableStmt.Cmds {
+			if c.GetAlterTableCmd().GetSubtype() == pg.AlterTableType_AT_DetachPartition && c.GetAlterTableCmd().GetDef().GetPartitionCmd().GetConcurrent() {
+				f.Flags |= NoTxBlock
+			}
+		}
+	case *pg.Node_DropStmt:
+		switch e.DropStmt.RemoveType {
+		case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW, pg.ObjectType_OBJECT_INDEX, pg.ObjectType_OBJECT_SEQUENCE:
+			for _, o := range e.DropStmt.Objects {
+				names := strs(o.GetList().GetItems())
+				if len(names) != 1 {
+					f.Bare = nil
+					break
+				}
+				f.Bare = append(f.Bare, names[0])
+			}
+		}
+		if e.DropStmt.RemoveType == pg.ObjectType_OBJECT_TABLE {
+			for _, o := range e.DropStmt.Objects {
+				if names := strs(o.GetList().GetItems()); len(names) > 0 {
+					r := &pg.RangeVar{Relname: names[len(names)-1]}
+					if len(names) > 1 {
+						r.Schemaname = names[len(names)-2]
+					}
+					b.utilityRelation(r)
+				}
+			}
+		}
+		if e.DropStmt.Concurrent {
+			f.Flags |= NoTxBlock
+		}
+	case *pg.Node_AlterFunctionStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
+		*pg.Node_CreateSchemaStmt, *pg.Node_AlterEnumStmt, *pg.Node_AlterDomainStmt,
+		*pg.Node_CommentStmt, *pg.Node_SecLabelStmt, *pg.Node_GrantStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
+		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_ReassignOwnedStmt,
+		*pg.Node_DropOwnedStmt, *pg.Node_AlterOwnerStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterObjectDependsStmt, *pg.Node_AlterTypeStmt,
+		*pg.Node_CreateExtensionStmt, *pg.Node_AlterExtensionStmt, *pg.Node_AlterExtensionContentsStmt, *pg.Node_CreatePolicyStmt,
+		*pg.Node_AlterPolicyStmt, *pg.Node_RuleStmt, *pg.Node_CreateStatsStmt, *pg.Node_AlterStatsStmt, *pg.Node_CreateOpClassStmt,
+		*pg.Node_CreateOpFamilyStmt, *pg.Node_AlterOpFamilyStmt, *pg.Node_AlterOperatorStmt, *pg.Node_CreateCastStmt, *pg.Node_CreateConversionStmt,
+		*pg.Node_CreateTransformStmt, *pg.Node_CreatePlangStmt, *pg.Node_CreateAmStmt, *pg.Node_AlterCollationStmt,
+		*pg.Node_AlterTsdictionaryStmt, *pg.Node_AlterTsconfigurationStmt, *pg.Node_CreatePublicationStmt, *pg.Node_AlterPublicationStmt,
+		*pg.Node_CreateFdwStmt, *pg.Node_AlterFdwStmt, *pg.Node_CreateForeignServerStmt, *pg.Node_AlterForeignServerStmt,
+		*pg.Node_CreateUserMappingStmt, *pg.Node_AlterUserMappingStmt, *pg.Node_DropUserMappingStmt, *pg.Node_CreateForeignTableStmt,
+		*pg.Node_ImportForeignSchemaStmt, *pg.Node_AlterDatabaseSetStmt:
+	case *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt, *pg.Node_AlterDatabaseStmt, *pg.Node_AlterDatabaseRefreshCollStmt:
+		b.oneServer("CREATE, ALTER and DROP DATABASE are not supported")
+		if n.GetAlterDatabaseStmt() == nil && n.GetAlterDatabaseRefreshCollStmt() == nil || movesDatabase(n.GetAlterDatabaseStmt()) {
+			f.Flags |= NoTxBlock
+		}
+	case *pg.Node_CreateTableSpaceStmt, *pg.Node_DropTableSpaceStmt:
+		b.oneServer("commands for tablespaces are not supported")
+		f.Flags |= NoTxBlock
+	case *pg.Node_AlterTableSpaceOptionsStmt, *pg.Node_AlterTableMoveAllStmt:
+		b.oneServer("commands for tablespaces are not supported")
+	case *pg.Node_AlterSystemStmt:
+		b.oneServer("ALTER SYSTEM is not supported")
+		f.Flags |= NoTxBlock
+	case *pg.Node_CreateSubscriptionStmt, *pg.Node_AlterSubscriptionStmt, *pg.Node_DropSubscriptionStmt:
+		b.oneServer("commands for subscriptions are not supported")
+	default:
+		b.unusual("this kind of statement is not supported")
+	}
+}
+
+// movesDatabase says whether ALTER DATABASE is SET TABLESPACE, the form of it that no transaction block may have.
+func movesDatabase(s *pg.AlterDatabaseStmt) bool {
+	for _, o := range s.GetOptions() {
+		if o.GetDefElem().GetDefname() == "tablespace" {
+			return true
+		}
+	}
+	return false
+}
+
+// bare notes a relation that is named without its schema.
+func (b *builder) bare(r *pg.RangeVar) {
+	if r != nil && r.Schemaname == "" && r.Catalogname == "" {
+		b.f.Bare = append(b.f.Bare, r.Relname)
+	}
+}
