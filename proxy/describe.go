@@ -57,6 +57,7 @@ func (s *session) describe() error {
 	}
 	l := s.link
 	if l == nil || l.Err != nil {
+		s.showAhead(g)
 		if l, err = s.linkFor(s.anywhere(g)); err != nil {
 			return s.failBatch(err)
 		}

@@ -76,6 +76,9 @@ func (s *session) prepareHeld() error {
 	if s.undecided(g) {
 		return s.prepareOutside(g, nil)
 	}
+	for _, st := range s.batch.held {
+		s.showAhead(st.template.Generic())
+	}
 	l, err := s.linkFor(s.anywhere(g))
 	if err != nil {
 		s.dropHeld(!errors.Is(err, errAnswered))

@@ -98,6 +98,14 @@ func (s *session) listenAhead(p *router.Plan) error {
 	return nil
 }
 
+// showAhead has the connection that the plan's statement is prepared on show the session's channels, if the statement does: in
+// the same batch or transaction it runs there.
+func (s *session) showAhead(p *router.Plan) {
+	if e := s.ear; e != nil && s.link == nil && p.Has(router.ShowsChannels) {
+		e.prime = len(e.on) > 0
+	}
+}
+
 // askChannels has the shared connection hear what the plan's LISTENs name.
 func (s *session) askChannels(p *router.Plan) error {
 	var more []string
