@@ -62,11 +62,7 @@ func (s *session) bind(size int) error {
 			}
 		}
 		if !st.template.Fixed() {
-			s.values, s.formats = m.Params(s.values[:0]), s.formats[:0]
-			for i := range m.NumParams() {
-				s.formats = append(s.formats, m.ParamFormat(i))
-			}
-			plan = st.template.Bind(s.values, s.formats)
+			plan = st.template.Bind(s.params(&m))
 		}
 	}
 	var restated error
@@ -233,6 +229,15 @@ func (s *session) bind(size int) error {
 	pt.link = l
 	s.portals.put(name, pt)
 	return nil
+}
+
+// params are the values of m, a whole message, and their formats. They last until the next call.
+func (s *session) params(m *wire.Bind) (values [][]byte, formats []int16) {
+	s.values, s.formats = m.Params(s.values[:0]), s.formats[:0]
+	for i := range m.NumParams() {
+		s.formats = append(s.formats, m.ParamFormat(i))
+	}
+	return s.values, s.formats
 }
 
 func errParameters(m *wire.Bind, statement string, want int) *wire.Error {

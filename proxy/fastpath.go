@@ -119,13 +119,16 @@ func (s *session) sameBatch(in []byte) (done bool, err error) {
 	if st == nil || st.needs != nil || st.view != s.view || st.rt != s.p.router.Load() || s.portals.any() || len(s.replaced) > 0 {
 		return false, nil
 	}
-	p := st.template.Generic()
 	bind := sameParse(in, st)
-	if bind == 0 || !reads(p) || !st.template.Fixed() || st.template.NumParams() >= 0 {
+	if bind == 0 {
 		return false, nil
 	}
 	describes, ok := plainBatch(in[bind:])
 	if !ok {
+		return false, nil
+	}
+	p := s.bound(st.template, in[bind:])
+	if p == nil || !reads(p) {
 		return false, nil
 	}
 	n := len(in)
@@ -182,6 +185,22 @@ func plainBatch(in []byte) (describes, ok bool) {
 		return true, string(in[len(describe):]) == end
 	}
 	return false, string(in) == end
+}
+
+// bound is the plan of t for the values of the Bind that in begins with; nil where the ordinary way has to say what is wrong with them.
+func (s *session) bound(t *router.Template, in []byte) *router.Plan {
+	want := t.NumParams()
+	switch {
+	case want < 0 && t.Fixed():
+		return t.Generic()
+	case want < 0:
+		return nil
+	}
+	m, err := wire.DecodeBind(in[wire.HeaderLen : 1+binary.BigEndian.Uint32(in[1:])])
+	if err != nil || m.Check() != nil || m.NumParams() != want {
+		return nil
+	}
+	return t.Bind(s.params(&m))
 }
 
 // atHand is reach where there is no choice of server, and nothing to wait for; else nil.
