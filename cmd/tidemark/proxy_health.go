@@ -20,7 +20,7 @@ func (p *proxyProcess) probes() []probe {
 				return "", err
 			}
 			if !e.Healthy() {
-				return "", fmt.Errorf("primary %s: %w", e.Name(), e.Status().Err)
+				return "", fmt.Errorf("primary %s: %w", e.Name(), e.Unhealthy())
 			}
 			return "primary " + e.Name(), nil
 		}})
@@ -43,7 +43,7 @@ func replicaHealth(s *backend.Shard) (string, error) {
 		case e.Healthy():
 			good = append(good, fmt.Sprintf("%s %v behind", e.Name(), e.Status().Lag.Round(time.Millisecond)))
 		default:
-			bad = append(bad, fmt.Errorf("%s: %w", e.Name(), e.Status().Err))
+			bad = append(bad, fmt.Errorf("%s: %w", e.Name(), e.Unhealthy()))
 		}
 	}
 	if len(bad) > 0 {

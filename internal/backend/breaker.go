@@ -39,7 +39,8 @@ type breaker struct {
 	rise, fall int
 	changed    func(from, to breakerState, cause error) // called without the lock
 
-	state atomic.Uint32 // breakerState; written under mu
+	state   atomic.Uint32 // breakerState; written under mu
+	reached atomic.Bool   // there has been a success
 
 	mu       sync.Mutex // guards the fields below
 	count    int        // failures in a row when closed, successes in a row when half-open
@@ -55,6 +56,7 @@ func (b *breaker) current() breakerState { return breakerState(b.state.Load()) }
 
 // success reports that the endpoint answered.
 func (b *breaker) success() {
+	b.reached.Store(true)
 	b.mu.Lock()
 	from := b.current()
 	switch from {

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -104,8 +105,21 @@ func (e *Endpoint) Role() Role { return Role(e.role.Load()) }
 // Level is the position that the endpoint is known to have replayed; for a primary it is where it inserts.
 func (e *Endpoint) Level() lsn.LSN { return lsn.LSN(e.level.Load()) }
 
-// Healthy says whether checks and connections succeed.
-func (e *Endpoint) Healthy() bool { return e.breaker.current() == breakerClosed }
+// Healthy says whether checks and connections succeed; false before the first one has.
+func (e *Endpoint) Healthy() bool {
+	return e.breaker.current() == breakerClosed && e.breaker.reached.Load()
+}
+
+// Unhealthy is why the endpoint is not Healthy.
+func (e *Endpoint) Unhealthy() error {
+	switch err := e.status.Load().Err; {
+	case err != nil:
+		return err
+	case e.breaker.reached.Load():
+		return errors.New("it recovers")
+	}
+	return errors.New("it has not answered yet")
+}
 
 // Status is what the last health check found out.
 func (e *Endpoint) Status() Status { return *e.status.Load() }

@@ -41,6 +41,9 @@ func (e *Endpoint) connectError(err error, user string) *wire.Error {
 		}
 		if w.Hint == "" {
 			w.Hint = hints[w.Code]
+			if own := limitHints[w.Routine]; own != "" && w.Code == wire.TooManyConnections {
+				w.Hint = own
+			}
 		}
 		return w
 	}
@@ -53,6 +56,13 @@ var hints = map[string]string{
 	wire.TooManyConnections: "The server has no connection left: raise its max_connections, or lower pool.budget of the proxies.",
 	wire.CannotConnectNow:   "The server is starting, stopping or recovering; it is tried again until it takes connections.",
 	wire.InvalidPassword:    "The server stores another password for this role than the configuration has, or none.",
+}
+
+// limitHints are for those of PostgreSQL's routines that refuse a connection by another limit than max_connections. Messages have
+// the server's language.
+var limitHints = map[string]string{
+	"InitializeSessionUserId": "The role's own limit is reached: raise it by ALTER ROLE ... CONNECTION LIMIT, or lower the size of its pools, pool.size or users.pool_size.",
+	"CheckMyDatabase":         "The database's own limit is reached: raise it by ALTER DATABASE ... CONNECTION LIMIT, or lower database.max_connections of the proxies.",
 }
 
 // Reason shortens what pgconn and net wrapped into what people look for, and keeps the chain for errors.Is.

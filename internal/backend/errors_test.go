@@ -24,6 +24,11 @@ func TestHintsAtRefusals(t *testing.T) {
 	if w := e.connectError(&pgconn.PgError{Code: wire.CannotConnectNow, Hint: "its own"}, "app"); w.Hint != "its own" {
 		t.Errorf("hint %q", w.Hint)
 	}
+	for routine, hint := range map[string]string{"InitProcess": "max_connections", "InitializeSessionUserId": "ALTER ROLE", "CheckMyDatabase": "ALTER DATABASE"} {
+		if w := e.connectError(&pgconn.PgError{Code: wire.TooManyConnections, Routine: routine}, "app"); !strings.Contains(w.Hint, hint) {
+			t.Errorf("%s: hint %q, want one with %q", routine, w.Hint, hint)
+		}
+	}
 	w := e.connectError(io.ErrUnexpectedEOF, "app")
 	if w.Code != wire.ConnectionFailure || w.Hint == "" {
 		t.Errorf("no answer: %+v", w)

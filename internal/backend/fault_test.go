@@ -424,3 +424,18 @@ func TestReleaseWaitsForCancel(t *testing.T) {
 		return err
 	})
 }
+
+// An endpoint counts as healthy once it has answered, not before.
+func TestUnreachedIsNotHealthy(t *testing.T) {
+	eng := newEngine(t, "epoll")
+	b := open(t, eng, configOf(servers(t), "postgres"))
+	e := b.Shards()[0].Endpoints()[0]
+	if e.Healthy() || e.Unhealthy() == nil {
+		t.Errorf("before anything was asked it is healthy: %t, %v", e.Healthy(), e.Unhealthy())
+	}
+	inTask(t, eng, func(task *loop.Task) error {
+		_, err := asUser(task, e, nil)
+		return err
+	})
+	until(t, "the endpoint is healthy", e.Healthy)
+}

@@ -98,6 +98,24 @@ func asUser(task *loop.Task, e *Endpoint, id *Identity) (string, error) {
 	return strings.Join(got, ""), err
 }
 
+// A server that refuses a role for the role's own limit, and not for its own, is told apart.
+func TestConnectionLimitOfARole(t *testing.T) {
+	eng := newEngine(t, "epoll")
+	c := servers(t)
+	s := c.Shards[0].Primary
+	user := role(t, s, "one")
+	onServer(t, s, "alter role "+user+" connection limit 0")
+	e := primaryOf(t, start(t, eng, configOf(c, "postgres")))
+	inTask(t, eng, func(task *loop.Task) error {
+		_, err := asUser(task, e, &Identity{User: user, Password: "one"})
+		var w *wire.Error
+		if !errors.As(err, &w) || w.Code != wire.TooManyConnections || !strings.Contains(w.Hint, "ALTER ROLE") {
+			return fmt.Errorf("got %w, want 53300 with a hint about the role's limit", err)
+		}
+		return nil
+	})
+}
+
 // Each identity has its pool, whose connections log in by it: by password, by SCRAM keys alone, or as the shared role.
 func TestIdentities(t *testing.T) {
 	bothEngines(t, func(t *testing.T, eng loop.Engine) {
