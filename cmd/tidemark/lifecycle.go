@@ -90,7 +90,11 @@ func (p *proxyProcess) reload() (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", next.File, err)
 	}
-	applyPools, err := p.backend.Prepare(next.Backend())
+	bc, err := next.Backend()
+	if err != nil {
+		return err
+	}
+	applyPools, err := p.backend.Prepare(bc)
 	if err != nil {
 		return fmt.Errorf("%s: %w", next.File, err)
 	}

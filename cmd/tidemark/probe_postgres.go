@@ -79,6 +79,9 @@ func roleName(standby bool) string {
 
 // connect logs in to one server as the proxy does.
 func connect(ctx context.Context, c *config.Config, e config.Endpoint) (*pgx.Conn, error) {
+	if err := c.ServerFiles(); err != nil {
+		return nil, err
+	}
 	conn, err := pgx.Connect(ctx, c.ConnString(e))
 	if err != nil {
 		return nil, connectError(err, c.Database)

@@ -85,6 +85,9 @@ func runProjector(ctx context.Context, c *config.Config, http string, log *slog.
 	if len(c.Capture.Tables) == 0 {
 		return usageError{fmt.Errorf("%s: there is nothing to project: neither views nor capture.tables are given", c.File)}
 	}
+	if err := c.ServerFiles(); err != nil {
+		return err
+	}
 	p := &projector{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{})}
 	busConfig, err := c.Bus(log)
 	if err != nil {

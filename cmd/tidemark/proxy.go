@@ -88,7 +88,11 @@ func newProxyProcess(c *config.Config, log *slog.Logger) (p *proxyProcess, err e
 	if p.engine, err = loop.New(c.Loop()); err != nil {
 		return nil, fmt.Errorf("start the loops: %w", err)
 	}
-	if p.backend, err = backend.New(c.Backend(), p.engine, log); err != nil {
+	bc, err := c.Backend()
+	if err != nil {
+		return nil, err
+	}
+	if p.backend, err = backend.New(bc, p.engine, log); err != nil {
 		return nil, err
 	}
 	return p, p.open()

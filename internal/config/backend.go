@@ -5,8 +5,11 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/loop"
 )
 
-// Backend is how the servers are reached. Its shards are in the order of the shard map.
-func (c *Config) Backend() backend.Config {
+// Backend is how the servers are reached. Its shards are in the order of the shard map. The error is that of a file.
+func (c *Config) Backend() (backend.Config, error) {
+	if err := c.ServerFiles(); err != nil {
+		return backend.Config{}, err
+	}
 	db := c.Database
 	out := backend.Config{
 		Database: db.ServerName, User: db.User, Password: db.Password.Reveal(),
@@ -31,7 +34,7 @@ func (c *Config) Backend() backend.Config {
 		}
 		out.Shards = append(out.Shards, shard)
 	}
-	return out
+	return out, nil
 }
 
 // Loop is how sessions are run.

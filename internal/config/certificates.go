@@ -113,3 +113,31 @@ func (c *Config) readTLS() (*tls.Config, error) {
 	}
 	return out, nil
 }
+
+// ServerFiles reads the files by which servers are logged in to, so that one which does not do is told by its key.
+func (c *Config) ServerFiles() error {
+	db := c.Database
+	if db.TLS == "disable" {
+		return nil
+	}
+	if db.CA != "" {
+		if _, err := c.authorities("database.ca", db.CA); err != nil {
+			return err
+		}
+	}
+	if db.Cert == "" {
+		return nil
+	}
+	cert, err := os.ReadFile(c.path(db.Cert))
+	if err != nil {
+		return c.wrong("database.cert", err)
+	}
+	key, err := os.ReadFile(c.path(db.Key))
+	if err != nil {
+		return c.wrong("database.key", err)
+	}
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		return c.wrong("database.key", err)
+	}
+	return nil
+}

@@ -72,7 +72,11 @@ shards:
 		}},
 		{Name: "s2", Endpoints: []backend.EndpointConfig{{Host: "c", Port: 5432, Weight: 1}, {Host: "d", Port: 5433, Weight: 1}}},
 	}
-	if diff := cmp.Diff(want, c.Backend().Shards); diff != "" {
+	got, err := c.Backend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got.Shards); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -122,6 +126,32 @@ func TestClientTLS(t *testing.T) {
 		"{cert: c.pem, key: k.pem, ca: none.pem}": "tls.ca: open",
 	} {
 		if _, err := load(section); err == nil || !strings.Contains(err.Error(), want) || !regexp.MustCompile(`^\S*t\.yaml:\d+: `).MatchString(err.Error()) {
+			t.Errorf("%s: error %v, want one with file, line and %q", section, err, want)
+		}
+	}
+}
+
+// So are the files for the servers.
+func TestServerFiles(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, filepath.Join(dir, "c.pem"), filepath.Join(dir, "k.pem"))
+	for section, want := range map[string]string{
+		"{}": "",
+		"{ca: c.pem, cert: c.pem, key: k.pem}": "",
+		"{ca: none.pem, tls: disable}":         "",
+		"{ca: none.pem}":                       "database.ca: open",
+		"{ca: k.pem}":                          "database.ca: k.pem holds no certificate",
+		"{cert: none.pem, key: k.pem}":         "database.cert: open",
+		"{cert: c.pem, key: none.pem}":         "database.key: open",
+		"{cert: c.pem, key: c.pem}":            "database.key: tls: ",
+	} {
+		section = "{name: shop, user: app, " + section[1:]
+		c, err := Parse(filepath.Join(dir, "t.yaml"), []byte(withMinimal("database: "+section+"\n")), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Backend()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !regexp.MustCompile(`^\S*t\.yaml:\d+: `).MatchString(err.Error())) {
 			t.Errorf("%s: error %v, want one with file, line and %q", section, err, want)
 		}
 	}
