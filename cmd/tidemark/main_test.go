@@ -41,6 +41,14 @@ func execute(t *testing.T, args ...string) string {
 	return out.String()
 }
 
+// --version, which people try first, says what the version command says.
+func TestVersionFlag(t *testing.T) {
+	want := execute(t, "version")
+	if got := execute(t, "--version"); got != want || !strings.HasPrefix(got, "tidemark ") {
+		t.Errorf("--version: %q, version: %q", got, want)
+	}
+}
+
 // Every command teaches: what it does at length, and how it is called.
 func TestEveryCommandTeaches(t *testing.T) {
 	var walk func(cmd *cobra.Command)

@@ -38,6 +38,11 @@ func version() string {
 	return "development-" + commit + changed
 }
 
+// versionLine is what the version command and the flag --version print.
+func versionLine() string {
+	return fmt.Sprintf("tidemark %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -47,7 +52,7 @@ Through a proxy, SHOW tidemark.version tells the proxy's.`,
 		Example: "  tidemark version",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "tidemark %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},
 	}
