@@ -86,6 +86,7 @@ func (l *login) authenticate(ctx context.Context) error {
 		return errors.Join(wire.Errorf(wire.CannotConnectNow, "cannot look up the user").
 			WithHint("The query of auth.query failed; the proxy's log says why."), err)
 	}
+	l.known = known
 	answer, err := l.prove(r, secret, known)
 	switch {
 	case k.directory == nil:
@@ -137,11 +138,17 @@ func errNeedsTLS() *wire.Error {
 // errNotProven is within every refusal of a wrong password.
 var errNotProven = errors.New("authentication failed")
 
-// errPassword is what every wrong password is told. The reason, if there is one, is for the log.
-func (l *login) errPassword(reason string) error {
-	e := wire.Errorf(wire.InvalidPassword, "password authentication failed for user \"%s\"", l.user)
-	if reason == "" {
-		return errors.Join(e, errNotProven)
+// errPassword is what every wrong password is told. The reason is for the log; empty: the usual one.
+func (l *login) errPassword(secret Secret, reason string) error {
+	switch {
+	case reason != "":
+	case !l.known:
+		reason = "there is no such user"
+	case secret.empty():
+		reason = "the user has no password"
+	default:
+		reason = "the password does not match"
 	}
+	e := wire.Errorf(wire.InvalidPassword, "password authentication failed for user \"%s\"", l.user)
 	return errors.Join(e, fmt.Errorf("%w: %s", errNotProven, reason))
 }

@@ -157,23 +157,29 @@ func TestDirectory(t *testing.T) {
 		find("u1", true, false, 2)
 		d.failed("u1")
 		find("u1", true, false, 3)
-		d.failed("u1") // fresh: asking again would change nothing
-		find("u1", true, false, 3)
-		find("n1", false, false, 4)
-		find("n1", false, false, 4)
-		time.Sleep(6 * time.Second)
+		d.failed("u1") // also when the answer is fresh: the password may have changed since
+		find("u1", true, false, 4)
+		d.failed("u1") // but not again and again
+		find("u1", true, false, 4)
 		find("n1", false, false, 5)
-		find("e1", false, true, 6)
-		find("e1", false, true, 6)
+		find("n1", false, false, 5)
+		d.failed("n1") // as for a user that exists
+		find("n1", false, false, 6)
+		d.failed("n1")
+		find("n1", false, false, 6)
+		time.Sleep(6 * time.Second)
+		find("n1", false, false, 7)
+		find("e1", false, true, 8)
+		find("e1", false, true, 8)
 		time.Sleep(2 * time.Second)
-		find("e1", false, true, 7)
+		find("e1", false, true, 9)
 
 		gone, leave := context.WithCancel(t.Context())
 		leave()
 		if _, _, err := d.find(gone, "u2"); !errors.Is(err, context.Canceled) {
 			t.Errorf("a client that left: %v", err)
 		}
-		find("u2", true, false, 8) // its answer came for the next one
+		find("u2", true, false, 10) // its answer came for the next one
 
 		d.mu.Lock()
 		for i := range 2 * maxKnown {

@@ -51,7 +51,7 @@ func (l *login) bySCRAM(secret Secret, bound bool) ([]byte, error) {
 	}
 	final, err := scram.Final(body)
 	if errors.Is(err, wire.ErrWrongPassword) {
-		return nil, l.errPassword(reason)
+		return nil, l.errPassword(secret, reason)
 	}
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (l *login) byMD5(secret Secret) error {
 	}
 	hash, known := secret.md5Hash(l.user)
 	if right := equal("md5"+md5Hex(hash+string(salt[:])), answer); !right || !known {
-		return l.errPassword("")
+		return l.errPassword(secret, "")
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (l *login) byPassword(secret Secret) error {
 		return err
 	}
 	if !l.live.doorkeeper.disguise.fits(secret, l.user, password) {
-		return l.errPassword("")
+		return l.errPassword(secret, "")
 	}
 	l.password = password
 	return nil

@@ -46,6 +46,7 @@ type directoryEntry struct {
 	err     error
 	asked   time.Time
 	expires time.Time // guarded by directory.mu; zero while the answer is awaited
+	doubted time.Time // guarded by directory.mu: when a login that failed last had a fresh answer asked for again
 }
 
 func newDirectory(lookup Lookup, d *disguise, ttl, absent time.Duration) *directory {
@@ -81,7 +82,11 @@ func (d *directory) entry(user string) (e *directoryEntry, mine bool) {
 	if len(d.entries) >= maxKnown {
 		d.makeRoom(now)
 	}
+	old := e
 	e = &directoryEntry{done: make(chan struct{}), asked: now}
+	if old != nil {
+		e.doubted = old.doubted
+	}
 	d.entries[user] = e
 	return e, true
 }
@@ -144,11 +149,21 @@ func (d *directory) proven(user string) {
 	}
 }
 
-// failed forgets a secret that did not fit, unless it is fresh: the user's password may have changed.
+// failed has a secret that did not fit asked for again: the user's password may have changed. So may that of a user who was asked for
+// a moment ago; but once in the time of absent is enough, for who guesses passwords is not to have as many queries run.
 func (d *directory) failed(user string) {
+	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if e := d.entries[user]; e != nil && !e.expires.IsZero() && time.Since(e.asked) > d.absent {
-		delete(d.entries, user)
+	e := d.entries[user]
+	if e == nil || e.expires.IsZero() {
+		return
 	}
+	if now.Sub(e.asked) <= d.absent {
+		if now.Sub(e.doubted) <= d.absent {
+			return
+		}
+		e.doubted = now
+	}
+	e.expires = now
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -44,6 +45,7 @@ type fixtureSpec struct {
 	views            map[string]cqrs.View
 	backend          func(*backend.Config)
 	endpoint         func() (host string, port int) // nil: the primary of the first shard itself
+	log              io.Writer                      // nil: the test's
 	cluster          *testcontainers.Cluster        // nil: the one that all tests share, which nobody may break
 }
 
@@ -84,7 +86,11 @@ func (f *fixture) start(t *testing.T, engineName string) string {
 
 func (f *fixture) run(t *testing.T, engineName string) *instance {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var to io.Writer = testWriter{t}
+	if f.spec.log != nil {
+		to = f.spec.log
+	}
+	log := slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	eng, err := loop.New(loop.Config{Engine: engineName})
 	if err != nil {
 		t.Fatal(err)

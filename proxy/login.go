@@ -38,6 +38,8 @@ type login struct {
 	tls      *tls.ConnectionState // nil: none
 	binding  []byte               // tls-server-end-point; nil: the channel cannot be bound
 
+	known  bool                  // there is such a user: for the log alone
+
 	// What authentication leaves.
 	method   Method
 	secret   Secret           // stored

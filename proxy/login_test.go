@@ -1,12 +1,14 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,6 +63,51 @@ func TestUnknownUserLooksLikeWrongPassword(t *testing.T) {
 			t.Errorf("salt and iterations changed from %s to %s", again.salt, salt)
 		}
 	}
+}
+
+// The log, other than the client, is told why a password did not fit.
+func TestLogOfRefusedLogins(t *testing.T) {
+	var log lockedBuffer
+	f := newFixture(t, fixtureSpec{shards: 1, log: &log, config: func(c *proxy.Config) {
+		c.Users = append(c.Users, proxy.User{Name: "none"})
+		c.Rules = []proxy.Rule{{Type: proxy.ConnAny, Users: []string{"clear"}, Method: proxy.MethodPassword, Cleartext: true}, {Type: proxy.ConnAny, Method: proxy.MethodSCRAM}}
+		c.Users = append(c.Users, proxy.User{Name: "clear", Secret: proxy.PasswordSecret("pencil")})
+	}})
+	dsn := f.start(t, "epoll")
+	for user, reason := range map[string]string{
+		clientUser: "the password does not match", "clear": "the password does not match", "apq": "there is no such user", "none": "the user has no password",
+	} {
+		_, err := pgconn.Connect(t.Context(), altered(dsn, clientUser+":"+clientPassword, user+":wrong"))
+		if code(err) != "28P01" || strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: the client is told %v", user, err)
+		}
+		eventually(t, "the log says why", func() error {
+			for line := range strings.Lines(log.String()) {
+				if strings.Contains(line, "user="+user+" ") && strings.Contains(line, reason) {
+					return nil
+				}
+			}
+			return fmt.Errorf("no line about %s with %q in\n%s", user, reason, log.String())
+		})
+	}
+}
+
+// lockedBuffer is what several goroutines write to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // loginShape is what a server sends during a login that fails: types and sizes, and SCRAM's salt and iterations.
