@@ -44,4 +44,5 @@ func (*Conn) hungUp() bool                      { panic("unreachable") }
 func (*Conn) lowWater(int) bool                 { panic("unreachable") }
 func (*Conn) abortSocket()                      { panic("unreachable") }
 func (*Conn) closeSocket() error                { panic("unreachable") }
+func (*Conn) finishSocket() error               { panic("unreachable") }
 func (*Conn) tlsOfSocket() *tls.ConnectionState { panic("unreachable") }
