@@ -35,7 +35,7 @@ func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
 		}
 	}
 	s.steady = false
-	s.Task.Flush() // what follows may take long
+	s.Task.FlushLate() // what follows may take long
 	return cause, err
 }
 
@@ -50,7 +50,7 @@ func (s *session) calm() bool {
 
 // request reads what the client has sent. Where that is for the fast path it is sent to a server, and done is true.
 func (s *session) request() (done bool, err error) {
-	in := s.Hear()
+	in := s.Peek()
 	live := s.p.live.Load()
 	if len(in) <= wire.HeaderLen || len(in) > min(live.MaxMessage, streamFrom) || live.Tracing != nil || s.p.draining.Load() {
 		return false, nil
@@ -82,14 +82,14 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	}
 	p := statements[0].Plan
 	if len(statements) > 1 || !reads(p) {
-		s.Listen()
+		s.KeepPeeked()
 		return false, s.runs(scratch, statements, s.Input()[wire.HeaderLen:n-1], n)
 	}
 	s.putScratch(scratch)
 	s.note(p)
 	l := s.atHand(p.Shards[0])
 	if l == nil {
-		s.Listen() // it may have to wait
+		s.KeepPeeked() // it may have to wait
 		if l, err = s.reach(s.p.shard(p, 0), s.reading()); err != nil {
 			s.Consume(n)
 			return false, s.failed(err)
@@ -98,12 +98,12 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	}
 	s.tx.neutral = false
 	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or says something first
-		s.Listen()
+		s.KeepPeeked()
 		return false, s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)
 	}
 	s.batch.wrote = false
 	l.Query(in)
-	s.Heard(n)
+	s.ConsumePeeked(n)
 	return l.Err == nil, nil
 }
 
@@ -134,7 +134,7 @@ func (s *session) sameBatch(in []byte) (done bool, err error) {
 	n := len(in)
 	l := s.atHand(p.Shards[0])
 	if l == nil {
-		s.Listen() // it may have to wait
+		s.KeepPeeked() // it may have to wait
 		if l, err = s.reach(s.p.shard(p, 0), s.reading()); err != nil {
 			s.Consume(n)
 			s.syncs++
@@ -149,7 +149,7 @@ func (s *session) sameBatch(in []byte) (done bool, err error) {
 	s.syncs++
 	s.drawn, s.tx.neutral = false, false
 	l.Batch(in, st.id, describes)
-	s.Heard(n)
+	s.ConsumePeeked(n)
 	return l.Err == nil, nil
 }
 

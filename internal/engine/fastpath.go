@@ -13,9 +13,9 @@ import (
 // Clear says that nothing waits to be sent, and nothing of the client's to be looked at.
 func (r *Relay) Clear() bool { return len(r.out) == 0 && !r.gone && !r.stop.Load() && !r.bulk.on }
 
-// Hear reads once from the client, where nothing is left of what came before, and returns what has come: nil for none. It is Input only
-// after Listen.
-func (r *Relay) Hear() []byte {
+// Peek reads once from the client, where nothing is left of what came before, and returns what has come: nil for none. It may still be
+// the loop's, which has read it ahead: it is Input, and outlasts a wait, only after KeepPeeked.
+func (r *Relay) Peek() []byte {
 	if !r.Clear() || r.in.len() > 0 || len(r.links) > 0 {
 		return nil
 	}
@@ -28,20 +28,20 @@ func (r *Relay) Hear() []byte {
 	return r.in.bytes()
 }
 
-// Listen has what Hear has returned be Input.
-func (r *Relay) Listen() {
+// KeepPeeked has what Peek has returned be Input.
+func (r *Relay) KeepPeeked() {
 	if r.in.len() == 0 {
 		r.fill()
 	}
 }
 
-// Heard takes all that Hear has returned.
-func (r *Relay) Heard(n int) {
+// ConsumePeeked takes all that Peek has returned.
+func (r *Relay) ConsumePeeked(n int) {
 	if r.in.len() > 0 {
 		r.in.consume(n)
 		return
 	}
-	r.Client.Skip(n)
+	r.Client.SkipAhead(n)
 	r.bulk.end(r.Client)
 	r.read += uint64(n)
 }
@@ -52,7 +52,7 @@ func (r *Relay) Take(l *Link) bool {
 		return false
 	}
 	if b := l.Conn.IO.Ahead(); len(b) > 0 && l.in.len() == 0 && l.answered(r, b) {
-		l.Conn.IO.Skip(len(b))
+		l.Conn.IO.SkipAhead(len(b))
 		l.bulk.end(l.Conn.IO)
 	} else {
 		l.pull(r)

@@ -28,7 +28,7 @@ const (
 // late is a write to conn of the bytes of the outbox up to end.
 type late struct {
 	conn *Conn
-	from Sender
+	from LateWriter
 	end  int
 }
 
@@ -86,7 +86,7 @@ func (c *Conn) takeAhead(p []byte) (int, error) {
 	return n, nil
 }
 
-// skipAhead is Conn.Skip.
+// skipAhead is Conn.SkipAhead.
 func (c *Conn) skipAhead(n int) {
 	a := c.ahead
 	if a.got = a.got[n:]; len(a.got) > 0 {
@@ -119,13 +119,13 @@ func (c *Conn) aheadOnLoop() []byte {
 }
 
 // writeLateOnLoop is WriteLate; it returns false where that has to be done at once.
-func (t *Task) writeLateOnLoop(c *Conn, p []byte, s Sender) bool {
+func (t *Task) writeLateOnLoop(c *Conn, p []byte, w LateWriter) bool {
 	l := t.loop.Load()
 	if l == nil || c.home.Load() != l || c.tls != nil || len(p) > lateSize || len(l.outbox)+len(p) > boxSize || c.state.Load()&(bitClosed|bitFailed) != 0 {
 		return false
 	}
 	l.outbox = append(l.outbox, p...)
-	l.lates = append(l.lates, late{c, s, len(l.outbox)})
+	l.lates = append(l.lates, late{c, w, len(l.outbox)})
 	c.late, c.eager = true, true
 	return true
 }
@@ -150,8 +150,8 @@ func (l *eventLoop) sendLates() {
 	b.lates, b.outbox = b.lates[:0], b.outbox[:0]
 }
 
-// flushOnLoop is Flush.
-func (t *Task) flushOnLoop() {
+// flushLateOnLoop is FlushLate.
+func (t *Task) flushLateOnLoop() {
 	if l := t.loop.Load(); l != nil && len(l.lates) > 0 {
 		l.sendLates()
 	}

@@ -118,7 +118,7 @@ func TestReadAheadThenMoves(t *testing.T) {
 			turn(tk)
 			close(ready)
 			for range 100 {
-				tk.Flush() // the turn goes on
+				tk.FlushLate() // the turn goes on
 			}
 		})
 		answer := func() {
@@ -164,7 +164,7 @@ func TestLateWritesInOrder(t *testing.T) {
 			tk.WriteLate(c, []byte("d"), &u)
 			tk.Wait(time.Now().Add(time.Millisecond))
 			tk.WriteLate(c, []byte("e"), &u)
-			tk.Flush()
+			tk.FlushLate()
 			tk.WriteLate(c, []byte("f"), &u)
 			shut(c)
 			if len(u.bytes) > 0 || u.err != nil {

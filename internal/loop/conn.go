@@ -22,7 +22,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.readSocket(p)
 }
 
-// Ahead is what a loop has read of what the next Read brings: where that will do, Skip takes it. It is valid until c's task next waits.
+// Ahead is what a loop has read of what the next Read brings: where that will do, SkipAhead takes it. It is valid until c's task next waits.
 func (c *Conn) Ahead() []byte {
 	if c.stream != nil {
 		return nil
@@ -30,8 +30,8 @@ func (c *Conn) Ahead() []byte {
 	return c.aheadOnLoop()
 }
 
-// Skip is Read for the first n bytes of Ahead.
-func (c *Conn) Skip(n int) { c.skipAhead(n) }
+// SkipAhead is Read for the first n bytes of Ahead.
+func (c *Conn) SkipAhead(n int) { c.skipAhead(n) }
 
 // Write writes as much of p as possible now. When that is not all of p, the error is not nil: ErrWouldBlock (wait for
 // Writable, then write the rest) or what broke the connection. A TLS connection encrypts into a buffer that the engine

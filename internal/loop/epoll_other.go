@@ -27,8 +27,8 @@ func (*Task) wakeOnLoop()                                                      {
 func (*Task) awaitOnLoop(func())                                               { panic("unreachable") }
 func (*Task) ownOnLoop(*Conn)                                                  { panic("unreachable") }
 func (*Task) ownsOnLoop(*Conn) bool                                            { panic("unreachable") }
-func (*Task) writeLateOnLoop(*Conn, []byte, Sender) bool                       { panic("unreachable") }
-func (*Task) flushOnLoop()                                                     { panic("unreachable") }
+func (*Task) writeLateOnLoop(*Conn, []byte, LateWriter) bool                   { panic("unreachable") }
+func (*Task) flushLateOnLoop()                                                 { panic("unreachable") }
 func (*Conn) aheadOnLoop() []byte                                              { panic("unreachable") }
 func (*Conn) skipAhead(int)                                                    { panic("unreachable") }
 func (*Conn) keep()                                                            { panic("unreachable") }

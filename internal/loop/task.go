@@ -75,27 +75,27 @@ func (t *Task) Keep(c *Conn) {
 	}
 }
 
-// Sender is who writes late.
-type Sender interface {
+// LateWriter is who calls WriteLate.
+type LateWriter interface {
 	// Unsent gives back the end of a late write that the socket did not take, with what Conn.Write said. p is valid during the call.
 	Unsent(p []byte, err error)
 }
 
 // WriteLate is Write for a task that is about to wait for what comes of it: a loop sends what its tasks write late together, when
-// each of them had its turn. What could not be sent goes to s, and the task's wait is over.
-func (t *Task) WriteLate(c *Conn, p []byte, s Sender) {
-	if t.routine == nil && t.writeLateOnLoop(c, p, s) {
+// each of them had its turn. What could not be sent goes to w, and the task's wait is over.
+func (t *Task) WriteLate(c *Conn, p []byte, w LateWriter) {
+	if t.routine == nil && t.writeLateOnLoop(c, p, w) {
 		return
 	}
 	if n, err := c.Write(p); n < len(p) {
-		s.Unsent(p[n:], err)
+		w.Unsent(p[n:], err)
 	}
 }
 
-// Flush sends what the tasks of t's loop have written late, for a task that has a long turn before it.
-func (t *Task) Flush() {
+// FlushLate sends what the tasks of t's loop have written late, for a task that has a long turn before it.
+func (t *Task) FlushLate() {
 	if t.routine == nil {
-		t.flushOnLoop()
+		t.flushLateOnLoop()
 	}
 }
 
