@@ -150,7 +150,7 @@ func (s *session) leave() error {
 		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, noPortal))
 		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAll, Reply: &end})
 		syncUnseen(l)
-		s.batch.sent, s.batch.queried = false, true // what comes on the next server is not the first of its transaction
+		s.batch.goesOn()
 		if err := s.Await(l); err != nil {
 			return err
 		}

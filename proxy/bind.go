@@ -219,6 +219,7 @@ func (s *session) bind(size int) error {
 	l.SetOut(out)
 	l.Expect(engine.Expect{Kind: engine.Bind, Mute: mute, Statement: st.id, Names: st.names, Again: first})
 	s.batch.sent = true
+	s.batch.bound(plan)
 	s.Consume(used)
 	if len(s.Input()) >= size-used {
 		l.Queue(s.Input()[:size-used])

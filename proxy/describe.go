@@ -89,7 +89,7 @@ func (s *session) prepareOutside(p *router.Plan, st *statement) error {
 		return err
 	}
 	before := l.Errors
-	if slices.ContainsFunc(s.batch.held, func(x *statement) bool { return analyzed[x.template.Generic().Command] }) {
+	if slices.ContainsFunc(s.batch.held, (*statement).looksAhead) {
 		s.tx.seal()
 	}
 	s.flushHeld(l)

@@ -19,7 +19,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if !p.Has(router.Neutral) && p.Kind != router.Setting && p.Kind != router.Tx {
 		s.tx.neutral = false
 	}
-	s.tx.looked = s.tx.looked || analyzed[p.Command] || s.strung != nil
+	s.tx.looked = s.tx.looked || looks(p.Command) || s.strung != nil
 	if p.Has(router.Dirty) {
 		l.Conn.Dirty = true
 	}

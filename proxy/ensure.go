@@ -34,9 +34,10 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 			l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
 			l.Expect(engine.Expect{Kind: engine.Parse, Undo: undo, Names: st.names})
 			s.batch.sent = true
+			s.batch.snapped = s.batch.snapped || st.looksAhead()
 			return name
 		}
-		s.batch.parsed = s.batch.parsed || analyzed[st.template.Generic().Command]
+		s.batch.parsed = s.batch.parsed || st.looksAhead()
 		if done := wire.AppendParseComplete(nil); l.Owed() > 0 {
 			l.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: done, Undo: undo})
 		} else {
@@ -45,6 +46,7 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		return name
 	}
 	s.batch.sent = true
+	s.batch.snapped = s.batch.snapped || st.looksAhead()
 	e := engine.Expect{Kind: engine.Parse, Mute: mute, Statement: st.id, Undo: undo, Names: st.names}
 	if st.name != "" {
 		return s.define(l, st, e)

@@ -54,6 +54,7 @@ func (s *session) execute() error {
 		l.Queue(frame)
 		l.Expect(e)
 		s.batch.sent = true
+		s.batch.executed(pt)
 		s.batch.copying = s.batch.copying || pt != nil && pt.plan.Command == sql.CopyFrom
 		s.Consume(n)
 		if pt != nil {
@@ -121,7 +122,9 @@ func (s *session) executeOwn(pt *portal) error {
 	if s.batch.queried && pt.plan.Has(router.Discards|router.NoTx) {
 		return s.failBatch(wire.Errorf(wire.ActiveSQLTransaction, "%s cannot run inside a transaction block", pt.plan.Tag))
 	}
-	s.batch.queried = s.batch.queried || pt.plan.Kind == router.OfPrepared || pt.plan.Has(router.Discards) && !pt.plan.Has(router.NoTx)
+	if pt.plan.Kind == router.OfPrepared || wide(pt.plan) || pt.plan.Has(router.Discards) && !pt.plan.Has(router.NoTx) {
+		s.batch.queried, s.batch.parsed = true, true
+	}
 	if pt.plan.Kind == router.OfPrepared {
 		if err := s.executePrepared(pt); err != nil {
 			return s.failBatch(err)
@@ -196,15 +199,6 @@ func (s *session) aborted() bool {
 	return s.link != nil && s.link.Conn.TxStatus == wire.TxAborted && !s.after.mended
 }
 
-// queriedAhead has a server know that there has been a query in the batch, one that the proxy has answered: for some statements
-// it is too late then, others are in a transaction.
-func (s *session) queriedAhead(l *engine.Link, next *router.Plan) {
-	if s.batch.queried || s.batch.parsed && setsTransaction(next) {
-		s.batch.queried, s.batch.parsed, s.tx.looked = false, false, true
-		s.runUnseen(l, "SELECT 1", engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll})
-	}
-}
-
 // executeLate runs a transaction command on a server after all: there was none yet when it was bound.
 func (s *session) executeLate(pt *portal) error {
 	err := s.listenAhead(pt.plan)
@@ -239,5 +233,6 @@ func (s *session) executeLate(pt *portal) error {
 	}
 	l.Expect(e)
 	s.batch.sent = true
+	s.batch.executed(pt)
 	return nil
 }

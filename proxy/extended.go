@@ -18,8 +18,9 @@ type batch struct {
 	// ending: a Query or FunctionCall was sent amid it. PostgreSQL ends the batch with that, unless it leaves a transaction open: see queryEnded.
 	ending bool
 	wrote  bool // a statement may have changed data
-	// queried: the proxy has answered what takes a snapshot on a server. parsed: ... a Parse, which does no more than that.
-	queried, parsed bool
+	// queried: something was executed in it of which the link's server does not know: the proxy has answered it, or another server.
+	// parsed: ... prepared or executed that takes a snapshot. ran, snapped: the same of what the link's server has got.
+	queried, parsed, ran, snapped bool
 	// copying: a COPY FROM STDIN was executed, and the client has not ended its data yet.
 	copying bool
 	// again: it begins with a Bind of a statement that was prepared before, outside of a transaction, and asks
@@ -53,7 +54,8 @@ func (s *session) whole(typ byte, size int) error {
 
 // failBatch answers an error of the proxy's own within a batch. What is not for the client is returned.
 func (s *session) failBatch(err error) error {
-	if errors.Is(err, errAnswered) {
+	if errors.Is(err, errAnswered) { // what was parsed since is skipped
+		s.dropHeld(false)
 		return nil
 	}
 	var e *wire.Error
@@ -103,11 +105,8 @@ func (s *session) sync() error {
 	if s.traced != nil {
 		s.traced.batch = false
 	}
-	if s.batch.queried && !s.skipping() {
-		s.tx.seal()
-		if l := s.link; l != nil && l.Err == nil && s.batch.sent && s.tx.state == txOpen && s.tx.neutral {
-			s.queriedAhead(l, nil)
-		}
+	if s.batch.parsed && !s.skipping() {
+		s.lookedAhead()
 	}
 	defer func() {
 		s.batch = batch{held: s.batch.held[:0]}

@@ -60,12 +60,14 @@ func (st *statement) told() shape {
 }
 
 // analyzed are the statements whose rows PostgreSQL knows when it prepares them. What FETCH gives depends on the cursor that is there.
-var analyzed = map[sql.Command]bool{sql.Select: true, sql.Insert: true, sql.Update: true, sql.Delete: true, sql.Merge: true}
+func analyzed(c sql.Command) bool {
+	return c == sql.Select || c == sql.Insert || c == sql.Update || c == sql.Delete || c == sql.Merge
+}
 
 // asDescribed prepares the statement on a connection that does not know it, and sees that its rows are what the client takes them
 // for. described says whether the client asks in this batch.
 func (s *session) asDescribed(l *engine.Link, st *statement, described bool) error {
-	if st.name == "" || s.fresh(st) || st.told() == 0 || !analyzed[st.template.Generic().Command] {
+	if st.name == "" || s.fresh(st) || st.told() == 0 || !analyzed(st.template.Generic().Command) {
 		return nil
 	}
 	if _, known := l.Conn.Statements.Name(st.id); known {
