@@ -158,7 +158,7 @@ func (s *session) leave() error {
 	}
 	failed = failed || l.Err != nil
 	if !failed && s.tx.state == txOpen {
-		s.ask(l, "ROLLBACK", nil)
+		s.queryUnseen(l, "ROLLBACK", nil)
 		if err := s.Await(l); err != nil {
 			return err
 		}
@@ -181,8 +181,8 @@ func (s *session) leave() error {
 // errAnswered says that the client has been given an error already.
 var errAnswered = errors.New("answered")
 
-// ask sends a query of the proxy's own; nothing of its answer reaches the client.
-func (s *session) ask(l *engine.Link, sql string, reply *engine.Reply) {
+// queryUnseen sends a query of the proxy's own; nothing of its answer reaches the client.
+func (s *session) queryUnseen(l *engine.Link, sql string, reply *engine.Reply) {
 	l.SetOut(wire.AppendQuery(l.Out(), sql))
 	l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll, Reply: reply})
 }

@@ -96,7 +96,7 @@ func (s *session) beginAgain(l *engine.Link, p *router.Plan) error {
 	}
 	syncUnseen(l)
 	if s.discard(); s.settings.print != 0 {
-		s.ask(l, s.settings.syncSQL(), nil)
+		s.queryUnseen(l, s.settings.syncSQL(), nil)
 	}
 	l.Conn.Settings, s.after.discard = s.settings.print, false
 	return nil

@@ -8,8 +8,8 @@ import (
 )
 
 // The extended protocol. A batch is what lies between two Syncs. A statement that is parsed names no shard yet, so a
-// Parse is held until a Bind or Describe says where to go; on the server the statement gets a name made of its text and
-// parameter types, so that clients share it and any connection of the pool can have it.
+// Parse is held until a Bind or Describe says where to go (ensure.go); on servers the statement has a name that stands for its text
+// and parameter types (statements.go), so that clients share it and any connection of the pool can have it.
 
 // batch is the state since the last Sync.
 type batch struct {

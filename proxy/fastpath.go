@@ -44,7 +44,7 @@ func (s *session) calm() bool {
 	b, tx, a := &s.batch, &s.tx, &s.after
 	return tx.state == txNone && !tx.wrote && !tx.schema && !tx.unclear && !tx.probeLater &&
 		!b.sent && !b.skip && !b.ending && !b.queried && !b.parsed && !b.copying && len(b.held) == 0 &&
-		!a.active && a.told == nil && len(a.aside) == 0 && !s.askState &&
+		!a.active && a.prepared == nil && len(a.aside) == 0 && !s.askState &&
 		s.mode == backend.Transaction && s.ear == nil && s.traced == nil && len(s.pins) == 0 && len(s.owns) == 0 && !s.own.notice
 }
 
@@ -83,7 +83,7 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	p := statements[0].Plan
 	if len(statements) > 1 || !reads(p) {
 		s.KeepPeeked()
-		return false, s.runs(scratch, statements, s.Input()[wire.HeaderLen:n-1], n)
+		return false, s.runStatements(scratch, statements, s.Input()[wire.HeaderLen:n-1], n)
 	}
 	s.putScratch(scratch)
 	s.note(p)

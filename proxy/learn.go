@@ -45,7 +45,7 @@ func (s *session) askForState(l *engine.Link) {
 	if s.question.prepared {
 		text += ", " + preparedSQL
 	}
-	s.ask(l, text, &s.question.reply)
+	s.queryUnseen(l, text, &s.question.reply)
 }
 
 // settingsSQL is a query for the settings that the session may have: one value, of those that are set.

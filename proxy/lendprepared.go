@@ -95,7 +95,7 @@ func (s *session) lendPrepared(l *engine.Link) error {
 		if !inBlock || failed < 0 {
 			return nil
 		}
-		s.ask(l, "ROLLBACK TO "+savepoint+"; RELEASE "+savepoint, nil)
+		s.queryUnseen(l, "ROLLBACK TO "+savepoint+"; RELEASE "+savepoint, nil)
 		list = list[failed+1:]
 	}
 	return s.Await(l)

@@ -57,7 +57,7 @@ func (s *session) sharesChannels() bool {
 func (p *Proxy) usualEncoding(name string) bool {
 	params, err := p.backend.Shard(p.home).ServerParams(context.Background()) // known since the first login
 	usual := params["client_encoding"]
-	return err == nil && (equalFold(name, usual) || usual == "UTF8" && isUTF8(name))
+	return err == nil && (strings.EqualFold(name, usual) || usual == "UTF8" && isUTF8(name))
 }
 
 // listenAhead does what must be done before a server hears of the plan. What the session has read of its client's input may
@@ -220,7 +220,7 @@ func (s *session) primeChannels(l *engine.Link) {
 		b.WriteString("LISTEN " + quoteName(name) + ";")
 		e.lent = append(e.lent, name)
 	}
-	s.ask(l, b.String(), nil)
+	s.queryUnseen(l, b.String(), nil)
 	l.Conn.Dirty = true
 	e.primed = l.Conn
 }
@@ -242,7 +242,7 @@ func (s *session) quietChannels(l *engine.Link) bool {
 		return false
 	}
 	s.after.active = true
-	s.ask(l, b.String(), nil)
+	s.queryUnseen(l, b.String(), nil)
 	l.Since = 0 // which is no request of the client's
 	return true
 }

@@ -17,7 +17,7 @@ func (s *session) marksMatter() bool { return s.p.copies && !s.own.eventual }
 // sendProbe asks for the mark behind what was sent before, in the same round trip.
 func (s *session) sendProbe(l *engine.Link) {
 	s.after.active, s.after.mark = true, true
-	s.ask(l, probeSQL, &s.after.probe)
+	s.queryUnseen(l, probeSQL, &s.after.probe)
 }
 
 // marked takes the probe's answer, a DataRow's body or nil, into the session's token and tells the client.

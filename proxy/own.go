@@ -39,8 +39,6 @@ var ownNames = []string{
 
 func isOwn(name string) bool { return strings.HasPrefix(strings.ToLower(name), "tidemark.") }
 
-func equalFold(a, b string) bool { return strings.EqualFold(a, b) }
-
 // show is a setting's value.
 func (o *ownSettings) show(s *session, name string) (string, error) {
 	switch name {

@@ -12,7 +12,7 @@ import (
 // release gives the link's connection back, or keeps it if the session is pinned to it.
 func (s *session) release() {
 	l := s.link
-	s.link, s.told = nil, l.Conn.Reported
+	s.link, s.reported = nil, l.Conn.Reported
 	if s.ear != nil {
 		s.unlend(l.Conn)
 	}
@@ -42,7 +42,7 @@ func (s *session) drop() {
 		s.traced.served(l, loop.Clock())
 	}
 	s.Relay.Drop(l)
-	s.link, s.began, s.told = nil, 0, l.Conn.Reported
+	s.link, s.began, s.reported = nil, 0, l.Conn.Reported
 	if s.ear != nil {
 		s.unlend(l.Conn)
 		s.ear.said, s.ear.counted, s.ear.ahead = s.ear.said[:0], 0, true

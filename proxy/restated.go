@@ -72,7 +72,7 @@ func (s *session) foreseenBehind(f *foreseen, p *router.Plan) *foreseen {
 	return f
 }
 
-// restated refuses a query string in which that makes a difference. What it executes is looked at by take.
+// restated refuses a query string in which that makes a difference. What it executes is looked at by rewritten.take.
 func (s *session) restated(statements []router.Statement, text []byte) error {
 	var f *foreseen
 	if s.batch.sent {

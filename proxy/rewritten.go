@@ -14,8 +14,8 @@ import (
 // the server knows whether the string comes that far; so is a DEALLOCATE, of a statement made for the purpose. What they did
 // is taken over when the string has ended, as far as it came.
 
-// told is one effect on the session's statements of a query string, once its statement number n has completed.
-type told struct {
+// preparedStep is one effect on the session's statements of a query string, once its statement number n has completed.
+type preparedStep struct {
 	n    int        // counted from 0
 	st   *statement // PREPARE: to be kept; DEALLOCATE: what the server was given to deallocate
 	drop bool       // DEALLOCATE: the session's statement of st's name is to be forgotten
@@ -31,7 +31,7 @@ type rewritten struct {
 	needs []*statement          // to be prepared before
 	seen  map[string]*statement // what names mean by now, where the string has changed that; nil for none
 	none  bool                  // ... and others mean nothing: DEALLOCATE ALL
-	told  []told
+	steps []preparedStep
 	// speaks: it is about prepared statements. first: it sets how its transaction runs, for which it is too late behind any query.
 	speaks, first bool
 
@@ -144,7 +144,7 @@ func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (
 		made.id = s.p.statements.fresh() // the server prepares it, under a name of its own
 		made.ahead = engine.Characters(string(text[:st.Start]))
 		q.seen[x.Name] = made
-		q.told = append(q.told, told{n: i, st: made})
+		q.steps = append(q.steps, preparedStep{n: i, st: made})
 		q.name(text, at, st.Start+to, made.id, x.Name)
 		if len(g.Shards) > 0 && g.Kind != router.Scatter {
 			here.Shards, here.Kind = g.Shards, router.AnyShard
@@ -159,7 +159,7 @@ func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (
 		drop.name = x.Name
 		q.seen[x.Name] = nil
 		q.needs = append(q.needs, drop)
-		q.told = append(q.told, told{n: i, st: drop, drop: true})
+		q.steps = append(q.steps, preparedStep{n: i, st: drop, drop: true})
 		q.name(text, at, st.Start+to, drop.id, x.Name)
 		return here, nil
 	}
@@ -192,7 +192,7 @@ func executedBy(n int, target *statement) engine.Executed {
 func (q *rewritten) discard(i int, p *router.Plan) *router.Plan {
 	clear(q.seen)
 	q.none = true
-	q.told = append(q.told, told{n: i, all: true})
+	q.steps = append(q.steps, preparedStep{n: i, all: true})
 	here := *p
 	here.Flags &^= router.Discards
 	return &here
@@ -308,7 +308,7 @@ func (s *session) simpleRewritten(p *router.Plan, q *rewritten) error {
 	if len(q.needs) > 0 {
 		e.Statement = q.needs[0].id
 	}
-	s.after.told = q.told
+	s.after.prepared = q.steps
 	s.notice()
 	return s.forward(l, p, wire.AppendQuery(nil, string(q.text)), e, 0)
 }
@@ -321,7 +321,7 @@ func errPreparesFirst() *wire.Error {
 }
 
 // takeOver records what a query string did to prepared statements, as far as it came.
-func (s *session) takeOver(l *engine.Link, list []told, completed int) {
+func (s *session) takeOver(l *engine.Link, list []preparedStep, completed int) {
 	for _, x := range list {
 		switch {
 		case x.n >= completed: // a statement made to be deallocated stays, as one of those that nobody uses

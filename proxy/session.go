@@ -50,7 +50,7 @@ type session struct {
 	settings settings
 	own      ownSettings
 	token    lsn.Token
-	told     uint64          // what the client knows of its settings, see told.go
+	reported uint64          // what the client knows of its settings, see reported.go
 	unsure   map[string]bool // shards where something was written and no mark could be taken
 
 	view    *router.Session // what of the settings changes the meaning of SQL
@@ -85,16 +85,16 @@ type after struct {
 	changes []*router.SettingChange
 	// foreseen is what becomes of the session's settings, where that changes what names mean; else nil.
 	foreseen *foreseen
-	replay   *queryString // in place of changes: settings and transaction commands of one query string, in order
-	outcome  engine.Reply // of these statements
-	told     []told       // what they do to prepared statements
-	aside    []*aside     // prepared statements that are to be forgotten
+	replay   *queryString   // in place of changes: settings and transaction commands of one query string, in order
+	outcome  engine.Reply   // of these statements
+	prepared []preparedStep // what they do to prepared statements
+	aside    []*aside       // prepared statements that are to be forgotten
 	probe    engine.Reply
 }
 
 // plain says that nothing of it changes what the session keeps.
 func (a *after) plain() bool {
-	return !a.schema && !a.mark && !a.discard && !a.state && a.tx == nil && len(a.changes) == 0 && a.replay == nil && a.told == nil
+	return !a.schema && !a.mark && !a.discard && !a.state && a.tx == nil && len(a.changes) == 0 && a.replay == nil && a.prepared == nil
 }
 
 // run serves the client until it leaves, or there is nothing to do: then the session rests. The error says why it ended, nil for a Terminate.

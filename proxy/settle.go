@@ -75,7 +75,7 @@ func (s *session) settle() error {
 // uneventful says that nothing has changed for endTransaction to follow: as behind a single SELECT.
 func (s *session) uneventful(l *engine.Link) bool {
 	a, tx := &s.after, &s.tx
-	return l.Conn.TxStatus == wire.TxIdle && tx.state == txNone && !a.active && s.ear == nil && a.told == nil && len(a.aside) == 0 &&
+	return l.Conn.TxStatus == wire.TxIdle && tx.state == txNone && !a.active && s.ear == nil && a.prepared == nil && len(a.aside) == 0 &&
 		!tx.wrote && !tx.schema && !tx.unclear && !tx.probeLater
 }
 
@@ -107,7 +107,7 @@ func (s *session) endTransaction(l *engine.Link) {
 	if ok && a.discard {
 		s.discard()
 		if l.Conn.Settings = 0; s.settings.print != 0 {
-			s.ask(l, s.settings.syncSQL(), nil)
+			s.queryUnseen(l, s.settings.syncSQL(), nil)
 			l.Conn.Settings = settingsUnknown
 		}
 	}
@@ -123,9 +123,9 @@ func (s *session) endTransaction(l *engine.Link) {
 		l.Conn.Statements.Settled()
 		a.aside = nil
 	}
-	if a.told != nil {
-		s.takeOver(l, a.told, a.outcome.Tags)
-		a.told = nil
+	if a.prepared != nil {
+		s.takeOver(l, a.prepared, a.outcome.Tags)
+		a.prepared = nil
 	}
 	committed := ok && a.outcome.Tag == "COMMIT"
 	tx := a.tx

@@ -32,11 +32,11 @@ func (s *session) query() error {
 		delete(s.stmts, "") // a simple query drops the unnamed statement, whatever becomes of it
 	}
 	scratch := scratches.Get(s.Task)
-	return s.runs(scratch, s.plan(scratch, text), text, len(frame))
+	return s.runStatements(scratch, s.plan(scratch, text), text, len(frame))
 }
 
-// runs runs the statements, which live in scratch, of the Query message of n bytes at the start of Input, and gives scratch back.
-func (s *session) runs(scratch *router.Scratch, statements []router.Statement, text []byte, n int) error {
+// runStatements runs the statements, which live in scratch, of the Query message of n bytes at the start of Input, and gives scratch back.
+func (s *session) runStatements(scratch *router.Scratch, statements []router.Statement, text []byte, n int) error {
 	err := s.planned(statements, text, n)
 	s.putScratch(scratch)
 	if err != nil {

@@ -110,7 +110,7 @@ func (s *session) queriedHere() error {
 	s.tx.seal()
 	if l := s.link; l != nil && s.tx.state == txOpen && s.tx.neutral && l.Err == nil {
 		s.tx.looked = true
-		s.ask(l, "SELECT 1", nil)
+		s.queryUnseen(l, "SELECT 1", nil)
 		return s.Await(l)
 	}
 	return nil

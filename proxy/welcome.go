@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
@@ -90,7 +91,7 @@ func (p *Proxy) greet(ctx context.Context, l *login) (*client, map[string]string
 	}
 	x := &client{key: key, user: l.user, addr: l.conn.RemoteAddr(), since: time.Now()}
 	for _, q := range l.params {
-		if equalFold(q.Name, "application_name") {
+		if strings.EqualFold(q.Name, "application_name") {
 			x.app = q.Value
 		}
 	}

@@ -18,8 +18,8 @@ import (
 
 // tell lets the client know the settings of a link that the session begins to use.
 func (s *session) tell(l *engine.Link) {
-	if s.told != l.Conn.Reported {
-		s.told = l.Conn.Reported
+	if s.reported != l.Conn.Reported {
+		s.reported = l.Conn.Reported
 		s.SetOut(s.appendReported(s.Out(), l.Conn.Params))
 	}
 }
@@ -76,7 +76,7 @@ func (x *startups) put(key startup, params map[string]string) {
 // each set of values, what it makes of settings in the startup message; those that it refuses end the login, as PostgreSQL's do.
 func (s *session) beginWith(params map[string]string) (map[string]string, error) {
 	if told, ok := s.beginning(params); ok {
-		s.told = backend.ReportedPrint(told)
+		s.reported = backend.ReportedPrint(told)
 		return told, nil
 	}
 	l, err := s.acquire(s.p.shardMap.Shards()[s.p.defaultShard[0]].Name, backend.Write)
@@ -162,11 +162,11 @@ func (s *session) tellBeginning() {
 	params, _ := s.p.backend.Shard(s.p.shardMap.Shards()[s.p.defaultShard[0]].Name).Params()
 	params, ok := s.beginning(params)
 	if !ok {
-		s.told = 0 // the next server tells
+		s.reported = 0 // the next server tells
 		return
 	}
-	if print := backend.ReportedPrint(params); print != s.told {
-		s.told = print
+	if print := backend.ReportedPrint(params); print != s.reported {
+		s.reported = print
 		s.SetOut(s.appendReported(s.Out(), params))
 	}
 }
