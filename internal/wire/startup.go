@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"strings"
 )
 
@@ -90,16 +91,22 @@ func (s *Startup) Negotiate() (minor uint16, unknown []string, needed bool) {
 	return minor, unknown, minor < uint16(s.Version) || len(unknown) > 0
 }
 
+var (
+	errStartupLength = errors.New("invalid length of startup packet")
+	errCancelLength  = errors.New("invalid length of cancel request packet")
+)
+
 // NextStartup decodes the startup packet at the start of b. n is its length in bytes; n is 0 and need is the total
 // number of bytes wanted while it is incomplete. err is a FATAL *Error: 08P01 for a packet that cannot be, 0A000 for a
-// protocol we do not speak, 28000 for a missing user.
+// protocol we do not speak, 28000 for a missing user. It is none of these where the length cannot be: as PostgreSQL does, hang up without
+// a word on what speaks another protocol, or has changed its mind and says Terminate.
 func NextStartup(b []byte) (s Startup, n, need int, err error) {
 	if len(b) < 4 {
 		return s, 0, 4, nil
 	}
 	size := binary.BigEndian.Uint32(b)
 	if size < 8 || size > MaxStartupLen {
-		return s, 0, 0, Errorf(ProtocolViolation, "invalid length of startup packet").Fatal()
+		return s, 0, 0, errStartupLength
 	}
 	if len(b) < 8 {
 		return s, 0, int(size), nil
@@ -108,11 +115,11 @@ func NextStartup(b []byte) (s Startup, n, need int, err error) {
 	switch code {
 	case codeSSLRequest, codeGSSENCRequest:
 		if size != 8 {
-			return s, 0, 0, Errorf(ProtocolViolation, "invalid length of startup packet").Fatal()
+			return s, 0, 0, errStartupLength
 		}
 	case codeCancelRequest:
 		if size <= 12 || size > 12+MaxCancelKeyLen {
-			return s, 0, 0, Errorf(ProtocolViolation, "invalid length of cancel request packet").Fatal()
+			return s, 0, 0, errCancelLength
 		}
 	default:
 		if code>>16 != 3 {

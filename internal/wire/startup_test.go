@@ -21,6 +21,7 @@ func TestNextStartup(t *testing.T) {
 		want     Startup
 		need     int
 		sqlstate string
+		hangsUp  bool
 	}{
 		{name: "nothing", need: 4},
 		{name: "length only", in: packet(Protocol30, "user\x00ann\x00\x00")[:4], need: 18},
@@ -33,15 +34,15 @@ func TestNextStartup(t *testing.T) {
 		{name: "CancelRequest", in: AppendCancelRequest(nil, 77, []byte("abcd")), want: Startup{Kind: CancelRequest, PID: 77, Key: []byte("abcd")}},
 		{name: "CancelRequest with a long key", in: AppendCancelRequest(nil, 77, make([]byte, 256)), want: Startup{Kind: CancelRequest, PID: 77, Key: make([]byte, 256)}},
 
-		{name: "CancelRequest with a longer key", in: AppendCancelRequest(nil, 77, make([]byte, 257)), sqlstate: ProtocolViolation},
-		{name: "CancelRequest without a key", in: AppendCancelRequest(nil, 77, nil), sqlstate: ProtocolViolation},
-		{name: "SSLRequest with a body", in: packet(codeSSLRequest, "x"), sqlstate: ProtocolViolation},
-		{name: "short", in: []byte{0, 0, 0, 7}, sqlstate: ProtocolViolation},
-		{name: "long", in: []byte{0, 0, 39, 17}, sqlstate: ProtocolViolation},
-		{name: "2 GB", in: []byte{0x7f, 0xff, 0xff, 0xff}, sqlstate: ProtocolViolation},
-		{name: "-1", in: []byte{0xff, 0xff, 0xff, 0xff}, sqlstate: ProtocolViolation},
-		{name: "TLS at once", in: []byte{TLSHandshake, 3, 1, 0}, sqlstate: ProtocolViolation},
-		{name: "HTTP", in: []byte("GET / HTTP/1.1\r\n"), sqlstate: ProtocolViolation},
+		{name: "CancelRequest with a longer key", in: AppendCancelRequest(nil, 77, make([]byte, 257)), hangsUp: true},
+		{name: "CancelRequest without a key", in: AppendCancelRequest(nil, 77, nil), hangsUp: true},
+		{name: "SSLRequest with a body", in: packet(codeSSLRequest, "x"), hangsUp: true},
+		{name: "short", in: []byte{0, 0, 0, 7}, hangsUp: true},
+		{name: "long", in: []byte{0, 0, 39, 17}, hangsUp: true},
+		{name: "2 GB", in: []byte{0x7f, 0xff, 0xff, 0xff}, hangsUp: true},
+		{name: "-1", in: []byte{0xff, 0xff, 0xff, 0xff}, hangsUp: true},
+		{name: "TLS at once", in: []byte{TLSHandshake, 3, 1, 0}, hangsUp: true},
+		{name: "HTTP", in: []byte("GET / HTTP/1.1\r\n"), hangsUp: true},
 		{name: "protocol 2", in: packet(2<<16, "user\x00ann\x00\x00"), sqlstate: FeatureNotSupported},
 		{name: "protocol 4", in: packet(4<<16, ""), sqlstate: FeatureNotSupported},
 		{name: "no terminator", in: packet(Protocol30, "user\x00ann\x00"), sqlstate: ProtocolViolation},
@@ -52,7 +53,7 @@ func TestNextStartup(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, n, need, err := NextStartup(tt.in)
-			if SQLSTATE(err) != tt.sqlstate || need != tt.need {
+			if SQLSTATE(err) != tt.sqlstate || (err != nil) != (tt.hangsUp || tt.sqlstate != "") || need != tt.need {
 				t.Fatalf("need %d, error %v; want %d, SQLSTATE %q", need, err, tt.need, tt.sqlstate)
 			}
 			if d := cmp.Diff(tt.want, got); d != "" {
