@@ -24,6 +24,12 @@ func (s *session) stay(l *engine.Link) {
 	s.Use(l)
 }
 
+// hasServer says whether the session has a server connection to itself. By an empty query drivers ask whether theirs lives, and keep the
+// server's timeouts for idle sessions and transactions from ending it: it is the server's to answer then.
+func (s *session) hasServer() bool {
+	return s.tx.state == txOpen || s.tx.state == txNone && s.mode == backend.Session && len(s.pins) > 0
+}
+
 // checkMode refuses to begin a transaction in statement mode.
 func (s *session) checkMode(p *router.Plan) error {
 	if s.mode == backend.Statement && p.Kind == router.Tx && p.Tx.Op == router.Begin {

@@ -18,6 +18,7 @@ func TestSessionMode(t *testing.T) {
 	f := newFixture(t, fixtureSpec{shards: 2, replicas: 1, pool: 2, tables: []sharding.Table{{Name: "pets", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8}}, backend: func(c *backend.Config) { c.Mode = backend.Session }})
 	exec(t, connect(t, f.direct(0)), "create table pets (id bigint primary key, name text)")
 	exec(t, connect(t, f.direct(1)), "create table pets (id bigint primary key, name text)")
+	admin := connect(t, f.direct(0))
 	engines(t, func(t *testing.T, engineName string) {
 		p := f.run(t, engineName)
 		a := connect(t, p.dsn)
@@ -35,6 +36,22 @@ func TestSessionMode(t *testing.T) {
 			}
 			exec(t, a, "select * from pets")
 		}
+		asked := func(query string) { // the server, and not the proxy alone: an empty query asks whether the connection lives
+			if got := text(t, admin, "select query from pg_stat_activity where pid = "+pid); got != query {
+				t.Errorf("the server was asked %q last, want %q", got, query)
+			}
+		}
+		exec(t, a, "-- alive?", simple)
+		asked("-- alive?")
+		if r := a.PgConn().ExecParams(t.Context(), "-- still?", nil, nil, nil, nil).Read(); r.Err != nil {
+			t.Error(r.Err)
+		}
+		asked("-- still?")
+		exec(t, a, "begin", simple)
+		exec(t, a, "select 1", simple)
+		exec(t, a, "-- in a transaction?", simple)
+		asked("-- in a transaction?")
+		exec(t, a, "rollback", simple)
 		active := func() (n int) {
 			for _, s := range p.backend.Stats() {
 				n += s.Active

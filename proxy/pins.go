@@ -120,7 +120,7 @@ func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
 	case sql.DDL, sql.Discard, sql.ClosePortal, sql.Unlisten:
 		return true
 	}
-	return s.strung != nil || p.Kind == router.Tx || p.Has(router.Here)
+	return s.strung != nil || p.Kind == router.Tx || p.Has(router.Here) && p.Kind != router.Nothing
 }
 
 // judge acts on what the server said to stateSQL. The error ends the session.

@@ -211,8 +211,10 @@ func (s *session) proxyOwn(p *router.Plan) bool {
 		return true
 	case router.Setting:
 		return p.Setting.Own
-	case router.Tx, router.Nothing:
+	case router.Tx:
 		return s.tx.state != txOpen
+	case router.Nothing:
+		return !s.hasServer()
 	}
 	return discardsHere(s, p)
 }

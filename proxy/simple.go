@@ -171,7 +171,7 @@ func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Pla
 		text = s.Input()[wire.HeaderLen : n-1]
 	}
 	switch {
-	case p.Kind == router.Nothing, p.Kind == router.Setting && p.Setting.Own, p.Kind == router.ViewScan, discardsHere(s, p):
+	case p.Kind == router.Nothing && !s.hasServer(), p.Kind == router.Setting && p.Setting.Own, p.Kind == router.ViewScan, discardsHere(s, p):
 		if err := s.endBatch(); err != nil {
 			return nil, true, err
 		}
@@ -226,7 +226,7 @@ func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Pla
 	if err != nil {
 		s.Consume(n)
 	}
-	return p, false, err
+	return s.p.onDefault(p), false, err
 }
 
 // forward sends a whole Query to the link, of which e is expected, and consumes it: it is the next n bytes of the client, or,

@@ -16,7 +16,7 @@ type Kind uint8
 const (
 	// Refuse: nothing runs; answer with Plan.Refusal. No shards.
 	Refuse Kind = iota
-	// Nothing: an empty query; answer EmptyQueryResponse. No shards.
+	// Nothing: an empty query; answer EmptyQueryResponse, unless the session has a server to ask. No shards.
 	Nothing
 	// Route: exactly one shard, forwarded untouched.
 	Route
@@ -78,7 +78,7 @@ const (
 	// Neutral: which shard answers makes no difference, and it sees nothing of a transaction's own work: a transaction need
 	// not be pinned to a shard by it, and it may run on the shard that a transaction is already pinned to.
 	Neutral
-	// Here: it speaks of state in the connection that the session holds (FETCH, CLOSE, DISCARD, SET CONSTRAINTS):
+	// Here: it speaks of state in the connection that the session holds (FETCH, CLOSE, DISCARD, SET CONSTRAINTS), or of nothing else:
 	// run it there. Without one, the first of Shards answers, with PostgreSQL's own error.
 	Here
 	// NoTx: PostgreSQL refuses it inside a transaction block (VACUUM, CREATE INDEX CONCURRENTLY, ...).

@@ -63,7 +63,7 @@ func New(c Config) (*Router, error) {
 		r.paths = c.Catalog.Paths
 	}
 	r.follow(c.Catalog)
-	r.nothing = &Plan{Kind: Nothing, Command: sql.Empty, shards: c.Map}
+	r.nothing = &Plan{Kind: Nothing, Command: sql.Empty, Access: Read, Flags: Here, shards: c.Map}
 	return r, nil
 }
 
