@@ -40,7 +40,7 @@ func syncUnseen(l *engine.Link) {
 	l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteReady})
 }
 
-// prepareAll makes statements known to a link's connection, all at once.
+// prepareAll makes statements known to a link's connection, one after the other; all must fit into it together.
 func (s *session) prepareAll(l *engine.Link, list []*statement) error {
 	for _, st := range list {
 		if err := s.prepareNow(l, st); err != nil {

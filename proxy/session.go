@@ -35,7 +35,7 @@ type session struct {
 	rests    bool      // it waits for the client's next message, and its task has no stack: see goOn
 	steady   bool      // it is calm, for nothing but the fast path has run since it was
 	lasting  *lasting  // nil: no connection stays until its end, for all that is known
-	question *question // what is asked then; nil: nothing in particular
+	question *question // what is asked for askState; nil: nothing in particular
 
 	tx    transaction
 	batch batch

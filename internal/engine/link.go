@@ -90,6 +90,14 @@ func (l *Link) Free() {
 // Idle says that no reply is owed and nothing waits to be sent.
 func (l *Link) Idle() bool { return l.head == len(l.queue) && len(l.out) == 0 && l.rest == 0 }
 
+// What a server is sent leaves in one of these ways, in order with all that was kept before:
+//
+//	Out and SetOut, Queue    with the relay's next Step
+//	Gather                   with the next Step, or when so much has come together that a server should begin with it
+//	Send                     at once
+//	Query, Batch             of an idle link: behind the round of the loop, with what other sessions send (fastpath.go)
+//	Relay.Pass, PassCopy     at once, and the client's bytes stay where they were read until the socket takes them
+
 // Send gives bytes to the server: as many as its socket takes now, the rest is kept (see Relay.Pass for large ones).
 func (l *Link) Send(b []byte) {
 	if l.Err != nil {
