@@ -168,14 +168,17 @@ func (x *client) keys() []backend.CancelKey {
 	return keys
 }
 
-// cancel serves a CancelRequest. It blocks, and tells the client nothing, as PostgreSQL does not.
-func (p *Proxy) cancel(pid uint32, key []byte) {
+// Cancel serves a CancelRequest. It blocks, and tells the client nothing, as PostgreSQL does not.
+func (p *Proxy) Cancel(pid uint32, key []byte) {
 	if p.admin.cancelled(pid, key) {
 		return
 	}
-	if x := p.clients.find(pid, key); x != nil {
+	switch x := p.clients.find(pid, key); {
+	case x != nil:
 		p.interrupt(x)
 		p.cancelKeys(x.keys())
+	case p.elsewhere != nil:
+		p.elsewhere(pid, key)
 	}
 }
 

@@ -38,7 +38,7 @@ type login struct {
 	tls      *tls.ConnectionState // nil: none
 	binding  []byte               // tls-server-end-point; nil: the channel cannot be bound
 
-	known  bool                  // there is such a user: for the log alone
+	known bool // there is such a user: for the log alone
 
 	// What authentication leaves.
 	method   Method
@@ -158,7 +158,7 @@ func (l *login) startup(end time.Time) (wire.Startup, error) {
 				return s, err
 			}
 		case wire.CancelRequest:
-			l.p.cancel(s.PID, s.Key)
+			l.p.Cancel(s.PID, s.Key)
 			return s, errDone
 		case wire.StartupMessage:
 			return s, nil

@@ -41,7 +41,11 @@ type Parts struct {
 	Lookup Lookup
 	// Version is what SHOW tidemark.version says.
 	Version string
-	Log     *slog.Logger
+	// SocketKept says that connections wait in the listening socket when this process leaves it, as one of systemd's.
+	SocketKept bool
+	// Elsewhere passes on a cancel request that means none of this process's clients; nil: there is nobody to pass it on to.
+	Elsewhere func(pid uint32, key []byte)
+	Log       *slog.Logger
 }
 
 // Proxy serves one database.
@@ -79,6 +83,9 @@ type Proxy struct {
 	meters       meters
 	admin        *admin
 	started      time.Time
+	socketKept   bool
+	elsewhere    func(pid uint32, key []byte)
+	listener     net.Listener // that Drain closes; nil: nothing is left to be closed
 	logins       sync.WaitGroup
 	stats        counters
 	serverZone   atomic.Pointer[string] // the servers' TimeZone, for sessions that set none
@@ -89,7 +96,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	p := &Proxy{
 		engine: parts.Engine, backend: parts.Backend, shardMap: parts.Map, catalog: parts.Catalog, views: parts.Views,
 		levels: parts.Levels, serverUser: parts.ServerUser, version: parts.Version, log: parts.Log,
-		salt: make([]byte, 32), lookup: parts.Lookup, started: time.Now(),
+		salt: make([]byte, 32), lookup: parts.Lookup, started: time.Now(), socketKept: parts.SocketKept, elsewhere: parts.Elsewhere,
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -149,29 +156,49 @@ var ErrHandedOver = errors.New("another process has taken over")
 const lateLogins = 2 * time.Second
 
 // Serve accepts clients until ctx ends, then drains: new clients are refused, idle sessions end at once, others when their
-// transaction does. Drain cuts that short. Start runs before it, or beside it: clients that come meanwhile wait for a moment,
-// and are told then why nobody is served yet.
+// transaction does. Drain waits for that. The socket stays open meanwhile, for cancel requests, the admin database, and to tell
+// who comes why he is refused, unless others serve it, or hold it for the next process: then it is left to them. Start runs before
+// Serve, or beside it: clients that come meanwhile wait for a moment, and are told then why nobody is served yet.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
-	stop := context.AfterFunc(ctx, func() {
-		if !errors.Is(context.Cause(ctx), ErrHandedOver) {
-			p.draining.Store(true)
+	var broken error
+	over := make(chan struct{})
+	go func() { // ends when ln is closed: below, or by Drain
+		defer close(over)
+		broken = p.accept(ctx, ln)
+	}()
+	select {
+	case <-over:
+		if ctx.Err() == nil {
+			return broken
 		}
-		p.starting.decide() // who waits for the start waits in vain
-		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			p.log.Warn("close listener", "error", err)
-		}
-		p.clients.wakeAll()
-	})
-	defer stop()
+	case <-ctx.Done():
+	}
+	handedOver := errors.Is(context.Cause(ctx), ErrHandedOver)
+	if !handedOver {
+		p.draining.Store(true)
+	}
+	p.starting.decide() // who waits for the start waits in vain
+	if !handedOver && !p.socketKept {
+		p.listener = ln
+		p.sendAway()
+		return nil
+	}
+	if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		p.log.Warn("close listener", "error", err)
+	}
+	p.clients.wakeAll()
+	<-over
+	defer time.AfterFunc(lateLogins, p.sendAway).Stop()
+	p.logins.Wait()
+	p.sendAway()
+	return nil
+}
+
+// accept welcomes clients until ln is closed.
+func (p *Proxy) accept(ctx context.Context, ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
-		switch {
-		case ctx.Err() != nil && err != nil:
-			defer time.AfterFunc(lateLogins, p.sendAway).Stop()
-			p.logins.Wait()
-			p.sendAway()
-			return nil
-		case err != nil:
+		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("accept clients: %w", err)
 			}
@@ -197,8 +224,8 @@ func (p *Proxy) sendAway() {
 const acceptPause = 50 * time.Millisecond
 
 // Drain waits, when Serve has been told to stop, until all clients have left. When ctx ends first, those that are left are
-// cut off: their statements are cancelled, and they are told. Then the connections to the admin database end. It returns how
-// many clients were cut off.
+// cut off: their statements are cancelled, and they are told. Then the socket is closed, and the connections to the admin database
+// end. It returns how many clients were cut off.
 func (p *Proxy) Drain(ctx context.Context) int {
 	for p.Clients() > 0 && ctx.Err() == nil {
 		sleep(ctx, drainPoll)
@@ -209,6 +236,9 @@ func (p *Proxy) Drain(ctx context.Context) int {
 	}
 	for until := time.Now().Add(2 * lastWords); p.Clients() > 0 && time.Now().Before(until); {
 		time.Sleep(drainPoll)
+	}
+	if p.listener != nil {
+		_ = p.listener.Close() // it may have been closed
 	}
 	p.admin.close()
 	return left

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +36,7 @@ type start struct {
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
+	close  *sync.Once
 }
 
 func (l pipes) Addr() net.Addr { return nil }
@@ -49,7 +51,7 @@ func (l pipes) Accept() (net.Conn, error) {
 }
 
 func (l pipes) Close() error {
-	close(l.closed)
+	l.close.Do(func() { close(l.closed) })
 	return nil
 }
 
@@ -70,7 +72,7 @@ func newStart(t *testing.T, read func(context.Context) error, log io.Writer) *st
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &start{t: t, ln: pipes{make(chan net.Conn), make(chan struct{})}, over: make(chan error, 1)}
+	s := &start{t: t, ln: pipes{make(chan net.Conn), make(chan struct{}), new(sync.Once)}, over: make(chan error, 1)}
 	s.p, err = New(Config{
 		Database: "shop", Users: []User{{Name: "ann", Secret: PasswordSecret("pencil")}}, Admins: []string{"ann"},
 		Rules: []Rule{{Type: ConnAny, Method: MethodTrust}}, LoginTimeout: time.Minute,
@@ -88,6 +90,7 @@ func newStart(t *testing.T, read func(context.Context) error, log io.Writer) *st
 	t.Cleanup(func() {
 		stop(nil)
 		synctest.Wait()
+		_ = s.ln.Close()
 		_ = servers.Close(context.Background())
 		_ = engine.Close(context.Background())
 	})

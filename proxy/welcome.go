@@ -19,7 +19,10 @@ import (
 
 // welcome takes a client through its login and starts its session.
 func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
-	n := p.clients.count.Add(1)
+	n, uncount := int64(0), func() {}
+	if !p.draining.Load() { // else a drain would wait for those whom it refuses
+		n, uncount = p.clients.count.Add(1), func() { p.clients.count.Add(-1) }
+	}
 	log := func() *slog.Logger { return p.log.With("client", nc.RemoteAddr().String()) }
 	leave := func() {} // gives back the seat of the user
 	l := newLogin(p, p.engine.Wrap(nc))
@@ -31,7 +34,7 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 		}
 		p.doorstep.leave(l)
 		if !in {
-			p.clients.count.Add(-1)
+			uncount()
 			leave()
 			end := l.conn.Close
 			if l.told {
@@ -49,7 +52,7 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	}
 	if l.admin {
 		in = true
-		p.clients.count.Add(-1)
+		uncount()
 		p.admin.running.Go(func() { p.admin.enter(l.conn, l.user, l.version) })
 		return
 	}

@@ -51,7 +51,7 @@ func adminReference(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newProxyProcess(c, newLogger(io.Discard, c.Log))
+	p, err := newProxyProcess(c, &sockets{}, newLogger(io.Discard, c.Log))
 	if err != nil {
 		t.Fatal(err)
 	}

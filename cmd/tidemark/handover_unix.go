@@ -3,11 +3,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -15,8 +16,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/proxy"
 )
 
@@ -37,6 +40,13 @@ func (p *proxyProcess) handOver(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errors.New("this process is stopping already")
 	}
+	select {
+	case <-p.serving:
+	default:
+		if p.sockets.handedOver() { // the one before waits for this one, not for the next
+			return errors.New("this process is still taking over itself")
+		}
+	}
 	program, err := exec.LookPath(os.Args[0])
 	if err != nil {
 		if program, err = os.Executable(); err != nil {
@@ -47,19 +57,43 @@ func (p *proxyProcess) handOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _, _ = served.Close(), told.Close() }() // nothing is lost with them
+	over := false
+	defer func() {
+		_ = told.Close() // nothing is lost with them
+		if !over {
+			_ = served.Close()
+		}
+	}()
 	names, fds := []string{readyPipe}, []uintptr{0, 1, 2, told.Fd()}
-	for _, name := range []string{clientsSocket, httpSocket} {
-		fd, err := duplicate(p.sockets.open[name])
+	hand := func(name string, what any) error {
+		fd, err := duplicate(what)
 		if err != nil {
-			return fmt.Errorf("hand over the listening socket: %w", err)
+			return fmt.Errorf("hand over %s: %w", name, err)
 		}
 		if fd > 0 {
-			defer func() { _ = syscall.Close(fd) }() // the new process has its own
 			names, fds = append(names, name), append(fds, uintptr(fd))
+		}
+		return nil
+	}
+	defer func() { // the new process has its own
+		for _, fd := range fds[4:] {
+			_ = syscall.Close(int(fd))
+		}
+	}()
+	for _, name := range []string{clientsSocket, httpSocket} {
+		if err := hand(name, p.sockets.open[name]); err != nil {
+			return err
+		}
+	}
+	for _, pipe := range p.sockets.earlier.all() {
+		if err := hand(earlierPipe, pipe); err != nil && !errors.Is(err, os.ErrClosed) {
+			return err
 		}
 	}
 	env := append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "WATCHDOG_PID=") }), handoverVariable+"="+strings.Join(names, ":"))
+	if p.sockets.kept {
+		env = append(env, keptVariable+"=1")
+	}
 	p.log.Info("handing over to a new process", "program", program)
 	// Not os/exec, which makes what it passes on blocking: these sockets go on being used here.
 	pid, err := syscall.ForkExec(program, os.Args, &syscall.ProcAttr{Env: env, Files: fds})
@@ -83,15 +117,46 @@ func (p *proxyProcess) handOver(ctx context.Context) error {
 		_ = child.Kill() // it may have ended
 		return fmt.Errorf("the new process did not come to serve, its own log says why: %w", errors.Join(err, <-ended))
 	}
+	over = true
+	go p.hearCancels(served) // ends with the new process, or with this one
 	p.log.Info("a new process serves", "pid", pid)
 	p.notify.handedOver(pid)
 	p.stop(proxy.ErrHandedOver)
 	return nil
 }
 
-// duplicate is another descriptor of a listening socket, which no other child gets; 0 when there is no socket.
-func duplicate(l net.Listener) (fd int, err error) {
-	sc, ok := l.(syscall.Conn)
+// hearCancels serves cancel requests that a process which has taken over passes on.
+func (p *proxyProcess) hearCancels(from *os.File) {
+	defer func() { _ = from.Close() }() // it is read to its end
+	if err := from.SetReadDeadline(time.Time{}); err != nil {
+		p.log.Warn("cancel requests of the new process are not heard", "error", err)
+		return
+	}
+	var delivering errgroup.Group // each blocks until a server has it
+	delivering.SetLimit(maxDelivering)
+	defer func() { _ = delivering.Wait() }() // its functions return no errors
+	in := bufio.NewReader(from)
+	for {
+		size, err := in.Peek(4)
+		if err != nil {
+			return
+		}
+		packet := make([]byte, min(binary.BigEndian.Uint32(size), wire.MaxStartupLen))
+		if _, err := io.ReadFull(in, packet); err != nil {
+			return
+		}
+		if s, n, _, err := wire.NextStartup(packet); err == nil && n > 0 && s.Kind == wire.CancelRequest {
+			delivering.Go(func() error { p.proxy.Cancel(s.PID, s.Key); return nil })
+		}
+	}
+}
+
+// maxDelivering bounds the cancel requests of other processes that are on their way to servers.
+const maxDelivering = 64
+
+// duplicate is another descriptor of a listening socket or a pipe, which no other child gets; 0 when there is none.
+func duplicate(of any) (fd int, err error) {
+	sc, ok := of.(syscall.Conn)
 	if !ok {
 		return 0, nil
 	}
@@ -123,7 +188,13 @@ func (s *sockets) serving() error {
 		return nil
 	}
 	_, err := s.ready.Write([]byte{1})
-	err = errors.Join(err, s.ready.Close())
-	s.ready = nil
 	return err
+}
+
+// openInherited opens an inherited descriptor. Writing into a pipe is not to block.
+func openInherited(fd uintptr, name string) *os.File {
+	if name == readyPipe || name == earlierPipe {
+		_ = syscall.SetNonblock(int(fd), true) // it fails for what is none: writing says so
+	}
+	return os.NewFile(fd, name)
 }

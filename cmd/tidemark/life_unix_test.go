@@ -448,10 +448,16 @@ func TestDrain(t *testing.T) {
 	if _, err := idle.WaitForNotification(patient); codeOf(err) != "57P01" {
 		t.Errorf("an idle client was not sent away: %v", err)
 	}
-	if conn, err := pgx.Connect(t.Context(), l.dsn("app", "one", l.database)); err == nil {
-		_ = conn.Close(t.Context())
-		t.Error("a new client was let in")
+	if conn, err := pgx.Connect(t.Context(), l.dsn("app", "one", l.database)); codeOf(err) != "57P03" {
+		if err == nil {
+			_ = conn.Close(t.Context())
+		}
+		t.Errorf("a new client: %v", err)
 	}
+	if got := l.value(l.connect("tidemark"), "SELECT draining FROM databases"); got != "t" {
+		t.Errorf("the admin database says of draining %s", got)
+	}
+	l.cancelled(stuck)
 	if _, err := busy.Exec(t.Context(), "one", 2); err != nil {
 		t.Errorf("a prepared statement in a transaction: %v", err)
 	}
@@ -479,6 +485,75 @@ func TestDrain(t *testing.T) {
 	l.start()
 	if got := l.value(l.connect(l.database), "SELECT count(*) || ' ' || sum(id) FROM drained"); got != "50002 50005" {
 		t.Errorf("count and sum: %s", got)
+	}
+}
+
+// cancelled runs a statement until a cancel request ends it.
+func (l *life) cancelled(conn *pgx.Conn) {
+	l.t.Helper()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), "SELECT pg_sleep(3600)")
+		ended <- err
+	}()
+	for until := time.Now().Add(lifePatience); time.Now().Before(until); { // one that comes before the statement cancels nothing
+		if err := conn.PgConn().CancelRequest(l.t.Context()); err != nil {
+			l.t.Fatalf("cancel: %v", err)
+		}
+		select {
+		case err := <-ended:
+			if codeOf(err) != "57014" {
+				l.t.Fatalf("a statement that was cancelled: %v", err)
+			}
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	l.t.Fatal("the statement is not cancelled")
+}
+
+// A cancel request finds its client in whichever process that is, however often processes have replaced each other.
+func TestCancelAfterHandovers(t *testing.T) {
+	l := newLife(t)
+	l.change("drain_timeout: 20s", "drain_timeout: 5m")
+	l.start()
+	first := l.connect(l.database)
+	l.exec(first, "BEGIN")
+	l.signal(syscall.SIGUSR2)
+	pid, err := strconv.Atoi(strings.TrimPrefix(l.heard("MAINPID="), "MAINPID="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var second *pgx.Conn
+	for until := time.Now().Add(lifePatience); ; { // both accept for a moment
+		second = l.connect(l.database)
+		l.exec(second, "BEGIN")
+		if got := l.value(l.connect("tidemark"), "SELECT pid FROM version"); got == strconv.Itoa(pid) {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatal("new clients reach the old process")
+		}
+	}
+	l.cancelled(first)
+	if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	l.heard("MAINPID=")
+	l.cancelled(second)
+	l.exec(first, "ROLLBACK; BEGIN")
+	l.cancelled(first)
+	l.exec(first, "ROLLBACK")
+	if err := l.ended(); err != nil {
+		t.Errorf("the first process: %v", err)
+	}
+}
+
+// A process that has not taken over yet does not hand over: the one before would not learn of it.
+func TestNoHandoverWhileTakingOver(t *testing.T) {
+	p := &proxyProcess{sockets: &sockets{ready: os.Stdin}, serving: make(chan struct{})}
+	if err := p.handOver(t.Context()); err == nil || !strings.Contains(err.Error(), "still taking over") {
+		t.Errorf("got %v", err)
 	}
 }
 

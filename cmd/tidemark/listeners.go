@@ -22,7 +22,9 @@ const (
 	listenFDsVariable   = "LISTEN_FDS"
 	listenNamesVariable = "LISTEN_FDNAMES"
 	handoverVariable    = "TIDEMARK_HANDOVER" // names of the descriptors from 3 on, separated by colons
-	readyPipe           = "ready"             // among them: what is closed by the new process once it serves
+	readyPipe           = "ready"             // among them: where the new process says that it serves, and passes on cancel requests
+	earlierPipe         = "earlier"           // such a pipe of a process before the one that hands over, which may still drain
+	keptVariable        = "TIDEMARK_KEPT"     // not empty: the clients' socket is systemd's
 )
 
 // firstInherited is the first descriptor behind standard error.
@@ -32,7 +34,9 @@ const firstInherited = 3
 type sockets struct {
 	inherited map[string]net.Listener
 	open      map[string]net.Listener
-	ready     *os.File // to be closed when this process serves; nil: nobody waits for that
+	kept      bool     // systemd has the clients' socket too, where connections wait when no process accepts them
+	ready     *os.File // where to say that this process serves; nil: nobody waits for that
+	earlier   earlier
 }
 
 // inheritSockets finds the sockets that this process was started with. The variables are taken out of the environment, so
@@ -42,7 +46,7 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 	var names []string
 	switch handed, pid := environ(handoverVariable), environ(listenPIDVariable); {
 	case handed != "":
-		names = strings.Split(handed, ":")
+		names, s.kept = strings.Split(handed, ":"), environ(keptVariable) != ""
 	case pid == strconv.Itoa(os.Getpid()):
 		n, err := strconv.Atoi(environ(listenFDsVariable))
 		if err != nil || n < 0 || n > 64 {
@@ -59,8 +63,12 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 	}
 	for i, name := range names {
 		f := open(uintptr(firstInherited+i), name)
-		if name == readyPipe {
+		switch name {
+		case readyPipe:
 			s.ready = f
+			fallthrough
+		case earlierPipe:
+			s.earlier.add(f)
 			continue
 		}
 		if s.inherited[name] != nil || name != clientsSocket && name != httpSocket {
@@ -75,6 +83,7 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 		}
 		s.inherited[name] = l
 	}
+	s.kept = s.kept || s.ready == nil && s.inherited[clientsSocket] != nil
 	return s, nil
 }
 

@@ -26,6 +26,8 @@ func TestInheritSockets(t *testing.T) {
 		{name: "systemd, too many", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "3"}, says: "at most one for clients"},
 		{name: "systemd, no number", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "x"}, says: "LISTEN_FDS"},
 		{name: "handed over", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:http"}, want: "ready clients http"},
+		{name: "handed over after others", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:http:earlier:earlier"}, want: "ready clients http earlier earlier"},
+		{name: "handed over, systemd's", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients", "TIDEMARK_KEPT": "1"}, want: "ready clients"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var opened []string
@@ -61,6 +63,9 @@ func TestInheritSockets(t *testing.T) {
 			if diff := cmp.Diff(test.want, strings.Join(opened, " ")); diff != "" {
 				t.Error(diff)
 			}
+			if want := strings.HasPrefix(test.name, "systemd") || strings.HasSuffix(test.name, "systemd's"); s.kept != want {
+				t.Errorf("the clients' socket is systemd's: %t", s.kept)
+			}
 			for _, name := range []string{clientsSocket, httpSocket} {
 				l, err := s.listen(t.Context(), name, "127.0.0.1:0")
 				if err != nil {
@@ -73,8 +78,8 @@ func TestInheritSockets(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if s.ready != nil {
-				_ = s.ready.Close()
+			for _, pipe := range s.earlier.all() {
+				_ = pipe.Close()
 			}
 		})
 	}

@@ -35,7 +35,7 @@ Until the schema can be read, which is tried every second, clients are refused w
 SHOW tidemark.route tells where the last statement went; SELECT * FROM tidemark.endpoints, tidemark.pools and
 tidemark.lag show the state of the servers, of the connections to them, and of the read models.
 
-SIGTERM or Ctrl-C drains: new clients are refused, idle ones are sent away at once, others when their transaction has
+SIGTERM or Ctrl-C drains: new clients are refused with 57P03, idle ones are sent away at once, others when their transaction has
 ended, or after drain_timeout. A second signal cuts off those that are left. SIGHUP reads the configuration again.
 SIGUSR2 starts this program again, as it is on disk now, on the same listening sockets, and drains this process once the
 new one serves. See docs/admin.md for this, for systemd, and for the admin database.`,
@@ -82,8 +82,8 @@ type proxyProcess struct {
 }
 
 // newProxyProcess makes what the process consists of. It connects to nothing.
-func newProxyProcess(c *config.Config, log *slog.Logger) (p *proxyProcess, err error) {
-	p = &proxyProcess{c: c, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log), tracing: &tracing{log: log}, serving: make(chan struct{})}
+func newProxyProcess(c *config.Config, s *sockets, log *slog.Logger) (p *proxyProcess, err error) {
+	p = &proxyProcess{c: c, sockets: s, log: log, levels: cqrs.NewLevels(cqrs.LevelLimits{}), notify: newNotifier(log), tracing: &tracing{log: log}, serving: make(chan struct{})}
 	p.current.Store(c)
 	if p.engine, err = loop.New(c.Loop()); err != nil {
 		return nil, fmt.Errorf("start the loops: %w", err)
@@ -99,7 +99,11 @@ func newProxyProcess(c *config.Config, log *slog.Logger) (p *proxyProcess, err e
 }
 
 func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
-	p, err := newProxyProcess(c, log)
+	inherited, err := inheritSockets(inheritedEnv, openInherited)
+	if err != nil {
+		return err
+	}
+	p, err := newProxyProcess(c, inherited, log)
 	if err != nil {
 		return err
 	}
@@ -107,9 +111,6 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	defer p.stop(nil)
 	p.hurried, p.hurry = context.WithCancel(context.WithoutCancel(ctx))
 	defer p.hurry()
-	if p.sockets, err = inheritSockets(inheritedEnv, os.NewFile); err != nil {
-		return err
-	}
 	s := newService("proxy")
 	if len(c.Views) > 0 {
 		bus, err := p.openBus()
@@ -172,6 +173,7 @@ func (p *proxyProcess) open() error {
 	p.proxy, err = proxy.New(pc, proxy.Parts{
 		Engine: p.engine, Backend: p.backend, Map: shardMap, Catalog: p.catalog, Views: views, Levels: p.levels,
 		ServerUser: p.c.Database.User, Lookup: newLookup(p.current.Load), Version: version(), Log: p.log, Admin: p.admin(),
+		SocketKept: p.sockets.kept, Elsewhere: p.sockets.earlier.cancel,
 	})
 	return err
 }
@@ -240,14 +242,14 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 		ready.not("stopping") // before anybody hears of it
 		p.notify.stopping()
 	}
-	if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) { // Serve closes it when it is told to stop
-		err = errors.Join(err, cerr)
-	}
 	err = stopped(ctx, err)
 	drain, cancel := context.WithTimeout(p.hurried, p.drainTimeout())
 	defer cancel()
 	if n := p.proxy.Drain(drain); n > 0 {
 		p.log.Warn("clients are cut off", "clients", n)
+	}
+	if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) { // Serve or Drain has, unless the start failed
+		err = errors.Join(err, cerr)
 	}
 	last, cancelLast := context.WithTimeout(running, stopMargin/2)
 	defer cancelLast()
