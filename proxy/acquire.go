@@ -18,6 +18,10 @@ import (
 //
 // What the session has read of its client's input may move meanwhile: take it from Input again.
 func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
+	p, refused := s.ofHolder(p)
+	if refused != nil {
+		return nil, refused
+	}
 	fresh := (p.Setting != nil || s.strung != nil) && s.setsTempBuffers(p)
 	if fresh && s.link != nil && s.tx.state == txNone && !s.batch.sent {
 		if err := s.drain(); err != nil {
@@ -60,7 +64,7 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	if p.Kind == router.AnyShard && len(p.Shards) > 1 && !p.Has(router.Neutral) {
 		shard = s.p.shard(p, int(s.p.turn.Add(1)%uint32(len(p.Shards))))
 	}
-	if p.Has(router.Here) {
+	if p.Has(router.Here) && p.Kind != router.Route {
 		if held, ok := s.holder(); ok {
 			shard = held
 		}
@@ -112,7 +116,7 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if s.tx.state == txNone && s.rollsBack(p) && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false
 	}
-	if p.Has(router.Here) || p.Kind == router.Tx {
+	if p.Kind == router.Tx || p.Has(router.Here) && p.Kind != router.Route {
 		return true
 	}
 	if s.tx.state == txOpen && p.OnPrimary() && l.Conn.Endpoint().Role() == backend.RoleReplica {

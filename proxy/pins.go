@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/sql"
+	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
 
@@ -81,6 +84,45 @@ func (s *session) holder() (shard string, ok bool) {
 	return shard, true
 }
 
+// ofHolder is the plan of what asks for state of the session: in a session that is pinned, for the connection that has it, wherever the
+// session is now. With several, that is the default shard's: temporary tables, locks and cursors are made there. The error refuses what
+// asks for it beside rows of another shard.
+func (s *session) ofHolder(p *router.Plan) (*router.Plan, *wire.Error) {
+	if len(s.pins) == 0 || !p.Has(router.Here) || !s.asksState(p) {
+		return p, nil
+	}
+	shard, ok := s.holder()
+	if home := s.p.shard(&router.Plan{Shards: s.p.defaultShard}, 0); !ok && s.pins[home] != nil {
+		shard, ok = home, true
+	}
+	if !ok {
+		return p, nil
+	}
+	there := *p
+	there.Kind, there.Flags, there.Shards = router.Route, p.Flags&^(router.Neutral|router.Here), []int{s.p.number(shard)}
+	if p.Kind != router.Route || slices.Contains(p.Shards, there.Shards[0]) {
+		return &there, nil
+	}
+	return nil, wire.Errorf(wire.FeatureNotSupported, "state of the session cannot be asked for beside rows of another shard").
+		WithDetail("The session has its locks, cursors and temporary tables on shard %s; the rows are on %s.", shard, s.p.whereOf(p)).
+		WithHint("Use a statement for each.")
+}
+
+// asksState says whether a plan with Here asks for what a connection keeps, or takes it away. What speaks of settings or prepared
+// statements runs wherever the session is; so do sequences' last numbers, and cursors in a transaction or string, which may be of that.
+func (s *session) asksState(p *router.Plan) bool {
+	if p.Kind == router.Nothing || p.Setting != nil || p.Flags&(router.LastValue|router.Discards|router.Pin) != 0 {
+		return false
+	}
+	switch p.Command {
+	case sql.Prepare, sql.Deallocate, sql.SetConstraints, sql.SetSnapshot:
+		return false
+	case sql.Fetch, sql.ClosePortal:
+		return s.strung == nil && !s.inTransaction()
+	}
+	return s.ear == nil || p.Flags&(router.Listens|router.ShowsChannels) == 0
+}
+
 // useHolder makes that the link in use when there is none, for a portal that is not the protocol's: a cursor WITH HOLD.
 func (s *session) useHolder() error {
 	shard, ok := s.holder()
@@ -120,7 +162,7 @@ func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
 	case sql.DDL, sql.Discard, sql.ClosePortal, sql.Unlisten:
 		return true
 	}
-	return s.strung != nil || p.Kind == router.Tx || p.Has(router.Here) && p.Kind != router.Nothing
+	return s.strung != nil || p.Kind == router.Tx || p.Has(router.Here) && p.Kind != router.Nothing && !p.Has(router.Neutral)
 }
 
 // judge acts on what the server said to stateSQL. The error ends the session.

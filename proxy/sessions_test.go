@@ -129,6 +129,37 @@ func TestBatchOverShards(t *testing.T) {
 	}
 }
 
+// What the session keeps on one shard is asked for there, or refused where a transaction, a string or rows are on another.
+func TestStateOfAnotherShard(t *testing.T) {
+	k := newLeaks(t, leakVariants[1], "epoll")
+	p, err := dialPeer(k.tidemark, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.conn.Close() }()
+	const mine = "select relname::text from pg_class where relnamespace = pg_my_temp_schema()"
+	other := fmt.Sprintf("from leak_key where a = %d", k.keys[1][0])
+	for _, step := range []struct{ script, want string }{
+		{"create temp table t0 (a int)", "CREATE"},
+		{"select pg_advisory_lock(7)", "SELECT 1"},
+		{"[select a " + other + "] ; [" + mine + "] ; sync", `"t0"`},
+		{"select a " + other + "; " + mine, "0A000 these statements cannot run together"},
+		{"select pg_advisory_unlock(7) " + other, "0A000 state of the session cannot be asked for beside rows of another shard"},
+		{"[select pg_advisory_unlock(7) " + other + "] ; sync", "0A000 state of the session cannot be asked for beside rows of another shard"},
+		{"select pg_advisory_unlock(7); select pg_advisory_unlock(8) " + other, "0A000 state of the session cannot be asked for beside rows of another shard"},
+		{"begin", "BEGIN"},
+		{mine, `"t0"`},
+		{"select a " + other, "SELECT 1"},
+		{mine, "0A000 a transaction cannot touch two shards"},
+		{"rollback", "ROLLBACK"},
+		{"select pg_advisory_unlock(7)", `"t"`},
+	} {
+		if got := p.play(parseSession(step.script).actions[0]); !strings.Contains(got, step.want) {
+			t.Errorf("%s\ngot\n%swant %s", step.script, got, step.want)
+		}
+	}
+}
+
 // A transaction cannot choose its isolation level behind what is prepared on the server so that it can be shown.
 func TestShowPreparedBehindSetTransaction(t *testing.T) {
 	k := newLeaks(t, leakVariants[0], "epoll")

@@ -44,6 +44,8 @@ func (b *batch) bound(p *router.Plan) {
 func (b *batch) executed(pt *portal) {
 	switch {
 	case pt == nil:
+	case pt.plan.Kind == router.Nothing:
+		return
 	case pt.plan.Kind == router.Tx:
 		if op := pt.plan.Tx.Op; op == router.Commit || op == router.Rollback { // what was, was in the transaction that ends here
 			b.queried, b.parsed, b.ran, b.snapped = false, false, false, false
@@ -86,8 +88,7 @@ func (s *session) lookUnseen(l *engine.Link) {
 // transaction goes on, it must.
 func (s *session) lookedAhead() {
 	s.tx.seal()
-	begun := s.tx.state == txOpen || s.after.tx != nil && s.after.tx.Op == router.Begin
-	if l := s.link; l != nil && l.Err == nil && s.batch.sent && begun && !s.tx.looked {
+	if l := s.link; l != nil && l.Err == nil && s.batch.sent && s.inTransaction() && !s.tx.looked {
 		s.lookUnseen(l)
 	}
 }

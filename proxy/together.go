@@ -16,13 +16,14 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 	free := true // whichever shard runs them makes no difference, so far
 	s.strung = &queryString{}
 	for _, st := range statements {
-		p := st.Plan
+		p, err := s.ofHolder(st.Plan)
 		switch {
+		case err != nil:
+			return s.refusedIn(statements, refusedBy(err))
 		case p.Kind == router.Refuse:
 			return s.refusedIn(statements, p.Refusal)
 		case s.checkMode(p) != nil:
-			e := s.errStatementMode()
-			return s.refusedIn(statements, &router.Refusal{Code: e.Code, Message: e.Message, Hint: e.Hint})
+			return s.refusedIn(statements, refusedBy(s.errStatementMode()))
 		case p.Kind == router.Nothing:
 			continue
 		case whole == nil:
@@ -71,14 +72,18 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 // What can never be run, for its syntax, is told before that.
 func (s *session) refusedIn(statements []router.Statement, r *router.Refusal) *router.Plan {
 	if r.Code == wire.FeatureNotSupported && (s.tx.state == txFailed || s.aborted()) && !runsAborted(statements[0].Plan) {
-		e := s.errAborted()
-		r = &router.Refusal{Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
+		r = refusedBy(s.errAborted())
 	}
 	refused := &router.Plan{Kind: router.Refuse, Refusal: r}
 	if len(statements) == 1 {
 		refused.Command = statements[0].Plan.Command
 	}
 	return refused
+}
+
+// refusedBy is an error for the client as a plan has it.
+func refusedBy(e *wire.Error) *router.Refusal {
+	return &router.Refusal{Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint}
 }
 
 // setsTransaction says whether a statement chooses what its transaction is like, which must come before any query.

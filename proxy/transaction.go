@@ -112,6 +112,11 @@ func (t *transaction) follow(c *router.TxControl) {
 	}
 }
 
+// inTransaction says whether a server has a transaction block of the session's, or will have behind what it was sent.
+func (s *session) inTransaction() bool {
+	return s.tx.state == txOpen || s.after.tx != nil && (s.after.tx.Op == router.Begin || s.after.tx.Chain)
+}
+
 // control handles transaction commands that no server needs to hear of. Its answer is a command tag, perhaps with a notice
 // before it; handled is false when the command must go to the link. The error is a *wire.Error for the client.
 func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bool, err error) {

@@ -16,7 +16,8 @@ type calls struct {
 	leaves    Flags    // ... of Dirty, Opaque, Keeps and Executes
 	user      bool     // some function is the user's own, and may read tables
 	meets     bool     // sessions meet at what it does
-	here      bool     // something asks for state of the connection
+	here      bool     // something asks for state of the connection, or takes some away
+	shows     bool     // something shows state of the connection
 	aggregate string   // an aggregate that is called
 	unsafe    string   // a function that must not run on several shards
 	unstable  string   // a function whose result may differ between shards
@@ -38,6 +39,8 @@ var (
 	sequences = set("nextval", "setval")
 	// asksConnection ask for what the connection did before.
 	asksConnection = set("pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all")
+	// showsConnection show what the connection has, or are views of that.
+	showsConnection = set("pg_my_temp_schema", "pg_is_other_temp_schema", "pg_cursors", "pg_locks")
 	// sessionLocks are held until the session ends.
 	sessionLocks = set("pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared")
 	// meeting are effects that sessions meet at: on one shard, the default one.
@@ -96,6 +99,8 @@ func (s *statement) calls() calls {
 			c.volatile, c.harmless = true, false
 		case own && name == "pg_listening_channels":
 			c.volatile, c.harmless, c.here, c.unsafe = true, false, true, label
+		case own && showsConnection[name]:
+			c.volatile, c.shows, c.unsafe = true, true, label
 		case f.Volatility != Volatile:
 		case own && makesValues[name]:
 			c.volatile = true
@@ -130,6 +135,7 @@ func (s *statement) calls() calls {
 		if r := s.f.Relations[i]; r.Name == "pg_prepared_statements" && (r.Schema == "" || r.Schema == "pg_catalog") {
 			c.showsPrepared = true
 		}
+		c.shows = c.shows || s.rels[i].place == anywhere && systemSchema(s.rels[i].name.Schema) && showsConnection[s.rels[i].name.Name]
 		if v := s.r.names.views[s.rels[i].name]; v != nil && v.Volatile {
 			c.volatile, c.harmless, c.writes, c.dirty = true, false, true, true
 		}

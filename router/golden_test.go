@@ -122,7 +122,7 @@ func shopCatalog() *Catalog {
 	}
 	add(Immutable, false, false, "pg_catalog", "lower", "abs", "generate_series", "length", "row_number", "date_trunc")
 	add(Immutable, false, true, "pg_catalog", "count", "sum", "max", "min", "avg", "string_agg")
-	add(Stable, false, false, "pg_catalog", "now", "current_setting", "txid_current", "pg_table_is_visible", "pg_listening_channels")
+	add(Stable, false, false, "pg_catalog", "now", "current_setting", "txid_current", "pg_table_is_visible", "pg_listening_channels", "pg_my_temp_schema", "pg_backend_pid")
 	add(Volatile, false, false, "pg_catalog", "random", "nextval", "setval", "currval", "lastval", "pg_sleep", "set_config", "setseed", "pg_advisory_lock",
 		"pg_advisory_unlock", "pg_advisory_xact_lock", "pg_notify", "gen_random_uuid", "clock_timestamp", "lo_create", "pg_reload_conf")
 	add(Immutable, true, false, "public", "full_name")

@@ -78,8 +78,9 @@ const (
 	// Neutral: which shard answers makes no difference, and it sees nothing of a transaction's own work: a transaction need
 	// not be pinned to a shard by it, and it may run on the shard that a transaction is already pinned to.
 	Neutral
-	// Here: it speaks of state in the connection that the session holds (FETCH, CLOSE, DISCARD, SET CONSTRAINTS), or of nothing else:
-	// run it there. Without one, the first of Shards answers, with PostgreSQL's own error.
+	// Here: it speaks of state in the connection that the session holds (FETCH, CLOSE, DISCARD, SET CONSTRAINTS, pg_my_temp_schema()), or
+	// of nothing else: run it there. Without one, the first of Shards answers, with PostgreSQL's own error. Beside Neutral it only shows
+	// the state.
 	Here
 	// NoTx: PostgreSQL refuses it inside a transaction block (VACUUM, CREATE INDEX CONCURRENTLY, ...).
 	NoTx

@@ -146,7 +146,7 @@ func (s *statement) accessOf(o *outcome, command sql.Command, c calls) {
 		o.flags |= Meets
 	}
 	o.flags |= c.leaves | s.leaves()
-	if c.here {
+	if c.here || c.shows {
 		o.flags |= Here
 	}
 	if c.showsPrepared {
@@ -327,10 +327,10 @@ func (s *statement) unsharded(o *outcome, replicas []int, c calls) *Plan {
 	switch {
 	case o.only >= 0:
 		p.Kind, p.Shards = Route, s.r.oneShard[o.only]
-	case c.user || o.access == Write && !c.harmless || o.flags&(Dirty|Pin|Here|Keeps) != 0 || s.f.Flags&sql.Locking != 0:
+	case c.user || o.access == Write && !c.harmless || o.flags&(Dirty|Pin|Keeps) != 0 || c.here || s.f.Flags&sql.Locking != 0:
 		// Functions of the user and the like see the shard that they run on: always the same one.
 		p.Kind, p.Shards, p.Reason = Route, s.r.oneShard[s.r.m.Default()], "no sharded table, and not safe to run just anywhere"
-		if o.flags&Here != 0 {
+		if c.here {
 			p.Kind = AnyShard
 		}
 	case len(replicas) > 0:
