@@ -2,7 +2,6 @@ package loop
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -288,106 +286,6 @@ func (c *Conn) lowWater(n int) bool {
 		c.state.Or(bitReadable) // for less than the old mark no event has come
 	}
 	return true
-}
-
-func (c *Conn) abortSocket() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return
-	}
-	// ENOTCONN: the peer was faster. Either way the loop now sees a hang-up.
-	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
-}
-
-func (c *Conn) closeSocket() error {
-	if !c.letGo() {
-		return net.ErrClosed
-	}
-	if c.tls != nil && c.tls.sayGoodbye(c) {
-		c.state.Or(bitClosed)
-		c.eng.spawn(c.eng.place(), c.linger, true)
-		return nil
-	}
-	c.state.Or(bitClosed)
-	return c.free()
-}
-
-func (c *Conn) finishSocket() error {
-	if !c.letGo() {
-		finished()
-		return net.ErrClosed
-	}
-	if c.tls != nil {
-		c.tls.sayGoodbye(c)
-	}
-	c.eng.spawn(c.eng.place(), c.finish, true)
-	return nil
-}
-
-// letGo ends the user's use of c; false when it had ended.
-func (c *Conn) letGo() bool {
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return false
-	}
-	c.closed = true
-	c.mu.Unlock()
-	if c.late {
-		c.home.Load().sendLates()
-	}
-	if c.kept {
-		c.kept = false
-		c.waiter.Store(nil)
-	}
-	c.dropAhead()
-	return true
-}
-
-// finish is an internal task that has the peer of a connection read to the end before it frees it.
-func (c *Conn) finish(t *Task) {
-	defer finished()
-	defer func() { _ = c.free() }() // the user has left, so nobody can be told
-	deadline := time.Now().Add(c.eng.cfg.Linger)
-	for c.tls != nil && !c.readySocket(flushed) {
-		if t.Wait(deadline, Source{c, flushed}) != Ready {
-			return
-		}
-	}
-	if unix.Shutdown(c.fd, unix.SHUT_WR) != nil {
-		return
-	}
-	c.forget(bitPending)
-	waste := make([]byte, 16<<10)
-	for deadline = time.Now().Add(finishTime); time.Now().Before(deadline); {
-		if t.Wait(deadline, Source{c, Readable}) != Ready { // also where there is more: others have their turn
-			return
-		}
-		if _, err := c.receive(waste, c.state.Load()); err != nil && !errors.Is(err, ErrWouldBlock) {
-			return
-		}
-	}
-}
-
-// free gives the descriptor back. Events that are still on their way carry a generation that is over.
-func (c *Conn) free() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.freed = true
-	c.renew(bitClosed)
-	c.eng.conns.remove(c.fd, c)
-	if c.tls != nil {
-		c.tls.fail(net.ErrClosed)
-	}
-	if l := c.home.Load(); l != nil {
-		// close would do this too, but not while a child process between fork and exec holds a copy.
-		_ = l.control(unix.EPOLL_CTL_DEL, c.fd, unix.EpollEvent{})
-	}
-	if err := unix.Close(c.fd); err != nil {
-		return c.opError("close", os.NewSyscallError("close", err))
-	}
-	return nil
 }
 
 func (c *Conn) tlsOfSocket() *tls.ConnectionState {
