@@ -1,6 +1,10 @@
 package sql
 
-import pg "github.com/pganalyze/pg_query_go/v6"
+import (
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
 
 // settingName is how pg_settings spells a setting.
 func settingName(name string) string {
@@ -23,6 +27,9 @@ func (b *builder) set(s *pg.VariableSetStmt) {
 	case pg.VariableSetKind_VAR_SET_VALUE:
 		for _, a := range s.Args {
 			v, ok := b.literalText(a)
+			if c := a.GetTypeCast(); c != nil {
+				v, ok = b.zoneInterval(c)
+			}
 			if !ok {
 				b.unusual("SET %s to a value that is neither a word, a number nor a string is not supported", set.Name)
 			}
@@ -40,6 +47,42 @@ func (b *builder) set(s *pg.VariableSetStmt) {
 		b.unusual("SET %s FROM CURRENT is not supported outside of CREATE FUNCTION", set.Name)
 	}
 	b.f.Setting = set
+}
+
+// zoneInterval is the value that SET TIME ZONE INTERVAL gives the setting, as a string that means the same to PostgreSQL, which takes no
+// fields there: a text that they would cut is left out.
+func (b *builder) zoneInterval(c *pg.TypeCast) (string, bool) {
+	text, ok := b.literalText(c.Arg)
+	if !ok {
+		return "", false
+	}
+	const hour, minute = 1 << 10, 1 << 11 // INTERVAL_MASK(HOUR), INTERVAL_MASK(MINUTE)
+	fields := int32(0)
+	if m := c.TypeName.Typmods; len(m) > 0 {
+		fields = m[0].GetAConst().GetIval().GetIval()
+	}
+	switch number := strings.TrimLeft(text, "+-"); {
+	case fields == 0 && !strings.ContainsAny(text, `'\`):
+	case fields == hour|minute && hoursAndMinutes(number):
+	case fields == hour && oneOrTwoDigits(number):
+		text += " hours"
+	case fields&minute != 0 && oneOrTwoDigits(number):
+		text += " minutes"
+	default:
+		return "", false
+	}
+	return "INTERVAL '" + text + "'", true
+}
+
+// hoursAndMinutes says whether s is like 5:30 or 05:30.
+func hoursAndMinutes(s string) bool {
+	h, m, ok := strings.Cut(s, ":")
+	return ok && oneOrTwoDigits(h) && oneOrTwoDigits(m)
+}
+
+// oneOrTwoDigits says whether s is a number of one or two digits.
+func oneOrTwoDigits(s string) bool {
+	return s != "" && len(s) <= 2 && strings.Trim(s, "0123456789") == ""
 }
 
 // multi reads SET TRANSACTION and SET SESSION CHARACTERISTICS.
