@@ -94,9 +94,9 @@ func (s *session) rollsBack(p *router.Plan) bool {
 }
 
 // batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows
-// or settings, or begun a transaction block.
+// or settings, by code for one, or begun a transaction block.
 func (s *session) batchBound(l *engine.Link, p *router.Plan) bool {
-	return s.batch.wrote || s.batch.sent && len(s.after.changes) > 0 || s.begins(l, p)
+	return s.batch.wrote || s.batch.sent && (len(s.after.changes) > 0 || s.coded) || s.begins(l, p)
 }
 
 // begins says whether the batch that l has got begins a transaction, which the plan would leave for another shard.
@@ -172,7 +172,7 @@ func (s *session) leave() error {
 			}
 		}
 	}
-	if err := s.settle(); err != nil {
+	if err := s.drain(); err != nil { // it may have to be asked what is left there
 		return err
 	}
 	if failed {

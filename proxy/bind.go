@@ -42,7 +42,18 @@ func (s *session) bind(size int) error {
 	}
 	s.trace(st.sql, true)
 	repeatable := repeatable(st, &m)
-	s.template(st)
+	blind := s.blind
+	if goesOn, err := s.lookUp(st); err != nil || !goesOn {
+		if serr := s.Skip(size); serr != nil || err == nil {
+			return serr
+		}
+		return s.failBatch(err)
+	}
+	if blind {
+		if m, err = s.bindHead(size); err != nil {
+			return s.malformed(err)
+		}
+	}
 	plan := st.template.Generic()
 	if want := st.template.NumParams(); want >= 0 && m.NumParams() != want {
 		err := errParameters(&m, st.name, want)
@@ -76,6 +87,11 @@ func (s *session) bind(size int) error {
 		}
 		if st.needs != nil {
 			restated = s.restatedBy(st.needs, plan, x)
+		}
+		if blind {
+			if m, err = s.bindHead(size); err != nil {
+				return s.malformed(err)
+			}
 		}
 	} else {
 		restated = s.restatedBy(st, plan, nil)
@@ -229,6 +245,9 @@ func (s *session) bind(size int) error {
 	}
 	pt.link = l
 	s.portals.put(name, pt)
+	if len(name) > 0 && plan.Flags != 0 {
+		s.binds(l, plan)
+	}
 	return nil
 }
 

@@ -34,7 +34,11 @@ func (s *session) describe() error {
 	if st == nil {
 		return s.failBatch(errNoStatement(name))
 	}
-	s.template(st)
+	if goesOn, err := s.lookUp(st); err != nil {
+		return s.failBatch(err)
+	} else if !goesOn {
+		return nil
+	}
 	g := st.template.Generic()
 	if executes(g) {
 		if st, g, err = s.executed(st, st.template.Bind(nil, nil).Prepared); err != nil {

@@ -44,6 +44,9 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		s.mayHaveSet()
 		s.askState, s.question.prepared = true, true
 	}
+	if s.restatesUnseen(p, s.coded) || s.coded && s.strung != nil {
+		s.coded, s.blind = true, true
+	}
 	a := &s.after
 	if c := p.Setting; !a.counted && (s.ear != nil || c != nil && alters(c) || p.Kind == router.Tx || s.strung != nil) { // all these are active
 		a.counted = true

@@ -44,7 +44,7 @@ func (s *session) calm() bool {
 	b, tx, a := &s.batch, &s.tx, &s.after
 	return tx.state == txNone && !tx.wrote && !tx.schema && !tx.unclear && !tx.probeLater &&
 		!b.sent && !b.skip && !b.ending && !b.queried && !b.parsed && !b.copying && len(b.held) == 0 &&
-		!a.active && a.prepared == nil && len(a.aside) == 0 && !s.askState &&
+		!a.active && a.prepared == nil && len(a.aside) == 0 && !s.askState && !s.coded && !s.blind &&
 		s.mode == backend.Transaction && s.ear == nil && s.traced == nil && len(s.pins) == 0 && len(s.owns) == 0 && !s.own.notice
 }
 

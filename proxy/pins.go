@@ -152,7 +152,7 @@ func (s *session) unpin(l *engine.Link) {
 
 // mayChangeState says whether a statement may have left state in the link's connection unseen, or taken away what there was.
 func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
-	if p.Has(router.Dirty) && p.Setting == nil {
+	if p.Has(router.Dirty) && (p.Setting == nil || p.Has(router.Restates)) {
 		return true
 	}
 	if s.mode == backend.Session || s.forever() != "" || !s.hasPinned(l) {
@@ -181,6 +181,9 @@ func (s *session) judge(l *engine.Link) error {
 		s.unpin(l)
 	case !clean && !is:
 		s.pin(l, "state that a function made")
+	}
+	if s.coded {
+		defer func() { s.uncode(!ok) }()
 	}
 	if !ok {
 		return nil

@@ -64,7 +64,11 @@ func (s *session) parse() error {
 			return s.failBatch(err)
 		}
 	}
-	s.template(st)
+	if goesOn, err := s.lookUp(st); err != nil {
+		return s.failBatch(err)
+	} else if !goesOn {
+		return nil
+	}
 	if g := st.template.Generic(); g.Kind == router.Refuse {
 		return s.unparsable(st, refusal(g.Refusal))
 	} else if s.tx.state == txFailed && !endsTransaction(g) || s.link != nil && s.link.Owed() == 0 && s.aborted() && !runsAborted(g) {

@@ -50,6 +50,9 @@ func (s *session) drop() {
 	s.client.letGo()
 	s.takenBack()
 	s.askState = false
+	if s.coded {
+		s.uncode(false)
+	}
 	if s.hasPinned(l) {
 		s.unpin(l)
 	}

@@ -78,7 +78,11 @@ func (s *session) restated(statements []router.Statement, text []byte) error {
 	if s.batch.sent {
 		f = s.after.foreseen.copy()
 	}
+	code := s.follows()
 	for _, st := range statements {
+		if err := code.next(st.Plan); err != nil {
+			return err
+		}
 		if err := s.sameAhead(f, st.Plan, "query string", func(rt *router.Router, v *router.Session) *router.Plan {
 			if other := rt.Plan(&router.Scratch{}, v, text[st.Start:st.End]); len(other) == 1 {
 				return other[0].Plan

@@ -57,6 +57,13 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 			return err
 		}
 	}
+	if s.blind {
+		if goesOn, err := s.see(); err != nil {
+			return err
+		} else if !goesOn {
+			return errAnswered
+		}
+	}
 	if len(statements) == 1 {
 		switch x := statements[0].Plan.Prepared; {
 		case x == nil:
@@ -69,6 +76,7 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 	q := &rewritten{s: s, seen: map[string]*statement{}, speaks: speaksOfPrepared(statements)}
 	q.names.Of = map[string]string{}
 	ahead := s.settings.ahead()
+	code := s.follows()
 	var f *foreseen
 	if s.batch.sent {
 		f = s.after.foreseen.copy()
@@ -76,6 +84,11 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 	for i, st := range statements {
 		if st.Plan.Kind != router.Nothing {
 			q.ran++
+		}
+		if st.Plan.Kind != router.OfPrepared {
+			if err := code.next(st.Plan); err != nil {
+				return err
+			}
 		}
 		for _, again := range ahead.again(st.Plan.Setting) {
 			q.insert(text, st.End, again)
@@ -90,6 +103,9 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 		}
 		p, err := q.take(i, st, text, f)
 		if err != nil {
+			return err
+		}
+		if err := code.next(p); err != nil {
 			return err
 		}
 		statements[i].Plan = p
@@ -149,6 +165,7 @@ func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (
 		if len(g.Shards) > 0 && g.Kind != router.Scatter {
 			here.Shards, here.Kind = g.Shards, router.AnyShard
 		}
+		here.ByPath = g.ByPath
 		return here, nil
 	case router.DeallocateOp:
 		if known == nil {

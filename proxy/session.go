@@ -36,6 +36,7 @@ type session struct {
 	steady   bool      // it is calm, for nothing but the fast path has run since it was
 	lasting  *lasting  // nil: no connection stays until its end, for all that is known
 	question *question // what is asked for askState; nil: nothing in particular
+	meaning            // what code has done to the meaning of names, see coded.go
 
 	tx    transaction
 	batch batch

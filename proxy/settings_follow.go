@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
@@ -93,6 +94,7 @@ func (s *session) refreshView() {
 	if v, err := s.viewWith(nil); err == nil {
 		s.view = v
 	}
+	s.blind = s.blind || s.coded
 	if s.settings.recoded {
 		s.settings.recoded, s.askState = false, true
 	}
@@ -124,21 +126,22 @@ func (s *session) viewWith(c *router.SettingChange) (*router.Session, error) {
 
 // viewOf is the router's view of the session under these settings.
 func (s *session) viewOf(x *settings) (*router.Session, error) {
-	get := func(name, byDefault string) string {
-		if v, ok := x.value(name); ok {
-			return v
-		}
-		return byDefault
-	}
+	get := x.or
 	user := get("role", "none")
 	if user == "none" {
 		user = get("session_authorization", s.serverUser())
 	}
+	return s.viewBy(x, user, get("search_path", s.p.router.Load().SearchPath(s.serverUser())))
+}
+
+// viewBy is that where names are looked up for that user, by that search_path.
+func (s *session) viewBy(x *settings, user, searchPath string) (*router.Session, error) {
+	get := x.or
 	conforming := "on"
 	if params, ok := s.p.backend.Shard(s.p.home).Params(); ok {
 		conforming = params["standard_conforming_strings"]
 	}
-	return router.NewSession(user, get("search_path", s.p.router.Load().SearchPath(s.serverUser())), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", conforming)))
+	return router.NewSession(user, cmp.Or(searchPath, `""`), get("client_encoding", "UTF8"), boolean(get("standard_conforming_strings", conforming)))
 }
 
 // boolean reads a boolean setting as PostgreSQL's parse_bool does; what that would refuse counts as on, and the server refuses it.

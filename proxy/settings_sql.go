@@ -40,6 +40,14 @@ var printSeed = maphash.MakeSeed()
 // settingsUnknown is the print of a connection whose settings nobody knows: no settings have it but by one chance in 2^64.
 const settingsUnknown = ^uint64(0)
 
+// or is value, with what it is where the session has not set it.
+func (s *settings) or(name, byDefault string) string {
+	if v, ok := s.value(name); ok {
+		return v
+	}
+	return byDefault
+}
+
 // again are statements that give settings which the changes reset the values of the startup message: a server that runs a RESET
 // knows nothing of that. What a RESET ALL spares (localDefaults) the server has reset for the session, too.
 func (s *settings) again(c *router.SettingChange) (statements []string) {

@@ -65,6 +65,9 @@ func (s *session) settle() error {
 		if s.quietChannels(l) {
 			return nil
 		}
+		if s.coded {
+			s.uncode(false)
+		}
 		s.release()
 	} else if s.mode == backend.Statement { // begun by what the router could not read
 		return s.errStatementMode().Fatal()

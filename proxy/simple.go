@@ -32,7 +32,23 @@ func (s *session) query() error {
 		delete(s.stmts, "") // a simple query drops the unnamed statement, whatever becomes of it
 	}
 	scratch := scratches.Get(s.Task)
-	return s.runStatements(scratch, s.plan(scratch, text), text, len(frame))
+	n := len(frame)
+	statements := s.plan(scratch, text)
+	if s.blind && byPath(statements) {
+		goesOn, err := s.see()
+		if err != nil {
+			s.putScratch(scratch)
+			s.Consume(n)
+			return s.failed(err)
+		}
+		if !goesOn { // an error of the batch skips it
+			s.putScratch(scratch)
+			return nil
+		}
+		text = s.Input()[wire.HeaderLen : n-1]
+		statements = s.plan(scratch, text)
+	}
+	return s.runStatements(scratch, statements, text, n)
 }
 
 // runStatements runs the statements, which live in scratch, of the Query message of n bytes at the start of Input, and gives scratch back.

@@ -74,7 +74,11 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 	if err != nil {
 		return err
 	}
-	s.template(st)
+	if goesOn, err := s.lookUp(st); err != nil {
+		return err
+	} else if !goesOn {
+		return errAnswered
+	}
 	g := st.template.Generic()
 	if g.Kind == router.Refuse {
 		e := refusal(g.Refusal)
@@ -189,7 +193,11 @@ func (s *session) executed(st *statement, x *router.Prepared) (*statement, *rout
 	out := &statement{id: s.p.statements.fresh(), oids: st.oids, needs: target}
 	name := backend.StatementName(out.id) // of none, if there is no target: PostgreSQL finds out when it is executed, and the server will
 	if target != nil {
-		s.template(target)
+		if goesOn, err := s.lookUp(target); err != nil {
+			return nil, nil, err
+		} else if !goesOn {
+			return nil, nil, errAnswered
+		}
 		if p = target.template.Execute(x); p.Kind == router.Refuse {
 			return nil, nil, refusal(p.Refusal)
 		}
@@ -233,7 +241,11 @@ func (s *session) executePrepared(pt *portal) error {
 	if err != nil {
 		return err
 	}
-	s.template(st)
+	if goesOn, err := s.lookUp(st); err != nil {
+		return err
+	} else if !goesOn {
+		return errAnswered
+	}
 	g := st.template.Generic()
 	if g.Kind == router.Refuse {
 		return refusal(g.Refusal)

@@ -13,7 +13,7 @@ type calls struct {
 	writes    bool     // something may change data
 	dirty     bool     // something may change the session unseen
 	pin       bool     // something leaves state in the connection on purpose
-	leaves    Flags    // ... of Dirty, Opaque, Keeps and Executes
+	leaves    Flags    // ... of Dirty, Opaque, Keeps, Executes and Restates
 	user      bool     // some function is the user's own, and may read tables
 	meets     bool     // sessions meet at what it does
 	here      bool     // something asks for state of the connection, or takes some away
@@ -63,7 +63,7 @@ func (s *statement) calls() calls {
 	c := calls{harmless: true}
 	sharded := s.anySplit(indices(len(s.rels)))
 	for _, call := range s.f.Functions {
-		f := s.r.function(s.ses, call)
+		f, found := s.r.function(s.ses, call)
 		label := call.Name + "()"
 		if (f.Aggregate || call.Aggregate) && !call.Over && call.Block == 0 && c.aggregate == "" {
 			c.aggregate = label
@@ -76,6 +76,9 @@ func (s *statement) calls() calls {
 		}
 		if keepers[call.Name] {
 			c.leaves |= Keeps
+		}
+		if !found {
+			c.leaves |= Restates
 		}
 		if d := s.r.code.function(s.ses, call.Name); f.User {
 			c.leaves |= d.leaves
@@ -121,6 +124,9 @@ func (s *statement) calls() calls {
 			c.volatile, c.harmless, c.unsafe = true, false, label
 		case own && name == "set_config" && (call.Local || s.f.SetConfigs != nil):
 			c.volatile, c.harmless, c.dirty, c.here, c.unsafe = true, false, true, true, label
+			if s.f.SetConfigs == nil {
+				c.leaves |= Restates
+			}
 		case own && name == "set_config":
 			// A setting that is changed unseen would be lost with the server connection.
 			c.refusal = refuse("set_config in a larger query is not supported", "It changes the session, whose settings Tidemark must know to carry them from one server connection to the next.",
@@ -129,6 +135,9 @@ func (s *statement) calls() calls {
 			c.volatile, c.harmless, c.writes, c.unsafe, c.onDefault = true, false, true, label, label
 		default:
 			c.volatile, c.harmless, c.writes, c.dirty, c.unsafe = true, false, true, true, label
+			if own { // query_to_xml() and the like run what they are given
+				c.leaves |= Restates
+			}
 		}
 	}
 	for i := range s.rels {

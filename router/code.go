@@ -14,6 +14,8 @@ import (
 //   - Does it keep state in its server process that no catalog shows and DISCARD ALL leaves there (Keeps)? Who runs it keeps the
 //     connection, and nobody gets it afterwards.
 //   - Does it run statements by text, so that it may execute what its client has prepared (Executes)?
+//   - May it change search_path or the role, for the session or for the transaction alone, so that names mean something else behind it
+//     (Restates)?
 //
 // All of it errs on the side of too much. follow.go has it pass to who runs such code.
 
@@ -38,7 +40,7 @@ func (f *Function) leftBy() Flags {
 	case keepers[f.Name]:
 		return Dirty | Keeps
 	case f.Name == "set_config" && !f.User:
-		return Dirty | Opaque
+		return Dirty | Opaque | Restates
 	}
 	return 0
 }
@@ -60,7 +62,7 @@ var (
 	setByText      = regexp.MustCompile(`(?i)'\s*(?:set|reset|discard)\s`)
 	execute        = regexp.MustCompile(`(?i)\bexecute\b`)
 	runsText       = regexp.MustCompile(`(?i)\b(?:execute|deallocate|prepare|spi_\w+)\b`) // plpy.execute among them
-	leavesBehind   = regexp.MustCompile(`(?i)\bset_config\s*\(|(?:;|\bbegin|\bthen|\belse|\bloop|^|')\s*(?:set|reset|discard|prepare|deallocate|listen|load)\s|\b(?:create|into)\s+(?:local\s+|global\s+)?temp|\bpg_(?:try_)?advisory_lock`)
+	leavesBehind   = regexp.MustCompile(`(?i)\bset_config\s*\(|(?:;|\bbegin|\bthen|\belse|\bloop|^|['$])` + gap + `*(?:set|reset|discard|prepare|deallocate|listen|load)` + gap + `|\b(?:create|into)\s+(?:local\s+|global\s+)?temp|\bpg_(?:try_)?advisory_lock`)
 	// keepsState finds a call of a keeper, SET seed and LOAD; inLanguage what the procedural languages that come with PostgreSQL keep for
 	// a session: %_SHARED of PL/Perl, GD and SD of PL/Python, GD of PL/Tcl.
 	keepsState = regexp.MustCompile(`(?i)\b(?:` + strings.Join(members(keepers), "|") + `)\s*\(` +
@@ -69,8 +71,19 @@ var (
 	inLanguage = regexp.MustCompile(`[$%]_SHARED\b|\b[GS]D\s*\[|\b[GS]D\.\w|\bin\s+[GS]D\b|\bupvar\s+#0\s+\S+\s+GD\b`)
 )
 
+// restatesText finds what speaks of search_path or the role; the comma is from codeQuery.
+var restatesText = regexp.MustCompile(`(?i)\bsearch_path\b|\bsession_authorization\b|'role'|\bset_config,|` +
+	`\b(?:set|reset)` + gap + `+(?:(?:local|session)` + gap + `+)?"?(?:schema|role|all|(?:session` + gap + `+)?authorization)\b`)
+
+// gap is of what stands between two words: blanks and comments.
+const gap = `(?:\s|--[^\n]*|/\*(?:[^*]|\*[^/])*\*/)`
+
 // read reads a piece of code: what it may leave, and the settings that it makes.
 func read(text string) (leaves Flags, settings []string) {
+	if restatesText.MatchString(text) || runsText.MatchString(text) ||
+		len(setConfigNamed.FindAllStringIndex(text, -1)) < len(setConfigCall.FindAllStringIndex(text, -1)) {
+		leaves |= Restates
+	}
 	text = setLocal.ReplaceAllString(text, "")
 	calls := setConfigNamed.FindAllStringSubmatch(text, -1)
 	for _, found := range append(calls, setStatement.FindAllStringSubmatch(text, -1)...) {

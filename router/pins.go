@@ -14,6 +14,8 @@ type statement struct {
 	// pins holds, for each relation, the key that confines its rows, nil when nothing does.
 	pins  []*key
 	edges []edge
+	// byPath: another search_path would have some of its names mean something else.
+	byPath bool
 }
 
 // edge says that rows of relation to are needed only where its key equals the key of relation from.
@@ -35,6 +37,7 @@ func (r *Router) statement(ses *Session, f *sql.Facts) *statement {
 		s.rels[i] = r.find(ses, rel)
 		s.rels[i].does = r.code.relation(ses, s.rels[i].name, s.way(&s.rels[i]))
 	}
+	s.byPath = s.namesByPath()
 	s.pin()
 	return s
 }

@@ -64,7 +64,7 @@ func (a Access) String() string {
 }
 
 // Flags are what an engine must know beside the place.
-type Flags uint16
+type Flags uint32
 
 const (
 	// Writes: it may change data, so a mark is taken behind its commit.
@@ -106,12 +106,14 @@ const (
 	Executes
 	// Meets: sessions meet at what it does, a lock of the transaction or a notification: on the primary.
 	Meets
+	// Restates: code that it runs may change search_path or the role, unseen: what names mean behind it only the server knows.
+	Restates
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps", "executes", "meets"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps", "executes", "meets", "restates"}
 
 // leftByRunning are the flags of what happens only if the statement is run, not planned.
-const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps | Executes | Meets
+const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps | Executes | Meets | Restates
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {
@@ -136,6 +138,8 @@ type Plan struct {
 	Channel string
 	// Prepared is set for OfPrepared.
 	Prepared *Prepared
+	// ByPath: it names something that is found elsewhere under another search_path.
+	ByPath bool
 
 	shards *sharding.Map
 }

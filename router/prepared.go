@@ -190,6 +190,9 @@ func (t *Template) Execute(x *Prepared) *Plan {
 	}
 	q := *p
 	q.Flags |= x.Flags
+	if x.Op == ExecuteOp && x.Flags&Writes != 0 { // the functions in its arguments run there
+		q.Access, q.Flags = Write, q.Flags&^Neutral
+	}
 	switch x.Op {
 	case ExplainOp:
 		return t.explained(&q, x)

@@ -103,6 +103,7 @@ func (s *statement) refused(ref *Refusal) outcome {
 // plan completes a plan with what all plans of the statement share.
 func (s *statement) plan(p *Plan) *Plan {
 	p.Command = s.f.Command
+	p.ByPath = s.byPath
 	p.shards = s.r.m
 	return p
 }

@@ -14,14 +14,15 @@ import (
 //
 // What the server keeps as a tree (rules, and bodies of BEGIN ATOMIC or RETURN) is spelled here as far as read and words look at it: what
 // it depends on, writes to and calls, and its texts. PostgreSQL's functions for that lock the tables which the tree names, and so wait as
-// long as a transaction is open that has changed one. Calls of set_config (2078) for the transaction alone are left out.
+// long as a transaction is open that has changed one. Of calls of set_config (2078) for the transaction alone it only says that there are
+// some.
 var codeQuery = `
 WITH trees(class, oid, tree) AS (
   SELECT 'pg_catalog.pg_proc'::regclass, oid, prosqlbody::text FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prosqlbody IS NOT NULL
   UNION ALL
   SELECT 'pg_catalog.pg_rewrite'::regclass, oid, pg_catalog.concat(ev_qual, ev_action) FROM pg_catalog.pg_rewrite WHERE rulename <> '_RETURN' AND ev_class >= 16384
-), lasting(class, oid, tree) AS MATERIALIZED (
-  SELECT class, oid, CASE WHEN tree LIKE '%%:funcid 2078 %%' THEN pg_catalog.regexp_replace(tree,
+), lasting(class, oid, sets, tree) AS MATERIALIZED (
+  SELECT class, oid, tree LIKE '%%:funcid 2078 %%', CASE WHEN tree LIKE '%%:funcid 2078 %%' THEN pg_catalog.regexp_replace(tree,
     ':funcid 2078 [^{}]*:args \((?:(?:\{(?:RELABELTYPE|COERCEVIAIO) :arg )?\{(?:CONST|PARAM|VAR) [^{}]*\}(?:[^{}]*\})? ){2}\{CONST [^{}]*:constvalue 1 \[ 1 [0 ]*\]\}\)', '', 'g')
   ELSE tree END FROM trees
 ), spelled(class, oid, code) AS (
@@ -42,6 +43,8 @@ WITH trees(class, oid, tree) AS (
       FROM pg_catalog.regexp_split_to_table(pg_catalog.btrim(m[2]), ' ') WITH ORDINALITY x(byte, nth) WHERE nth > 4 -- its length stands before it
     ), ''), 'hex'), pg_catalog.getdatabaseencoding()) || ''','
     FROM pg_catalog.regexp_matches(t.tree, '(:funcid 2078 [^{}]*:args \(\{CONST )?:consttype (?:25|1042|1043|114|142) [^{}]*\[ ([-\d ]*)\]', 'g') m
+    UNION ALL
+    SELECT 'set_config,' WHERE t.sets
   ) x(piece)) FROM lasting t
 ), texts(schema, name, code, rule) AS MATERIALIZED (
   SELECT n.nspname, p.proname, pg_catalog.concat(p.prosrc, d.code,
@@ -58,7 +61,7 @@ WITH trees(class, oid, tree) AS (
   FROM spelled d JOIN pg_catalog.pg_rewrite r ON r.oid = d.oid JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE d.class = 'pg_catalog.pg_rewrite'::regclass
 ), code AS MATERIALIZED (
-  SELECT *, ` + matches("code", leavesBehind, keepsState, inLanguage, setStatement, runsText) + ` AS leaves FROM texts
+  SELECT *, ` + matches("code", leavesBehind, keepsState, inLanguage, setStatement, runsText, restatesText) + ` AS leaves FROM texts
 )
 SELECT * FROM code WHERE %s OR EXISTS (SELECT FROM code WHERE leaves)
   OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proname IN (` + literals(members(keepers)) + `))`

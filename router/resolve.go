@@ -128,6 +128,58 @@ func (r *Router) exists(ses *Session, name string) (schema string, ok bool) {
 	return "", false
 }
 
+// namesByPath says whether a name without a schema is that of something else in a schema where another search_path would look first.
+// What is created without one is in the first schema.
+func (s *statement) namesByPath() bool {
+	if s.f.Command == sql.DDL || s.f.Command == sql.CreateTableAs {
+		return true
+	}
+	for i, rel := range s.f.Relations {
+		if rel.Schema != "" {
+			continue
+		}
+		for _, schema := range s.r.schemas[rel.Name] {
+			if schema != s.rels[i].name.Schema {
+				return true
+			}
+		}
+	}
+	for _, call := range s.f.Functions {
+		if call.Schema != "" || call.Keyword {
+			continue
+		}
+		for _, f := range s.r.names.functions[call.Name] {
+			if f.User && !contains(s.ses.path, f.Schema) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// homes are the schemas of all that has a name which statements can use as that of a table.
+func (r *Router) homes() map[string][]string {
+	schemas := map[string][]string{}
+	add := func(schema, name string) {
+		if !contains(schemas[name], schema) {
+			schemas[name] = append(schemas[name], schema)
+		}
+	}
+	for _, t := range r.m.Tables() {
+		add(t.Schema, t.Name)
+	}
+	for n := range r.names.tables {
+		add(n.Schema, n.Name)
+	}
+	for n := range r.names.views {
+		add(n.Schema, n.Name)
+	}
+	for n := range r.names.models {
+		add(n.Schema, n.Name)
+	}
+	return schemas
+}
+
 func (r *Router) at(out *relation, n Name) {
 	out.name = n
 	out.shard = r.m.Default()
@@ -212,12 +264,11 @@ func (rel *relation) unfit() string {
 
 // volatility of a call by name: what the catalog says about the most volatile function of that name. What it does not
 // know is volatile and the user's.
-func (r *Router) function(ses *Session, c sql.FunctionCall) Function {
-	out := Function{Schema: c.Schema, Name: c.Name, Volatility: Volatile, User: true, Aggregate: c.Aggregate}
+func (r *Router) function(ses *Session, c sql.FunctionCall) (out Function, found bool) {
+	out = Function{Schema: c.Schema, Name: c.Name, Volatility: Volatile, User: true, Aggregate: c.Aggregate}
 	if c.Keyword {
-		return Function{Schema: c.Schema, Name: c.Name, Volatility: Stable}
+		return Function{Schema: c.Schema, Name: c.Name, Volatility: Stable}, true
 	}
-	found := false
 	for _, f := range r.names.functions[c.Name] {
 		if c.Schema != "" && f.Schema != c.Schema || c.Schema == "" && f.Schema != "pg_catalog" && !contains(ses.path, f.Schema) {
 			continue
@@ -233,7 +284,7 @@ func (r *Router) function(ses *Session, c sql.FunctionCall) Function {
 			out.Volatility = f.Volatility
 		}
 	}
-	return out
+	return out, found
 }
 
 func worse(a, b Volatility) bool {

@@ -39,6 +39,7 @@ type Router struct {
 	everyShard []int
 	oneShard   [][]int // by shard
 	nothing    *Plan
+	schemas    map[string][]string // by the names in them, see homes
 	code       code
 	paths      []Path
 }
@@ -63,6 +64,7 @@ func New(c Config) (*Router, error) {
 		r.paths = c.Catalog.Paths
 	}
 	r.follow(c.Catalog)
+	r.schemas = r.homes()
 	r.nothing = &Plan{Kind: Nothing, Command: sql.Empty, Access: Read, Flags: Here, shards: c.Map}
 	return r, nil
 }

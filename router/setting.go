@@ -38,7 +38,7 @@ func (s *statement) setConfigs() *compiled {
 		local = local && set.LocalParam == 0 && set.Local
 	}
 	for _, call := range s.f.Functions {
-		if f := s.r.function(s.ses, call); !local && call.Name != "set_config" && (f.User || f.Schema != "pg_catalog" && !call.Keyword || makesRows[call.Name]) {
+		if f, _ := s.r.function(s.ses, call); !local && call.Name != "set_config" && (f.User || f.Schema != "pg_catalog" && !call.Keyword || makesRows[call.Name]) {
 			return s.fixed(refuse(fmt.Sprintf("set_config together with %s() is not supported", call.Name), "Whether the setting is made may depend on the rows that the function returns, or on what it does.",
 				"Use two statements."))
 		}
