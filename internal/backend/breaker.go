@@ -25,16 +25,13 @@ func (s breakerState) String() string {
 	return "up"
 }
 
-// breakerCooldown is how long an open breaker waits for a health check before it lets a session try by itself; it only
-// matters where no health checks run.
-const breakerCooldown = 2 * time.Second
-
-// breaker follows an endpoint's successes and failures, of health checks and of connection attempts alike.
+// breaker follows an endpoint's successes and failures, of health checks and of connection attempts alike. While it is open only
+// health checks try, which nobody waits for: a session would pay for its try by the time that a dead machine takes to say nothing.
 //
-//	state      failure              success             cooldown is over
-//	closed     fall-th: open        count from 0        -
-//	half-open  open                 rise-th: closed     -
-//	open       -                    half-open           half-open, at the next try
+//	state      failure              success
+//	closed     fall-th: open        count from 0
+//	half-open  open                 rise-th: closed
+//	open       -                    half-open
 type breaker struct {
 	rise, fall int
 	changed    func(from, to breakerState, cause error) // called without the lock
@@ -108,26 +105,6 @@ func (b *breaker) isOpen() (since time.Time, cause error, open bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.openedAt, b.cause, true
-}
-
-// allow says whether to try the endpoint now, and if not, since when it is down and why. It calls changed when the
-// cooldown is over, so no lock that changed takes may be held.
-func (b *breaker) allow() (ok bool, since time.Time, cause error) {
-	if b.current() != breakerOpen {
-		return true, time.Time{}, nil
-	}
-	b.mu.Lock()
-	from := b.current()
-	if from == breakerOpen && time.Since(b.openedAt) > breakerCooldown {
-		b.count = 0
-		b.set(breakerHalfOpen)
-	}
-	to, since, cause := b.current(), b.openedAt, b.cause
-	b.mu.Unlock()
-	if from != to {
-		b.changed(from, to, nil)
-	}
-	return to != breakerOpen, since, cause
 }
 
 func (b *breaker) set(s breakerState) {

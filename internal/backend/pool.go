@@ -94,11 +94,6 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 			p.mu.Lock()
 		}
 	}
-	p.mu.Unlock()
-	if ok, since, cause := p.endpoint.breaker.allow(); !ok {
-		return nil, p.errDown(since, cause)
-	}
-	p.mu.Lock()
 	w := waiters.Get(t)
 	w.task, w.since = t, time.Now()
 	defer w.free()

@@ -136,7 +136,7 @@ func TestServerFiles(t *testing.T) {
 	dir := t.TempDir()
 	writePair(t, filepath.Join(dir, "c.pem"), filepath.Join(dir, "k.pem"))
 	for section, want := range map[string]string{
-		"{}": "",
+		"{}":                                   "",
 		"{ca: c.pem, cert: c.pem, key: k.pem}": "",
 		"{ca: none.pem, tls: disable}":         "",
 		"{ca: none.pem}":                       "database.ca: open",
