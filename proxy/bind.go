@@ -240,7 +240,7 @@ func (s *session) bind(size int) error {
 	if len(s.Input()) >= size-used {
 		l.Queue(s.Input()[:size-used])
 		s.Consume(size - used)
-	} else if err := s.Pass(l, size-used); err != nil {
+	} else if err := s.Pass(l, size-used, s.p.cfg().MessageTimeout); err != nil {
 		return err
 	}
 	pt.link = l

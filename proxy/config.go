@@ -43,6 +43,9 @@ type Config struct {
 	// MaxMessage bounds, in bytes, a message of a client that must be read whole before it can be routed: Query,
 	// Parse, and a Bind whose values choose the shard. Default 64 MiB.
 	MaxMessage int
+	// MessageTimeout bounds how long a client may pause in the middle of a message that is passed on while it comes, for that keeps
+	// a server connection. Default 1 min.
+	MessageTimeout time.Duration
 	// MaxNotifications bounds, in bytes, the notifications that wait for a client which listens: while it is in a transaction, or
 	// does not read. Beyond it the client's session ends. Default 1 MiB.
 	MaxNotifications int
@@ -104,6 +107,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxMessage == 0 {
 		c.MaxMessage = 64 << 20
 	}
+	if c.MessageTimeout == 0 {
+		c.MessageTimeout = time.Minute
+	}
 	if c.MaxNotifications == 0 {
 		c.MaxNotifications = 1 << 20
 	}
@@ -116,7 +122,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.OnTimeout == "" {
 		c.OnTimeout = OnTimeoutError
 	}
-	if c.MaxClients < 0 || c.MaxLogins < 0 || c.LookupTTL < 0 || c.LookupAbsent < 0 || c.LoginTimeout < 0 || c.MaxMessage < 0 || c.MaxNotifications < 0 || c.WaitTimeout < 0 {
+	if c.MaxClients < 0 || c.MaxLogins < 0 || c.LookupTTL < 0 || c.LookupAbsent < 0 || c.LoginTimeout < 0 || c.MaxMessage < 0 || c.MessageTimeout < 0 || c.MaxNotifications < 0 || c.WaitTimeout < 0 {
 		return c, errors.New("proxy: a limit is negative")
 	}
 	if _, err := parseConsistency(string(c.Consistency)); err != nil {

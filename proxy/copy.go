@@ -22,11 +22,11 @@ func (s *session) copying(typ byte, size int) error {
 		return s.Skip(size)
 	}
 	if typ == wire.MsgCopyData {
-		return s.PassCopy(l, size)
+		return s.PassCopy(l, size, s.p.cfg().MessageTimeout)
 	}
 	l.EndCopy() // the server reads Sync again
 	s.batch.copying = false
-	return s.Pass(l, size)
+	return s.Pass(l, size, s.p.cfg().MessageTimeout)
 }
 
 // amidCopy takes a message that comes while a server reads, or may be about to read, copy data. It says whether that was all

@@ -58,7 +58,7 @@ func (s *session) function(size int) error {
 		s.batch.wrote = false
 	}
 	l.Expect(e)
-	if err := s.Pass(l, size); err != nil {
+	if err := s.Pass(l, size, s.p.cfg().MessageTimeout); err != nil {
 		return err
 	}
 	if s.after.mark {

@@ -268,7 +268,7 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 	var err error
 	switch {
 	case n > streamFrom: // what the socket does not take stays where it is
-		err = s.Pass(l, n)
+		err = s.Pass(l, n, s.p.cfg().MessageTimeout)
 	case n > 0 && s.Behind(n):
 		l.Gather(frame)
 		s.Consume(n)

@@ -61,17 +61,31 @@ func (r *Relay) Frame(limit int) ([]byte, error) {
 }
 
 // More waits until more of the client's bytes have come, serving the links meanwhile.
-func (r *Relay) More() error {
+func (r *Relay) More() error { return r.moreUntil(time.Time{}) }
+
+// moreUntil is More up to a deadline: ErrDeadline.
+func (r *Relay) moreUntil(deadline time.Time) error {
 	have := r.in.len()
 	for r.in.len() == have {
 		if r.gone {
 			return ErrClientGone
 		}
-		if err := r.Step(time.Time{}); err != nil {
+		if err := r.Step(deadline); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// moreWithin is More for a message that is passed on while it comes: who pauses for longer in the middle of it, and so keeps a
+// server waiting for the rest, is to go. What the client does between messages is its own affair, as with PostgreSQL.
+func (r *Relay) moreWithin(pause time.Duration) error {
+	err := r.moreUntil(time.Now().Add(pause))
+	if errors.Is(err, ErrDeadline) {
+		return wire.Errorf(wire.ProtocolViolation, "the rest of a message from the client has not come for %s", pause).
+			WithHint("clients.message_timeout of the proxy bounds how long a client may pause within a message.").Fatal()
+	}
+	return err
 }
 
 // Room makes room for More where Input is full: for n bytes in all, if so many come.
@@ -82,10 +96,10 @@ func (r *Relay) Room(n int) {
 }
 
 // Pass forwards the next n bytes of the client to a link untouched, in bounded memory: what the server's socket does not take
-// stays where it was read.
-func (r *Relay) Pass(l *Link, n int) error {
+// stays where it was read. The client may pause for so long.
+func (r *Relay) Pass(l *Link, n int, pause time.Duration) error {
 	for n > 0 {
-		k, err := r.pass(l, n)
+		k, err := r.pass(l, n, pause)
 		if err != nil {
 			return err
 		}
@@ -96,7 +110,7 @@ func (r *Relay) Pass(l *Link, n int) error {
 
 // PassCopy is Pass for a CopyData message of n bytes and all those that follow it closely: many clients send a message for
 // each row, and these leave in one write.
-func (r *Relay) PassCopy(l *Link, n int) error {
+func (r *Relay) PassCopy(l *Link, n int, pause time.Duration) error {
 	for n > 0 {
 		for in := r.in.bytes(); l.Owed() > 0 && len(in) >= n+wire.HeaderLen; {
 			typ, size, err := wire.Header(in[n:], wire.Frontend)
@@ -105,7 +119,7 @@ func (r *Relay) PassCopy(l *Link, n int) error {
 			}
 			n += size
 		}
-		k, err := r.pass(l, n)
+		k, err := r.pass(l, n, pause)
 		if err != nil {
 			return err
 		}
@@ -115,9 +129,9 @@ func (r *Relay) PassCopy(l *Link, n int) error {
 }
 
 // pass forwards as much as can be at once of the client's next n bytes, or waits until some can.
-func (r *Relay) pass(l *Link, n int) (passed int, err error) {
+func (r *Relay) pass(l *Link, n int, pause time.Duration) (passed int, err error) {
 	if r.in.len() == 0 {
-		return 0, r.More()
+		return 0, r.moreWithin(pause)
 	}
 	b := r.in.bytes()
 	b = b[:min(len(b), n)]
