@@ -65,10 +65,14 @@ func (p *Proxy) reloadCatalog() {
 	}
 }
 
-// ReadCatalog reads one state of the schema over a connection to the default shard's primary. shards: how many there are.
+// ReadCatalog reads one state of the schema over a connection to the default shard's primary. shards: how many there are. Operators of
+// the users' own, in a schema where it would look for them, are none that it means, and must not run as the role that reads.
 func ReadCatalog(ctx context.Context, conn *pgx.Conn, shards int) (*router.Catalog, error) {
 	var c *router.Catalog
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(pgx.Tx) (err error) {
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+		if _, err := tx.Exec(ctx, "SET LOCAL search_path TO pg_catalog, pg_temp"); err != nil {
+			return err
+		}
 		c, err = router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
 			return readRows(ctx, conn, statement, each)
 		}, shards)
