@@ -46,6 +46,9 @@ func (s *session) asTemporary(p *router.Plan) (*router.Plan, error) {
 	case "0":
 		return p, s.settle() // which gives the link back, so that all shards can be used
 	case strconv.Itoa(len(names)):
+		if p.Refusal != nil {
+			return nil, refusal(p.Refusal)
+		}
 		here := *p
 		here.Kind, here.Flags, here.Shards, here.Bare = router.Route, p.Flags&^router.Schema, s.p.defaultShard, nil
 		return &here, nil

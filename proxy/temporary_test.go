@@ -126,3 +126,39 @@ func TestFailedCopyKeepsTemporaryTable(t *testing.T) {
 		}
 	})
 }
+
+// A temporary table that others would not see hides no table by whose name statements are routed, and stays with its session, however it
+// comes to its name.
+func TestTemporaryTablesHideNothing(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{pool: 1})
+		c, other := connect(t, dsn), connect(t, dsn)
+		exec(t, c, "create temp table x as select 1 as id")
+		exec(t, c, "create temp table y as select 1 as id")
+		exec(t, c, "create temp view z as select 1 as id")
+		for _, sql := range []string{
+			"create table pg_temp.customers as select 1 as id", "select 1 as id into pg_temp.customers", "create temp table customers (id int)",
+			"alter table x rename to customers", "alter table pg_temp.y rename to customers", "alter view z rename to customers", "create temp view customers as select 1 as id",
+		} {
+			if _, err := c.Exec(t.Context(), sql); code(err) != "0A000" {
+				t.Errorf("%s: %v", sql, err)
+			}
+		}
+		exec(t, c, "alter table pg_temp.x rename to x2")
+		if got := text(t, c, "select id from x2"); got != "1" {
+			t.Errorf("a temporary table that was renamed: %s", got)
+		}
+		exec(t, c, "discard temp")
+		for _, sql := range []string{"create table pg_temp.mine as select 5 as id", "select 5 as id into pg_temp.mine"} {
+			exec(t, c, sql)
+			pid := text(t, c, "select pg_backend_pid()")
+			if got := text(t, c, "select id from mine"); got != "5" || text(t, c, "select pg_backend_pid()") != pid {
+				t.Errorf("%s: its session finds %q", sql, got)
+			}
+			exec(t, c, "discard temp")
+			if _, err := other.Exec(t.Context(), "select id from mine"); code(err) != "42P01" {
+				t.Errorf("%s: another session, on the same connection: %v", sql, err)
+			}
+		}
+	})
+}

@@ -21,15 +21,17 @@ func (s *statement) ddl() *compiled {
 	}
 	if f.Flags&sql.Temporary != 0 {
 		for i := range f.Relations {
-			for _, t := range s.r.m.Tables() {
-				if t.Name == f.Relations[i].Name && t.Kind != sharding.Local {
-					return s.fixed(refuse(fmt.Sprintf("a temporary table named %s is not supported", t.Name), "It would hide the table of that name, by which statements are routed.", "Choose another name."))
-				}
+			if ref := s.hides(f.Relations[i].Name); ref != nil {
+				return s.fixed(ref)
 			}
 		}
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags&^Schema | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})
 	}
+	hidden := s.hides(f.Name)
 	if s.onlyTemporary() {
+		if hidden != nil {
+			return s.fixed(hidden)
+		}
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})
 	}
 	if s.createsTemporary() { // if it creates anything without a schema before its name
@@ -46,7 +48,17 @@ func (s *statement) ddl() *compiled {
 			return s.fixed(refuse(fmt.Sprintf("DDL on read model %s is not supported", s.rels[i].name), "Read models are declared in Tidemark's configuration.", "Change the configuration."))
 		}
 	}
-	return s.fixedPlan(&Plan{Kind: Broadcast, Flags: flags, Shards: s.all(), Bare: f.Bare, Reason: "DDL goes to every shard"})
+	return s.fixedPlan(&Plan{Kind: Broadcast, Flags: flags, Shards: s.all(), Bare: f.Bare, Refusal: hidden, Reason: "DDL goes to every shard"})
+}
+
+// hides refuses a temporary table of a name by which statements are routed.
+func (s *statement) hides(name string) *Refusal {
+	for _, t := range s.r.m.Tables() {
+		if t.Name == name && t.Kind != sharding.Local {
+			return refuse(fmt.Sprintf("a temporary table named %s is not supported", t.Name), "It would hide the table of that name, by which statements are routed.", "Choose another name.")
+		}
+	}
+	return nil
 }
 
 func (s *statement) createTableAs() *compiled {
@@ -64,6 +76,11 @@ func (s *statement) createTableAs() *compiled {
 	flags := Writes | Schema
 	if s.f.Flags&sql.Temporary != 0 || s.createsTemporary() {
 		flags = Writes | Pin // the catalog is of what all sessions see
+		for i := range s.rels {
+			if ref := s.hides(s.rels[i].Relation.Name); s.rels[i].NotQuery && ref != nil {
+				return s.fixed(ref)
+			}
+		}
 	}
 	shard := s.r.m.Default()
 	if o.only >= 0 && o.only != shard {

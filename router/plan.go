@@ -127,7 +127,7 @@ type Plan struct {
 	Refusal *Refusal
 	Tx      *TxControl
 	// Bare are of a Broadcast: what it changes or drops, without schemas. If the session has temporary ones of these names it is about them,
-	// and runs where they are.
+	// and runs where they are, unless there is a Refusal: then that is for it.
 	Bare []string
 	// Settings are of DO: the names with a dot that it may set.
 	Settings []string

@@ -8,11 +8,6 @@ func (b *builder) ddl(n *pg.Node) {
 	f := b.f
 	f.Command = DDL
 	f.Flags |= SchemaChange
-	temporary := func(r *pg.RangeVar) {
-		if r.GetRelpersistence() == "t" || r.GetSchemaname() == "pg_temp" {
-			f.Flags |= Temporary
-		}
-	}
 	named := func(name []*pg.Node) {
 		if n := len(name); n > 1 && name[n-2].GetString_().GetSval() == "pg_temp" {
 			f.Flags |= Temporary
@@ -22,7 +17,7 @@ func (b *builder) ddl(n *pg.Node) {
 	case *pg.Node_CreateEnumStmt:
 		named(e.CreateEnumStmt.TypeName)
 	case *pg.Node_CompositeTypeStmt:
-		temporary(e.CompositeTypeStmt.Typevar)
+		b.temporary(e.CompositeTypeStmt.Typevar)
 	case *pg.Node_CreateRangeStmt:
 		named(e.CreateRangeStmt.TypeName)
 	case *pg.Node_CreateDomainStmt:
@@ -32,13 +27,13 @@ func (b *builder) ddl(n *pg.Node) {
 	case *pg.Node_DefineStmt: // an aggregate, operator, type, text search configuration, ...
 		named(e.DefineStmt.Defnames)
 	case *pg.Node_CreateStmt:
-		temporary(e.CreateStmt.Relation)
+		b.temporary(e.CreateStmt.Relation)
 		b.utilityRelation(e.CreateStmt.Relation)
 	case *pg.Node_ViewStmt:
-		temporary(e.ViewStmt.View)
+		b.temporary(e.ViewStmt.View)
 		b.utilityRelation(e.ViewStmt.View)
 	case *pg.Node_CreateSeqStmt:
-		temporary(e.CreateSeqStmt.Sequence)
+		b.temporary(e.CreateSeqStmt.Sequence)
 	case *pg.Node_IndexStmt:
 		b.bare(e.IndexStmt.Relation)
 		b.utilityRelation(e.IndexStmt.Relation)
@@ -47,6 +42,11 @@ func (b *builder) ddl(n *pg.Node) {
 		}
 	case *pg.Node_RenameStmt:
 		b.bare(e.RenameStmt.Relation)
+		switch e.RenameStmt.RenameType {
+		case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW:
+			f.Name = e.RenameStmt.Newname
+			b.utilityRelation(e.RenameStmt.Relation)
+		}
 	case *pg.Node_AlterSeqStmt:
 		b.bare(e.AlterSeqStmt.Sequence)
 	case *pg.Node_AlterTableStmt:
@@ -113,6 +113,13 @@ func (b *builder) ddl(n *pg.Node) {
 		b.oneServer("commands for subscriptions are not supported")
 	default:
 		b.unusual("this kind of statement is not supported")
+	}
+}
+
+// temporary notes that a relation is created as a temporary one.
+func (b *builder) temporary(r *pg.RangeVar) {
+	if r.GetRelpersistence() == "t" || r.GetSchemaname() == "pg_temp" {
+		b.f.Flags |= Temporary
 	}
 }
 

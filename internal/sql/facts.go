@@ -28,7 +28,7 @@ type Facts struct {
 	// SetConfigs are a SELECT's calls of set_config, if each of them is known to run, once, and with what.
 	SetConfigs []*Setting
 	Copy       *Copy
-	Name       string   // of the prepared statement, cursor or channel; "" for ALL
+	Name       string   // of the prepared statement, cursor or channel, "" for ALL; the new one of a table or view
 	Types      []string // PREPARE: the declared types of its parameters, by name in pg_type; "?" for those that cannot be followed
 	Args       []Value  // EXECUTE: the arguments
 	Unusual    string   // why the statement cannot be planned at all, "" when it can

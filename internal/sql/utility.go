@@ -81,9 +81,7 @@ func (b *builder) top(n *pg.Node) {
 		b.inner(CreateTableAs, e.CreateTableAsStmt.Query)
 		f.Flags |= SchemaChange
 		b.utilityRelation(e.CreateTableAsStmt.Into.GetRel())
-		if e.CreateTableAsStmt.Into.GetRel().GetRelpersistence() == "t" {
-			f.Flags |= Temporary
-		}
+		b.temporary(e.CreateTableAsStmt.Into.GetRel())
 		if e.CreateTableAsStmt.Objtype == pg.ObjectType_OBJECT_MATVIEW {
 			f.Flags |= Materialize
 		}

@@ -122,7 +122,5 @@ func (b *builder) into(c *pg.IntoClause) {
 	b.f.Command = CreateTableAs
 	b.f.Flags |= SchemaChange
 	b.utilityRelation(c.Rel)
-	if c.Rel.GetRelpersistence() == "t" {
-		b.f.Flags |= Temporary
-	}
+	b.temporary(c.Rel)
 }
