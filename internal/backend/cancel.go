@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -44,6 +45,10 @@ func (k CancelKey) Cancel(ctx context.Context) error {
 	p.mu.Unlock()
 	defer p.b.openers.Done()
 
+	// Who closes the Backend waits for this, and the holder of the connection may, too: not for long.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(p.b.ctx, func() { time.AfterFunc(lastCancels, stop) })()
 	err := c.endpoint.cancel(ctx, c, k.addr)
 
 	p.mu.Lock()
@@ -61,6 +66,9 @@ func (k CancelKey) Cancel(ctx context.Context) error {
 	}
 	return err
 }
+
+// lastCancels is how long cancel requests under way may take when the Backend is closed.
+const lastCancels = time.Second
 
 // cancel sends one CancelRequest the way pgconn does: same address, same encryption.
 func (e *Endpoint) cancel(ctx context.Context, c *Conn, addr net.Addr) error {

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
@@ -185,13 +186,16 @@ func (c *Conn) SetParam(name, value []byte) {
 // clean is the task that makes a dirty connection as good as new, proven by the server's answer, or closes it.
 func (c *Conn) clean(t *loop.Task) {
 	t.Own(c.IO)
+	defer context.AfterFunc(c.pool.b.ctx, t.Wake)() // nobody will use it any more: see exec
 	until := time.Now().Add(c.pool.b.cfg().ResetTimeout)
 	err := c.exec(t, "DISCARD ALL", "DISCARD ALL", until)
 	if err == nil {
 		err = c.exec(t, reseed(), "SET", until)
 	}
 	if err != nil {
-		c.pool.b.log.Warn("a server connection could not be cleaned and was closed", "endpoint", c.endpoint.String(), "error", err)
+		if !errors.Is(err, ErrClosed) {
+			c.pool.b.log.Warn("a server connection could not be cleaned and was closed", "endpoint", c.endpoint.String(), "error", err)
+		}
 		c.Close()
 		return
 	}
@@ -237,7 +241,11 @@ func (c *Conn) exec(t *loop.Task, sql, tag string, deadline time.Time) error {
 			switch cause := t.Wait(deadline, loop.Source{Conn: c.IO, For: want}); cause {
 			case loop.Timeout, loop.Closing:
 				return wire.Errorf(wire.ConnectionFailure, "%s: no answer (%s)", sql, cause)
-			case loop.Ready, loop.Woken:
+			case loop.Ready:
+			case loop.Woken:
+				if c.pool.b.ctx.Err() != nil {
+					return ErrClosed
+				}
 			}
 		case err != nil:
 			return err

@@ -1,0 +1,71 @@
+package backend
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/internal/loop"
+)
+
+// Close does not wait for a server that does not answer what nobody waits for any more: the cleaning of a connection, a cancel request.
+func TestCloseWaitsForNoServer(t *testing.T) {
+	for name, begin := range map[string]func(c *Conn) (ended chan error){
+		"cleaning": func(c *Conn) chan error {
+			c.Dirty = true
+			c.Release()
+			return nil
+		},
+		"cancelling": func(c *Conn) chan error {
+			ended := make(chan error, 1)
+			key := c.CancelKey()
+			go func() { ended <- key.Cancel(context.Background()) }()
+			until(t, "the request is under way", func() bool {
+				c.pool.mu.Lock()
+				defer c.pool.mu.Unlock()
+				return c.cancels > 0
+			})
+			c.Release()
+			return ended
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothEngines(t, func(t *testing.T, eng loop.Engine) {
+				heard := make(chan struct{}, 10)
+				var came atomic.Int32
+				server := serveFake(t, func(f *fakeServer) {
+					if came.Add(1) == 1 { // others are cancel requests, which are answered by the end
+						f.welcome()
+					}
+					for f.hear() {
+						heard <- struct{}{}
+					}
+				})
+				b := open(t, eng, Config{
+					User: "u", Database: "d", SSLMode: "disable", ResetTimeout: time.Hour, ConnectTimeout: time.Hour,
+					Shards: []ShardConfig{{Name: "s", Endpoints: []EndpointConfig{server}}},
+				})
+				var ended chan error
+				inTask(t, eng, func(task *loop.Task) error {
+					c, err := b.Shards()[0].Endpoints()[0].Acquire(task, nil, nil, time.Now().Add(patience))
+					if err == nil {
+						task.Await(func() { ended = begin(c) })
+					}
+					return err
+				})
+				if ended == nil {
+					<-heard // DISCARD ALL
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				if err := b.Close(ctx); err != nil {
+					t.Error(err)
+				}
+				if ended != nil {
+					<-ended // whatever it says
+				}
+			})
+		})
+	}
+}
