@@ -113,6 +113,9 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if p.Kind == router.Tx && p.Tx.Op == router.Begin && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false // it may go on to write
 	}
+	if s.strung != nil && l.Conn.Endpoint().Role() == backend.RoleReplica && s.beginsAnew() {
+		return false // the same of what begins within a string
+	}
 	if s.tx.state == txNone && s.rollsBack(p) && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false
 	}
@@ -127,6 +130,22 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 		there = there || s.p.shard(p, i) == l.Shard
 	}
 	return there && (s.tx.state == txOpen || p.Access == router.Read || l.Conn.Endpoint().Role() != backend.RoleReplica)
+}
+
+// beginsAnew says whether the query string in hand ends the transaction and begins one that is not read only for all that is known.
+func (s *session) beginsAnew() bool {
+	ended := false
+	for _, x := range s.strung.steps {
+		c := x.plan.Tx
+		switch {
+		case x.plan.Kind != router.Tx:
+		case c.Op == router.Begin && ended, c.Chain && s.aborted() && s.tx.began&onlyReads == 0:
+			return true
+		case c.Op == router.Commit || c.Op == router.Rollback:
+			ended = !c.Chain
+		}
+	}
+	return false
 }
 
 // drain waits until the link has answered what it was asked, and settles it. Not for a batch that is still open.

@@ -116,6 +116,20 @@ func (s *session) bind(size int) error {
 			return s.malformed(err)
 		}
 	}
+	if plan.Kind == router.Tx && plan.Tx.Chain {
+		if err = s.prepareHeld(); err == nil {
+			err = s.offReplica(plan)
+		}
+		if err != nil {
+			if serr := s.Skip(size); serr != nil {
+				return serr
+			}
+			return s.failBatch(err)
+		}
+		if m, err = s.bindHead(size); err != nil {
+			return s.malformed(err)
+		}
+	}
 	plan = s.ended(plan)
 	s.note(plan)
 	var short [maxName]byte

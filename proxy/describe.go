@@ -76,7 +76,7 @@ func (s *session) describe() error {
 
 // undecided says whether the session is in a transaction that no server has heard of, and the plan does not say yet where that belongs.
 func (s *session) undecided(p *router.Plan) bool {
-	return s.tx.state == txBegun && s.link == nil && !s.tx.nested && len(p.Shards) > 1
+	return s.tx.state == txBegun && s.link == nil && s.tx.flat == 0 && len(p.Shards) > 1
 }
 
 // prepareOutside prepares what is held, and describes a statement if there is one to describe, on a shard where the plan may run, but

@@ -89,6 +89,16 @@ func TestLockBehindReadOnReplica(t *testing.T) {
 	}
 	p.play(simpleAction("set tidemark.consistency = 'eventual'")) // so that it is asked also when it lags behind
 	const refused = "ERROR 0A000 a transaction that reads on a replica cannot do what is for the primary"
+	for _, step := range []struct{ script, want string }{
+		{"begin read only", "BEGIN"},
+		{"select a from leak_key where a = 4", `"4"`},
+		{"commit; begin; select 1", refused},
+		{"rollback", "ROLLBACK"},
+	} {
+		if got := p.play(parseSession(step.script).actions[0]); !strings.Contains(got, step.want) {
+			t.Fatalf("%s\ngot\n%swant %s", step.script, got, step.want)
+		}
+	}
 	for _, locks := range []string{"select pg_advisory_xact_lock(7)", "select pg_advisory_lock(7)", "declare c cursor with hold for select 1", "notify c", "listen c", "select leak_lock(7)", "do $$ begin perform pg_advisory_lock(7); end $$"} {
 		for _, step := range []struct{ script, want string }{
 			{"begin read only", "BEGIN"},

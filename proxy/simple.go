@@ -209,12 +209,16 @@ func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Pla
 			s.Consume(n)
 			return nil, true, err
 		}
+		if err := s.offReplica(p); err != nil {
+			s.Consume(n)
+			return nil, true, err
+		}
 		if s.link != nil && s.tx.state != txOpen {
 			if err := s.endBatch(); err != nil {
 				return nil, true, err
 			}
-			text = s.Input()[wire.HeaderLen : n-1]
 		}
+		text = s.Input()[wire.HeaderLen : n-1]
 		if answer, handled, err := s.control(p, text); err != nil {
 			s.Consume(n)
 			return nil, true, err

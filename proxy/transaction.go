@@ -36,11 +36,11 @@ type transaction struct {
 	snapshot bool
 	// serializable: no replica runs it.
 	serializable bool
-	// nested: a savepoint was made before any server heard of the transaction; in the preamble it begins at flat.
-	nested bool
-	flat   uint16
-	// chained: the preamble ends with an AND CHAIN, but for savepoints.
-	chained bool
+	// flat: where in the preamble the first savepoint is that was made before any server heard of the transaction; 0: none was.
+	flat uint16
+	// start: where its last AND CHAIN ends, 0 if it has none; began: what the transaction was like there. An error takes back what came behind.
+	start uint16
+	began character
 	// sealed: something has taken a snapshot, behind which it is too late to choose what the transaction is like.
 	sealed bool
 	// neutral: nothing but neutral statements has run on the server, so that the transaction may still move elsewhere.
@@ -55,6 +55,28 @@ type transaction struct {
 	probeLater bool
 	// cause is why it failed, told once.
 	cause *wire.Error
+}
+
+// character is what a transaction is like, in few bits.
+type character uint8
+
+const (
+	onlyReads character = 1 << iota
+	oneSnapshot
+	isSerializable
+)
+
+func (t *transaction) character() (c character) {
+	if t.readOnly {
+		c |= onlyReads
+	}
+	if t.snapshot {
+		c |= oneSnapshot
+	}
+	if t.serializable {
+		c |= isSerializable
+	}
+	return c
 }
 
 func (t *transaction) reset() {
@@ -84,7 +106,7 @@ func (t *transaction) add(sql []byte) {
 func (t *transaction) seal() {
 	if t.state == txBegun && !t.sealed {
 		t.add([]byte("SELECT 1"))
-		t.sealed, t.chained = true, false
+		t.sealed = true
 	}
 }
 
@@ -93,6 +115,9 @@ const maxPreamble = 16 << 10
 
 // follow notes what was said to the server of a transaction that may still move: it is said again where that goes.
 func (t *transaction) follow(c *router.TxControl) {
+	if c.Chain {
+		t.began = t.character()
+	}
 	if t.state != txOpen || !t.neutral {
 		return
 	}
@@ -173,14 +198,13 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 		if s.tx.state != txBegun || len(s.tx.preamble) > maxPreamble {
 			return nil, false, nil // PostgreSQL's own error is the right one
 		}
-		if c.Op == router.SetTransaction && (s.tx.nested || s.tx.sealed) {
+		if c.Op == router.SetTransaction && (s.tx.flat > 0 || s.tx.sealed) {
 			return nil, false, nil // it may be too late for that
 		}
-		if c.Op == router.Savepoint && !s.tx.nested {
-			s.tx.nested, s.tx.flat = true, uint16(len(s.tx.preamble)) // see maxPreamble
+		if c.Op == router.Savepoint && s.tx.flat == 0 {
+			s.tx.flat = uint16(len(s.tx.preamble)) // see maxPreamble
 		}
 		s.tx.add(sql)
-		s.tx.chained = s.tx.chained && c.Op == router.Savepoint
 		if c.Op == router.SetTransaction && c.ReadOnly != router.Unset {
 			s.tx.readOnly = c.ReadOnly == router.On
 		}
@@ -196,18 +220,78 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 // those otherwise than what BEGIN says: an error does not take them back. So the preamble has it, once.
 func (s *session) chain(sql []byte) bool {
 	t := &s.tx
-	if t.nested {
-		t.preamble, t.nested = t.preamble[:t.flat], false
-	}
-	if t.sealed = false; t.chained {
+	if t.sealed = false; t.state == txFailed {
+		s.chainFailed()
 		return true
 	}
-	if len(t.preamble)+len(sql) > maxPreamble {
-		return false
+	if t.flat > 0 {
+		t.preamble, t.flat = t.preamble[:t.flat], 0
 	}
-	t.add(sql)
-	t.chained = true
+	if t.start == 0 || len(t.preamble) > int(t.start) { // it does not end with one
+		if len(t.preamble)+len(sql) > maxPreamble {
+			return false
+		}
+		t.add(sql)
+	}
+	t.start, t.began = uint16(len(t.preamble)), t.character() // see maxPreamble
 	return true
+}
+
+// chainFailed is chain for a transaction that has failed: the next is like what that was when it began.
+func (s *session) chainFailed() {
+	t := &s.tx
+	t.preamble, t.flat = t.preamble[:t.start], 0
+	if t.start == 0 {
+		begin := "BEGIN"
+		if t.began &= onlyReads; t.began != 0 { // by a chain that a server has run
+			begin = "BEGIN READ ONLY"
+		}
+		if t.preamble = append(t.preamble, begin...); s.settings.serializable {
+			t.began |= isSerializable
+		}
+	}
+	t.readOnly, t.snapshot, t.serializable = t.began&onlyReads != 0, t.began&oneSnapshot != 0, t.began&isSerializable != 0
+}
+
+// offReplica ends a transaction that has failed on a replica, if the plan ends it AND CHAIN: it was there because it was read only, and the
+// next is not, where that was said in the transaction itself. So that begins anew, see chainFailed. What the session has read of its
+// client's input may move meanwhile.
+func (s *session) offReplica(p *router.Plan) error {
+	l := s.link
+	if l == nil || p.Kind != router.Tx || !p.Tx.Chain || s.tx.state != txOpen || s.tx.began&onlyReads != 0 || l.Conn.Endpoint().Role() != backend.RoleReplica {
+		return nil
+	}
+	if !s.batch.sent {
+		if err := s.drain(); err != nil {
+			return err
+		}
+	} else if goesOn, err := s.caughtUp(); err != nil {
+		return err
+	} else if !goesOn {
+		return errAnswered
+	}
+	if s.link != l || l.Err != nil || !s.aborted() {
+		return nil
+	}
+	if s.batch.sent {
+		syncUnseen(l)
+		s.batch.goesOn()
+	}
+	s.queryUnseen(l, "ROLLBACK", nil)
+	if err := s.Await(l); err != nil {
+		return err
+	}
+	if l.Err == nil {
+		if s.tx.state = txBegun; s.ear != nil { // it is no longer this server's
+			s.ear.end(false)
+		}
+		s.settingsEnded(false, l)
+	}
+	if err := s.drain(); err != nil {
+		return err
+	}
+	s.tx.fail(nil)
+	return nil
 }
 
 // errAborted is the answer to statements in a transaction that failed.
@@ -221,7 +305,13 @@ func (s *session) errAborted() *wire.Error {
 
 // errElsewhere refuses a statement that would take a transaction to a second shard.
 func (s *session) errElsewhere(l *engine.Link, p *router.Plan) *wire.Error {
-	if l.Conn.Endpoint().Role() == backend.RoleReplica && p.OnPrimary() {
+	onReplica := l.Conn.Endpoint().Role() == backend.RoleReplica
+	if onReplica && s.strung != nil && s.beginsAnew() {
+		return wire.Errorf(wire.FeatureNotSupported, "a transaction that reads on a replica cannot do what is for the primary").
+			WithDetail("The transaction is read only and runs on a replica; the query string ends it and begins another, which may write.").
+			WithHint("Send them one by one.")
+	}
+	if onReplica && p.OnPrimary() {
 		return wire.Errorf(wire.FeatureNotSupported, "a transaction that reads on a replica cannot do what is for the primary").
 			WithDetail("The transaction is read only and runs on a replica; %s may lock, or leave something in the session.", called(p)).
 			WithHint("Run it first in the transaction, outside of it, or in one that is not read only; declare functions STABLE that only read.")
