@@ -142,6 +142,9 @@ func (s *session) endTransaction(l *engine.Link) {
 			s.mayHaveSet(c.Name)
 		}
 	}
+	if tx != nil && !ok { // the preamble has it all the same: see follow
+		s.tx.neutral = false
+	}
 	a.tx, a.changes, a.foreseen, a.replay, a.unclear = nil, nil, nil, nil, false
 	if l.Conn.TxStatus != wire.TxIdle {
 		s.tx.state = txOpen // also when BEGIN came within a query of several statements
