@@ -89,7 +89,7 @@ func (t *Task) failed(v any) {
 
 // runDetached is for tasks started after the loops have stopped: an ordinary goroutine whose Waits return Closing.
 func (t *Task) runDetached() {
-	defer t.eng.tasks.Add(-1)
+	defer t.eng.uncount(t)
 	t.run()
 }
 

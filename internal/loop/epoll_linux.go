@@ -66,6 +66,7 @@ type epoll struct {
 
 	release         release
 	tasks           atomic.Int64
+	internal        atomic.Int64 // of tasks: those that closed connections leave behind
 	started, panics atomic.Uint64
 }
 
@@ -167,6 +168,9 @@ func (e *epoll) spawn(l *eventLoop, f func(t *Task), internal bool) {
 	}
 	e.mu.Unlock()
 	e.tasks.Add(1)
+	if internal {
+		e.internal.Add(1)
+	}
 	e.started.Add(1)
 	e.freed()
 	if detached {
@@ -178,12 +182,19 @@ func (e *epoll) spawn(l *eventLoop, f func(t *Task), internal bool) {
 }
 
 // ended accounts for a task that has ended, and stops the loops behind the last one.
-func (e *epoll) ended() {
-	e.tasks.Add(-1)
+func (e *epoll) ended(t *Task) {
+	e.uncount(t)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.held--
 	e.stopIfIdle()
+}
+
+func (e *epoll) uncount(t *Task) {
+	e.tasks.Add(-1)
+	if t.internal {
+		e.internal.Add(-1)
+	}
 }
 
 // stopIfIdle needs e.mu.
@@ -211,9 +222,14 @@ func (e *epoll) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	internal := e.internal.Load() // before tasks: what ends between the two must not count as one of those
+	n := e.tasks.Load() - internal
 	e.killed.Store(true)
 	e.tellAll()
-	return fmt.Errorf("loop: close: %d tasks still running: %w", e.tasks.Load(), context.Cause(ctx))
+	if n <= 0 {
+		return nil
+	}
+	return fmt.Errorf("loop: close: %d tasks still running: %w", n, context.Cause(ctx))
 }
 
 // tellAll makes every loop show all its waiting tasks that closing or killed has changed.

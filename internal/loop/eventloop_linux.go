@@ -290,7 +290,7 @@ func (l *eventLoop) end(t *Task) {
 	t.state, t.stack = ended, nil
 	l.timers.remove(t)
 	delete(l.tasks, t)
-	l.eng.ended()
+	l.eng.ended(t)
 }
 
 // poll takes events without blocking.

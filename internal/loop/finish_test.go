@@ -2,9 +2,11 @@ package loop
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"testing"
+	"time"
 )
 
 func init() { finishTime = patience }
@@ -108,4 +110,33 @@ func TestFinishIsBounded(t *testing.T) {
 			t.Errorf("the peer reads %d bytes, %v", n, err)
 		}
 	})
+}
+
+// A peer that reads its last words and stays does not make it an error that the engine is closed.
+func TestCloseWhilePeersStay(t *testing.T) {
+	for _, r := range rigs() {
+		t.Run(r.name, func(t *testing.T) {
+			e := r.newEngine(t, nil)
+			b := &bench{TB: t, Engine: e, rig: r}
+			c, peer := b.pair()
+			defer shut(peer)
+			b.do(func(*Task) {
+				if err := c.Finish(); err != nil {
+					t.Error(err)
+				}
+			})
+			left := int64(1) // the task that reads to the end
+			if _, ok := e.(*goroutines); ok {
+				left = 0
+			}
+			for until := time.Now().Add(patience); e.Stats().Tasks > left && time.Now().Before(until); {
+				time.Sleep(time.Millisecond)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			defer cancel()
+			if err := e.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -104,7 +104,11 @@ func (e *goroutines) Close(ctx context.Context) error {
 		e.dead = true
 		close(e.killed)
 	}
-	return fmt.Errorf("loop: close: %d tasks still running: %w", e.tasks.Load(), context.Cause(ctx))
+	n := e.tasks.Load() // the others are closed connections
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("loop: close: %d tasks still running: %w", n, context.Cause(ctx))
 }
 
 func (e *goroutines) Stats() Stats {

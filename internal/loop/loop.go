@@ -30,8 +30,9 @@ type Engine interface {
 	Go(f func(t *Task))
 
 	// Close makes every Wait return Closing and waits until all tasks have ended (and connections that were closed
-	// with unsent TLS data have sent it, within their linger time). When ctx ends first, tasks that still wait are
-	// unwound (their deferred functions run) and Close returns an error that wraps ctx's. Adopt fails from then on.
+	// with unsent TLS data have sent it, within their linger time, or that peers of Finish have read to the end). When ctx ends first, tasks
+	// that still wait are unwound (their deferred functions run) and Close returns an error that wraps ctx's; not where only such
+	// connections are left. Adopt fails from then on.
 	Close(ctx context.Context) error
 
 	// Stats returns counters since the engine started. Safe from any goroutine.
