@@ -92,7 +92,13 @@ func (s *session) see() (goesOn bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s.view, s.blind, s.after.foreseen = v, false, nil
+	s.view, s.blind = v, false
+	if f := s.after.foreseen; f != nil {
+		for _, x := range f.states {
+			x.log = append(x.log, change{name: "search_path", value: names[0], local: true},
+				change{name: "session_authorization", value: names[2], local: true}, change{name: "role", value: names[1], local: true})
+		}
+	}
 	return true, nil
 }
 

@@ -122,6 +122,9 @@ func (s *session) executeOwn(pt *portal) error {
 	if s.batch.queried && pt.plan.Has(router.Discards|router.NoTx) {
 		return s.failBatch(wire.Errorf(wire.ActiveSQLTransaction, "%s cannot run inside a transaction block", pt.plan.Tag))
 	}
+	if wide(pt.plan) && pt.plan.Has(router.NoTx) && s.tx.state == txNone && (s.batch.queried || s.batch.ran) {
+		return s.failBatch(wire.Errorf(wire.ActiveSQLTransaction, "%s cannot be executed within a pipeline", called(pt.plan)))
+	}
 	if pt.plan.Kind == router.OfPrepared || wide(pt.plan) || pt.plan.Has(router.Discards) && !pt.plan.Has(router.NoTx) {
 		s.batch.queried, s.batch.parsed = true, true
 	}

@@ -35,6 +35,9 @@ type statement struct {
 
 // parse handles Parse.
 func (s *session) parse() error {
+	if goesOn, err := s.foreseeOne(); !goesOn || err != nil {
+		return err
+	}
 	frame, err := s.Frame(s.p.cfg().MaxMessage)
 	if err != nil {
 		return s.tooLarge(err)

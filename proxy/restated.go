@@ -48,14 +48,17 @@ func (f *foreseen) follow(p *router.Plan) {
 	}
 }
 
-// restates says whether a statement may change what names mean, for those behind it.
+// restates says whether a statement may change what names mean, or how strings are read, for those behind it.
 func (s *session) restates(p *router.Plan) bool {
-	if len(s.p.shards) == 1 && len(s.p.views) == 0 {
-		return false
-	}
 	for c := p.Setting; c != nil; c = c.Next {
-		if alters(c) && (c.Op == router.ResetAll || c.Name == "search_path" || c.Name == "role" || c.Name == "session_authorization") {
+		switch {
+		case !alters(c):
+		case c.Op == router.ResetAll, c.Name == "standard_conforming_strings":
 			return true
+		case c.Name == "search_path", c.Name == "role", c.Name == "session_authorization":
+			if len(s.p.shards) > 1 || len(s.p.views) > 0 {
+				return true
+			}
 		}
 	}
 	return (p.Kind == router.Tx || p.Tag == router.PrepareTransaction) && s.settings.touched()
@@ -133,7 +136,7 @@ func (s *session) restatedBy(st *statement, p *router.Plan, executed *router.Pre
 // sameAhead refuses what has the plan p under the session's settings if it runs otherwise under those foreseen.
 func (s *session) sameAhead(f *foreseen, p *router.Plan, of string, plan func(*router.Router, *router.Session) *router.Plan) error {
 	var views []*router.Session
-	if f != nil {
+	if f != nil && (len(s.p.shards) > 1 || len(s.p.views) > 0) {
 		for _, x := range f.states {
 			if v, err := s.viewOf(x); err == nil && v.Key() != s.view.Key() { // what cannot be read is refused elsewhere
 				views = append(views, v)

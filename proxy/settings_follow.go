@@ -100,18 +100,34 @@ func (s *session) refreshView() {
 	}
 }
 
-// conforming is the text of a Parse as the router and the servers are to read it, behind what has been executed in its batch: if
-// that fails, nobody reads it.
+// conforming is the text of a Parse, or of a Query amid a batch, as the router and the servers are to read it, behind what has been executed
+// in its batch: if that fails, nobody reads it.
 func (s *session) conforming(text []byte) []byte {
 	view := s.view
-	for _, c := range s.after.changes {
-		if c.Name == "standard_conforming_strings" || c.Op == router.ResetAll {
-			if v, err := s.viewWith(c); err == nil {
-				view = v
-			}
+	if f := s.after.foreseen; f != nil {
+		if v, err := s.viewOf(f.states[0]); err == nil { // what cannot be read is refused elsewhere
+			view = v
 		}
 	}
 	return view.Conforming(text)
+}
+
+// foreseeOne has foreseen be one, where a COMMIT may have been that of a transaction that has failed: that is known when the link has
+// answered. goesOn is false where an error of the batch has come first.
+func (s *session) foreseeOne() (goesOn bool, err error) {
+	f := s.after.foreseen
+	if f == nil || len(f.states) == 1 || s.link == nil {
+		return true, nil
+	}
+	if goesOn, err = s.caughtUp(); !goesOn || err != nil {
+		return false, err
+	}
+	if s.link.Conn.TxStatus == wire.TxAborted {
+		f.states = f.states[1:]
+	} else {
+		f.states = f.states[:1]
+	}
+	return true, nil
 }
 
 // viewWith is the router's view of the session with one setting changed; it fails when SQL could not be read safely then.

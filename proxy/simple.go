@@ -12,6 +12,9 @@ import (
 
 // query handles a Query message.
 func (s *session) query() error {
+	if goesOn, err := s.foreseeOne(); !goesOn || err != nil {
+		return err
+	}
 	frame, err := s.Frame(s.p.cfg().MaxMessage)
 	if err != nil {
 		return s.tooLarge(err)
@@ -20,7 +23,7 @@ func (s *session) query() error {
 	if err != nil {
 		return s.malformed(err)
 	}
-	if plain := s.view.Conforming(text); len(plain) != len(text) {
+	if plain := s.conforming(text); len(plain) != len(text) {
 		s.Replace(len(frame), wire.AppendQuery(nil, string(plain)))
 		if frame, err = s.Frame(math.MaxInt); err != nil {
 			return err
