@@ -40,6 +40,9 @@ var divergences = []divergence{
 	{"With several shards, or read models: a statement behind one of its own query string, or of its own batch, that changes `search_path`", func(m *moment) bool {
 		return len(m.keys) > 1 && m.refused("a statement names what an earlier one of its ") && m.has(`search_path|role|authorization|reset all|discard all`)
 	}},
+	{"With several shards, or read models: a statement that names what is in several schemas, behind code in its own query string", func(m *moment) bool {
+		return len(m.keys) > 1 && m.isString() && m.refused("a statement names what code in an earlier one of its query string may have given another meaning; ")
+	}},
 	{"DDL, writes to reference tables and COPY into sharded tables, inside a transaction block", func(m *moment) bool {
 		return m.refused("a statement over several shards cannot run inside a transaction block; ") && m.has(`begin|start|chain|sync`) &&
 			(strings.Contains(m.a.text, "copy split_") || changesTemporary.MatchString(m.a.text))

@@ -107,7 +107,9 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 		text = s.Input()[wire.HeaderLen : n-1]
 	}
 	if err := s.restated(statements, text); err != nil {
-		s.Consume(n)
+		if s.Consume(n); s.aborted() && !runsAborted(statements[0].Plan) {
+			return s.errAborted()
+		}
 		return err
 	}
 	if speaksOfPrepared(statements) || s.resets(statements) {
