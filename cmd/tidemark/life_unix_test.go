@@ -517,8 +517,11 @@ func TestCancelAfterHandovers(t *testing.T) {
 	l := newLife(t)
 	l.change("drain_timeout: 20s", "drain_timeout: 5m")
 	l.start()
-	first := l.connect(l.database)
-	l.exec(first, "BEGIN")
+	first, later := l.connect(l.database), l.connect(l.database)
+	for _, conn := range []*pgx.Conn{first, later} {
+		l.exec(conn, "BEGIN")
+		l.exec(conn, "SELECT 1")
+	}
 	l.signal(syscall.SIGUSR2)
 	pid, err := strconv.Atoi(strings.TrimPrefix(l.heard("MAINPID="), "MAINPID="))
 	if err != nil {
@@ -541,9 +544,9 @@ func TestCancelAfterHandovers(t *testing.T) {
 	}
 	l.heard("MAINPID=")
 	l.cancelled(second)
-	l.exec(first, "ROLLBACK; BEGIN")
-	l.cancelled(first)
+	l.cancelled(later)
 	l.exec(first, "ROLLBACK")
+	l.exec(later, "ROLLBACK")
 	if err := l.ended(); err != nil {
 		t.Errorf("the first process: %v", err)
 	}
