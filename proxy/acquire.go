@@ -232,6 +232,12 @@ func (s *session) preface(l *engine.Link, err error) (*engine.Link, error) {
 // reach is acquire outside of the session's transaction.
 func (s *session) reach(shard string, access backend.Access) (*engine.Link, error) {
 	l, err := s.connect(shard, access)
+	return s.fit(l, access, err)
+}
+
+// fit makes l the session's link, and brings its connection to the session's settings. Where it cannot have them another one is
+// reached.
+func (s *session) fit(l *engine.Link, access backend.Access, err error) (*engine.Link, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +247,7 @@ func (s *session) reach(shard string, access backend.Access) (*engine.Link, erro
 			again := s.usedTemporary(l, err)
 			l.Conn.Spoilt = l.Conn.Spoilt || again
 			if s.release(); again {
-				return s.reach(shard, access)
+				return s.reach(l.Shard, access)
 			}
 			return nil, err
 		}
@@ -300,21 +306,27 @@ func (s *session) take(shard string, access backend.Access) (*engine.Link, error
 			conn, err = primary.Acquire(s.Task, s.identity, s.Client, time.Time{})
 		}
 	}
+	l, err := s.got(shard, conn, err)
+	if err == nil && s.mode == backend.Session {
+		s.stay(l)
+	}
+	return l, err
+}
+
+// got is a link on a connection that the session has asked a pool for, or why there is none.
+func (s *session) got(shard string, conn *backend.Conn, err error) (*engine.Link, error) {
 	if err != nil {
 		if d := backend.WaitedFor(err); d > 0 {
 			s.meter(shard).Wait.record(d)
 		}
 		if s.Stopped() {
-			return nil, engine.ErrStopped
+			err = engine.ErrStopped
 		}
 		return nil, err
 	}
 	l := engine.NewLink(s.Task, conn, shard)
 	l.Since = loop.Clock()
 	s.meter(shard).Wait.record(conn.Waited)
-	if s.mode == backend.Session {
-		s.stay(l)
-	}
 	return l, nil
 }
 

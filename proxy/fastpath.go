@@ -18,18 +18,26 @@ import (
 
 // hurry serves a session at rest on the fast path for as long as that will do. Else the ordinary way goes on, with the cause returned.
 func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
-	for cause == loop.Ready && (s.steady || s.calm()) {
+	for s.queued.waiter != nil || cause == loop.Ready && (s.steady || s.calm()) {
 		done := false
-		if l := s.link; l == nil {
-			done, err = s.request()
-		} else {
+		switch l := s.link; {
+		case s.queued.waiter != nil:
+			done, err = s.dequeue(cause)
+		case l == nil:
+			done, err = s.request(s.Peek())
+		default:
 			done = s.response(l)
 		}
 		if !done || err != nil {
 			break
 		}
 		over := false
-		if cause, over = s.Pause(s.resume); !over {
+		if w := s.queued.waiter; w != nil {
+			cause, over = s.Queue(w.Deadline(), s.resume)
+		} else {
+			cause, over = s.Pause(s.resume)
+		}
+		if !over {
 			s.rests, s.steady = true, true
 			return cause, nil
 		}
@@ -48,9 +56,9 @@ func (s *session) calm() bool {
 		s.mode == backend.Transaction && s.ear == nil && s.traced == nil && len(s.pins) == 0 && len(s.owns) == 0 && !s.own.notice
 }
 
-// request reads what the client has sent. Where that is for the fast path it is sent to a server, and done is true.
-func (s *session) request() (done bool, err error) {
-	in := s.Peek()
+// request looks at what the client has sent. Where that is for the fast path it is sent to a server, or the session has queued for one,
+// and done is true.
+func (s *session) request(in []byte) (done bool, err error) {
 	live := s.p.live.Load()
 	if len(in) <= wire.HeaderLen || len(in) > min(live.MaxMessage, streamFrom) || live.Tracing != nil || s.p.draining.Load() {
 		return false, nil
@@ -86,16 +94,11 @@ func (s *session) lone(in []byte) (done bool, err error) {
 		return false, s.runStatements(scratch, statements, s.Input()[wire.HeaderLen:n-1], n)
 	}
 	s.putScratch(scratch)
-	s.note(p)
-	l := s.atHand(p.Shards[0])
-	if l == nil {
-		s.KeepPeeked() // it may have to wait
-		if l, err = s.reach(s.p.shard(p, 0), s.reading()); err != nil {
-			s.Consume(n)
-			return false, s.failed(err)
-		}
-		in = s.Input()
+	l, in, done, err := s.server(p, in)
+	if l == nil || err != nil {
+		return done, err
 	}
+	s.note(p)
 	s.tx.neutral = false
 	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or says something first
 		s.KeepPeeked()
@@ -132,17 +135,12 @@ func (s *session) sameBatch(in []byte) (done bool, err error) {
 		return false, nil
 	}
 	n := len(in)
-	l := s.atHand(p.Shards[0])
-	if l == nil {
-		s.KeepPeeked() // it may have to wait
-		if l, err = s.reach(s.p.shard(p, 0), s.reading()); err != nil {
-			s.Consume(n)
-			s.syncs++
-			return false, s.failed(err)
-		}
-		if in = s.Input(); len(in) != n || !s.Clear() || !l.Idle() {
-			return false, nil // it had to wait, or says something first
-		}
+	l, in, done, err := s.server(p, in)
+	if l == nil || err != nil {
+		return done, err
+	}
+	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or says something first
+		return false, nil
 	}
 	s.note(p)
 	*st = statement{sql: st.sql, oids: st.oids, template: st.template, rt: st.rt, view: st.view, id: s.p.statements.fresh(), syncs: s.syncs}
@@ -201,32 +199,6 @@ func (s *session) bound(t *router.Template, in []byte) *router.Plan {
 		return nil
 	}
 	return t.Bind(s.params(&m))
-}
-
-// atHand is reach where there is no choice of server, and nothing to wait for; else nil.
-func (s *session) atHand(shard int) *engine.Link {
-	sh := s.p.shards[shard]
-	if sh.Replicated() || s.p.gate.any.Load() {
-		return nil
-	}
-	e, err := sh.Primary()
-	if err != nil {
-		return nil
-	}
-	conn := e.AtHand(s.Task, s.identity)
-	if conn == nil {
-		return nil
-	}
-	if conn.Settings != s.settings.print {
-		conn.Release()
-		return nil
-	}
-	l := engine.NewLink(s.Task, conn, sh.Name())
-	l.Since = s.Task.Clock()
-	s.meter(l.Shard).Wait.record(0)
-	s.engage(l)
-	s.tell(l)
-	return l
 }
 
 // response passes on what the server has said. When that was the whole answer the connection is given back, and done is true.

@@ -33,6 +33,7 @@ type session struct {
 	drawn    bool      // chance has decided whether the batch is traced
 	parted   bool      // the client was told why its session ends
 	rests    bool      // it waits for the client's next message, and its task has no stack: see goOn
+	queued   queued    // for a server connection; it rests meanwhile
 	steady   bool      // it is calm, for nothing but the fast path has run since it was
 	lasting  *lasting  // nil: no connection stays until its end, for all that is known
 	question *question // what is asked for askState; nil: nothing in particular

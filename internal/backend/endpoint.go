@@ -160,6 +160,21 @@ func (e *Endpoint) AtHand(t *loop.Task, id *Identity) *Conn {
 	return p.atHand(t, id)
 }
 
+// Enqueue is the beginning of Acquire with the default deadline, for a task that waits by itself: until its Waiter has an answer, the
+// deadline has passed, or its client hangs up. There is no waiter when the connection can be had, or cannot, at once.
+func (e *Endpoint) Enqueue(t *loop.Task, id *Identity) (*Conn, *Waiter, error) {
+	for {
+		p, err := e.poolOf(id)
+		if err != nil {
+			return nil, nil, err
+		}
+		c, w, err := p.enqueue(t, id, time.Time{})
+		if err != errAbolished { //nolint:errorlint // as in Acquire
+			return c, w, err
+		}
+	}
+}
+
 // Stats are the numbers of the endpoint's shared pool.
 func (e *Endpoint) Stats() PoolStats { return e.pool.snapshot() }
 

@@ -73,6 +73,20 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 	if c := p.atHand(t, id); c != nil {
 		return c, nil
 	}
+	c, w, err := p.enqueue(t, id, deadline)
+	if w == nil {
+		return c, err
+	}
+	for {
+		cause := t.Wait(w.deadline, loop.Source{Conn: client, For: loop.Hangup})
+		if c, err := w.Answer(cause, client); c != nil || err != nil {
+			return c, err
+		}
+	}
+}
+
+// enqueue is Endpoint.Enqueue, of one pool.
+func (p *pool) enqueue(t *loop.Task, id *Identity, deadline time.Time) (*Conn, *Waiter, error) {
 	p.mu.Lock()
 	if id != p.identity {
 		if ended := p.admit(id); ended != nil {
@@ -88,44 +102,22 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 			p.mu.Unlock()
 			t.Own(c.IO)
 			if c.usable(t) {
-				return c, nil
+				return c, nil, nil
 			}
 			c.Close()
 			p.mu.Lock()
 		}
 	}
 	w := waiters.Get(t)
-	w.task, w.since = t, time.Now()
-	defer w.free()
+	w.pool, w.task, w.identity, w.since, w.deadline = p, t, id, time.Now(), deadline
 	if deadline.IsZero() {
-		deadline = w.since.Add(p.b.cfg().AcquireTimeout)
+		w.deadline = w.since.Add(p.b.cfg().AcquireTimeout)
 	}
-	for first := true; ; first = false {
-		if err := p.refusal(); err != nil {
-			p.mu.Unlock()
-			return nil, err
-		}
-		if first {
-			p.waiters.pushBack(w)
-			p.stats.Waits++
-		} else {
-			p.waiters.pushFront(w)
-		}
-		next := p.fill()
-		p.mu.Unlock()
-		next.run()
-		if err := p.wait(w, client, deadline); err != nil {
-			return nil, err
-		}
-		c := w.conn
-		t.Own(c.IO)
-		if c.usable(t) {
-			return c, nil
-		}
-		c.Close()
-		w.conn = nil
-		p.mu.Lock()
+	if err := p.queue(w, true); err != nil {
+		w.free()
+		return nil, nil, err
 	}
+	return nil, w, nil
 }
 
 // atHand is acquire for the most frequent case: the connection that was used last is on the task's loop, and there is nothing to

@@ -7,33 +7,56 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
-// waiter is a task in a pool's queue. It is answered under the pool's lock by a connection or an error, taken out of the
+// Waiter is a task in a pool's queue. It is answered under the pool's lock by a connection or an error, taken out of the
 // queue by the same step, and then its task is woken. Only the task itself looks at it after that.
-type waiter struct {
+type Waiter struct {
+	pool       *pool
 	task       *loop.Task
+	identity   *Identity
 	conn       *Conn
 	err        *wire.Error
 	since      time.Time
-	prev, next *waiter
+	deadline   time.Time
+	prev, next *Waiter
 }
 
 // waiters are those that nobody uses: under load every transaction needs one.
-var waiters = loop.NewPool(func() *waiter { return new(waiter) })
+var waiters = loop.NewPool(func() *Waiter { return new(Waiter) })
 
 // free gives back a waiter that is in no queue any more.
-func (w *waiter) free() {
+func (w *Waiter) free() {
 	t := w.task
-	*w = waiter{}
+	*w = Waiter{}
 	waiters.Put(t, w)
+}
+
+// Deadline is when the wait is over at the latest.
+func (w *Waiter) Deadline() time.Time { return w.deadline }
+
+// Answer is what has become of the wait when the task that queued was resumed for cause: the connection, an error of Acquire's, or
+// neither, and it waits on. But for that, w must not be used any more. client is Acquire's.
+func (w *Waiter) Answer(cause loop.Cause, client *loop.Conn) (*Conn, error) {
+	c, err := w.pool.answer(w, cause, client)
+	for err == errAbolished { //nolint:errorlint // it is never wrapped
+		if w.pool, err = w.pool.endpoint.poolOf(w.identity); err == nil {
+			w.pool.mu.Lock()
+			err = w.pool.queue(w, true)
+		}
+	}
+	if c == nil && err == nil {
+		return nil, nil
+	}
+	w.free()
+	return c, err
 }
 
 // waitList is a queue of waiters with removal from the middle.
 type waitList struct {
-	first, last *waiter
+	first, last *Waiter
 	n           int
 }
 
-func (l *waitList) pushBack(w *waiter) {
+func (l *waitList) pushBack(w *Waiter) {
 	w.prev, w.next = l.last, nil
 	if l.last != nil {
 		l.last.next = w
@@ -44,7 +67,7 @@ func (l *waitList) pushBack(w *waiter) {
 	l.n++
 }
 
-func (l *waitList) pushFront(w *waiter) {
+func (l *waitList) pushFront(w *Waiter) {
 	w.prev, w.next = nil, l.first
 	if l.first != nil {
 		l.first.prev = w
@@ -55,7 +78,7 @@ func (l *waitList) pushFront(w *waiter) {
 	l.n++
 }
 
-func (l *waitList) pop() *waiter {
+func (l *waitList) pop() *Waiter {
 	w := l.first
 	if w != nil {
 		l.remove(w)
@@ -63,7 +86,7 @@ func (l *waitList) pop() *waiter {
 	return w
 }
 
-func (l *waitList) remove(w *waiter) {
+func (l *waitList) remove(w *Waiter) {
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -78,42 +101,65 @@ func (l *waitList) remove(w *waiter) {
 	l.n--
 }
 
-// wait suspends the task until it was answered, or gives up its place.
-func (p *pool) wait(w *waiter, client *loop.Conn, deadline time.Time) error {
-	for {
-		cause := w.task.Wait(deadline, loop.Source{Conn: client, For: loop.Hangup})
-		now := time.Now()
-		p.mu.Lock()
-		var err *wire.Error
-		switch {
-		case w.conn != nil:
-			w.conn.Waited = now.Sub(w.since)
-			p.waited(w.conn.Waited)
-			p.mu.Unlock()
-			return nil
-		case w.err != nil:
-			err = w.err
-		case cause == loop.Closing:
-			err = errClosing()
-		case client != nil && client.HungUp():
-			err = p.errClientGone()
-		case cause == loop.Timeout || !now.Before(deadline):
-			err = p.errTimeout(now.Sub(w.since))
-			p.stats.Timeouts++
-		default: // a Wake for something else
-			p.mu.Unlock()
-			continue
-		}
-		p.waited(now.Sub(w.since))
-		var next todo
-		if w.err == nil {
-			p.waiters.remove(w)
-			next = p.fill()
-		}
+// answer is Waiter.Answer. A connection that has broken meanwhile is none, and w is the first in the queue again.
+func (p *pool) answer(w *Waiter, cause loop.Cause, client *loop.Conn) (*Conn, error) {
+	now := time.Now()
+	p.mu.Lock()
+	if c := w.conn; c != nil {
+		c.Waited = now.Sub(w.since)
+		p.waited(c.Waited)
 		p.mu.Unlock()
-		next.run()
+		w.task.Own(c.IO)
+		if c.usable(w.task) {
+			return c, nil
+		}
+		c.Close()
+		w.conn = nil
+		p.mu.Lock()
+		return nil, p.queue(w, false)
+	}
+	var err *wire.Error
+	switch {
+	case w.err != nil:
+		err = w.err
+	case cause == loop.Closing:
+		err = errClosing()
+	case client != nil && client.HungUp():
+		err = p.errClientGone()
+	case cause == loop.Timeout || !now.Before(w.deadline):
+		err = p.errTimeout(now.Sub(w.since))
+		p.stats.Timeouts++
+	default: // a Wake for something else
+		p.mu.Unlock()
+		return nil, nil
+	}
+	p.waited(now.Sub(w.since))
+	var next todo
+	if w.err == nil {
+		p.waiters.remove(w)
+		next = p.fill()
+	}
+	p.mu.Unlock()
+	next.run()
+	return nil, err
+}
+
+// queue has w wait, for the first time or again, unless nobody should now. Callers hold mu, which it lets go.
+func (p *pool) queue(w *Waiter, first bool) error {
+	if err := p.refusal(); err != nil {
+		p.mu.Unlock()
 		return err
 	}
+	if first {
+		p.waiters.pushBack(w)
+		p.stats.Waits++
+	} else {
+		p.waiters.pushFront(w)
+	}
+	next := p.fill()
+	p.mu.Unlock()
+	next.run()
+	return nil
 }
 
 func (p *pool) waited(d time.Duration) {

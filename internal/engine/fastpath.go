@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -74,6 +75,12 @@ func (r *Relay) Pause(body func(*loop.Task, loop.Cause)) (cause loop.Cause, over
 	}
 	r.set = set
 	return r.Task.Rest(body, set...)
+}
+
+// Queue is Pause for an owner that waits until somebody wakes it, at most until deadline, or the client hangs up.
+func (r *Relay) Queue(deadline time.Time, body func(*loop.Task, loop.Cause)) (cause loop.Cause, over bool) {
+	r.set = append(r.set[:0], loop.Source{Conn: r.Client, For: loop.Hangup})
+	return r.Task.RestUntil(deadline, body, r.set...)
 }
 
 // Query sends a whole Query on an idle link, of whose answer the client gets everything.

@@ -18,3 +18,11 @@ func (t *Task) Clock() time.Duration {
 	}
 	return Clock()
 }
+
+// sinceStart is a deadline by Clock; 0 for none.
+func sinceStart(deadline time.Time) int64 {
+	if deadline.IsZero() {
+		return 0
+	}
+	return max(1, int64(deadline.Sub(started)))
+}

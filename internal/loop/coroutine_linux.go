@@ -117,10 +117,7 @@ func (t *Task) waitOnLoop(deadline time.Time, set []Source) Cause {
 	default:
 		t.kept = append(t.kept[:0], set...)
 		t.set = t.kept
-		t.deadline = 0
-		if !deadline.IsZero() {
-			t.deadline = max(1, int64(deadline.Sub(started)))
-		}
+		t.deadline = sinceStart(deadline)
 		if !l.park(t) {
 			panic(errTwoWaiters)
 		}
@@ -184,11 +181,18 @@ func (l *eventLoop) park(t *Task) bool {
 			return false
 		}
 	}
-	if t.deadline != 0 && (t.timerPos < 0 || t.timerAt > t.deadline) {
-		l.timers.set(t, t.deadline) // an earlier key stays: it fires once for nothing, and costs nothing until then
+	if t.deadline != 0 {
+		l.setTimer(t)
 	}
 	t.state = parked
 	return true
+}
+
+// setTimer has t hear of its deadline.
+func (l *eventLoop) setTimer(t *Task) {
+	if t.timerPos < 0 || t.timerAt > t.deadline {
+		l.timers.set(t, t.deadline) // an earlier key stays: it fires once for nothing, and costs nothing until then
+	}
 }
 
 // register has t wait for c, on the thread of its loop. It reports false, and does nothing, when another task does.

@@ -20,19 +20,21 @@ func NewEpoll(EpollConfig) (Engine, error) {
 
 type coroutine struct{}
 
-func (*Task) waitOnLoop(time.Time, []Source) Cause                             { panic("unreachable") }
-func (*Task) restOnLoop(func(*Task, Cause), []Source) (cause Cause, over bool) { panic("unreachable") }
-func (*Task) clockOfLoop() time.Duration                                       { panic("unreachable") }
-func (*Task) wakeOnLoop()                                                      { panic("unreachable") }
-func (*Task) awaitOnLoop(func())                                               { panic("unreachable") }
-func (*Task) ownOnLoop(*Conn)                                                  { panic("unreachable") }
-func (*Task) ownsOnLoop(*Conn) bool                                            { panic("unreachable") }
-func (*Task) writeLateOnLoop(*Conn, []byte, LateWriter) bool                   { panic("unreachable") }
-func (*Task) flushLateOnLoop()                                                 { panic("unreachable") }
-func (*Conn) aheadOnLoop() []byte                                              { panic("unreachable") }
-func (*Conn) skipAhead(int)                                                    { panic("unreachable") }
-func (*Conn) keep()                                                            { panic("unreachable") }
-func (*Task) shelf(int) *shelf                                                 { return nil }
+func (*Task) waitOnLoop(time.Time, []Source) Cause { panic("unreachable") }
+func (*Task) restOnLoop(func(*Task, Cause), int64, []Source) (cause Cause, over bool) {
+	panic("unreachable")
+}
+func (*Task) clockOfLoop() time.Duration                     { panic("unreachable") }
+func (*Task) wakeOnLoop()                                    { panic("unreachable") }
+func (*Task) awaitOnLoop(func())                             { panic("unreachable") }
+func (*Task) ownOnLoop(*Conn)                                { panic("unreachable") }
+func (*Task) ownsOnLoop(*Conn) bool                          { panic("unreachable") }
+func (*Task) writeLateOnLoop(*Conn, []byte, LateWriter) bool { panic("unreachable") }
+func (*Task) flushLateOnLoop()                               { panic("unreachable") }
+func (*Conn) aheadOnLoop() []byte                            { panic("unreachable") }
+func (*Conn) skipAhead(int)                                  { panic("unreachable") }
+func (*Conn) keep()                                          { panic("unreachable") }
+func (*Task) shelf(int) *shelf                               { return nil }
 
 type socket struct{}
 

@@ -110,14 +110,11 @@ func (l *eventLoop) leave(t *Task) {
 	t.stack.yield(struct{}{})
 }
 
-// restOnLoop is Rest.
-func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
+// restOnLoop is RestUntil; deadline is 0 where there is none.
+func (t *Task) restOnLoop(body func(*Task, Cause), deadline int64, set []Source) (Cause, bool) {
 	l := t.loop.Load()
-	if l == nil {
-		return t.waitOnLoop(time.Time{}, set), true
-	}
-	if t.eng.closing.Load() {
-		return t.waitOnLoop(time.Time{}, set), true
+	if l == nil || t.eng.closing.Load() {
+		return t.waitOnLoop(time.Time{}, set), true // which returns Closing
 	}
 	ready := false
 	for _, s := range set {
@@ -139,7 +136,10 @@ func (t *Task) restOnLoop(body func(*Task, Cause), set []Source) (Cause, bool) {
 		return Ready, true
 	}
 	t.rest, t.due = body, ready
-	t.set, t.deadline = set, 0
+	t.set, t.deadline = set, deadline
+	if deadline != 0 {
+		l.setTimer(t)
+	}
 	return Ready, false
 }
 

@@ -44,7 +44,15 @@ func (t *Task) Rest(body func(*Task, Cause), set ...Source) (cause Cause, over b
 	if t.routine != nil {
 		return t.routine.wait(t, time.Time{}, set), true
 	}
-	return t.restOnLoop(body, set)
+	return t.restOnLoop(body, 0, set)
+}
+
+// RestUntil is Rest with a deadline.
+func (t *Task) RestUntil(deadline time.Time, body func(*Task, Cause), set ...Source) (cause Cause, over bool) {
+	if t.routine != nil {
+		return t.routine.wait(t, deadline, set), true
+	}
+	return t.restOnLoop(body, sinceStart(deadline), set)
 }
 
 // Await runs f in an ordinary goroutine and suspends the task until f has returned, so that f may block. A panic in f
