@@ -18,10 +18,10 @@ import (
 
 // hurry serves a session at rest on the fast path for as long as that will do. Else the ordinary way goes on, with the cause returned.
 func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
-	for s.queued.waiter != nil || cause == loop.Ready && (s.steady || s.calm()) {
+	for s.place != nil || cause == loop.Ready && (s.steady || s.calm()) {
 		done := false
 		switch l := s.link; {
-		case s.queued.waiter != nil:
+		case s.place != nil:
 			done, err = s.dequeue(cause)
 		case l == nil:
 			done, err = s.request(s.Peek())
@@ -32,7 +32,7 @@ func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
 			break
 		}
 		over := false
-		if w := s.queued.waiter; w != nil {
+		if w := s.place; w != nil {
 			cause, over = s.Queue(w.Deadline(), s.resume)
 		} else {
 			cause, over = s.Pause(s.resume)

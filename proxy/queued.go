@@ -8,12 +8,9 @@ import (
 	"github.com/tidemarkdb/tidemark/router"
 )
 
-// queued is a session's place in the queue for a server connection, while it rests with its request read and not looked at any further:
-// thousands may wait without a stack. It goes on from the beginning of the request, for the schema may be another by then.
-type queued struct {
-	waiter *backend.Waiter // nil: it is in no queue
-	shard  *backend.Shard
-}
+// A session of the fast path that has to wait for a server connection takes its place in a pool's queue, and rests with its request read
+// and not looked at any further: thousands may wait without a stack. When its turn comes it goes on from the beginning of the request, for
+// the schema may be another by then.
 
 // server finds a connection for in, a request with plan p. Where l is nil the session has queued for one, and done is true, or the client
 // was told why it gets none. The input may have moved.
@@ -36,7 +33,7 @@ func (s *session) server(p *router.Plan, in []byte) (l *engine.Link, input []byt
 	if !simple {
 		l, err = s.reach(sh.Name(), s.reading())
 	} else if conn, w, none := e.Enqueue(s.Task, s.identity); w != nil {
-		s.queued = queued{w, sh}
+		s.place = w
 		return nil, nil, true, nil
 	} else {
 		l, err = s.got(sh.Name(), conn, none)
@@ -68,14 +65,15 @@ func (s *session) atHand(sh *backend.Shard, e *backend.Endpoint) *engine.Link {
 
 // dequeue goes on with the request of a session that has queued, if it has its answer; else done is true, and it waits on.
 func (s *session) dequeue(cause loop.Cause) (done bool, err error) {
-	q := s.queued
-	conn, err := q.waiter.Answer(cause, s.Client)
+	w := s.place
+	shard := w.Shard()
+	conn, err := w.Answer(cause, s.Client)
 	if conn == nil && err == nil {
 		return true, nil
 	}
-	s.queued = queued{}
+	s.place = nil
 	n := len(s.Input())
-	l, err := s.got(q.shard.Name(), conn, err)
+	l, err := s.got(shard, conn, err)
 	if _, err = s.fit(l, backend.Write, err); err != nil {
 		return false, s.unserved(err, n)
 	}

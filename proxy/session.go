@@ -26,14 +26,14 @@ type session struct {
 	identity *backend.Identity
 	mode     backend.Mode
 
-	link *engine.Link            // the server connection in use, nil between transactions
-	pins map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
+	link  *engine.Link            // the server connection in use, nil between transactions
+	place *backend.Waiter         // in the queue for one, see queued.go; nil: it is in none
+	pins  map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
 	// askState: a statement may have changed what pins, or settings.
 	askState bool
 	drawn    bool      // chance has decided whether the batch is traced
 	parted   bool      // the client was told why its session ends
 	rests    bool      // it waits for the client's next message, and its task has no stack: see goOn
-	queued   queued    // for a server connection; it rests meanwhile
 	steady   bool      // it is calm, for nothing but the fast path has run since it was
 	lasting  *lasting  // nil: no connection stays until its end, for all that is known
 	question *question // what is asked for askState; nil: nothing in particular

@@ -33,6 +33,9 @@ func (w *Waiter) free() {
 // Deadline is when the wait is over at the latest.
 func (w *Waiter) Deadline() time.Time { return w.deadline }
 
+// Shard is the name of the shard that it waits for.
+func (w *Waiter) Shard() string { return w.pool.endpoint.shard.name }
+
 // Answer is what has become of the wait when the task that queued was resumed for cause: the connection, an error of Acquire's, or
 // neither, and it waits on. But for that, w must not be used any more. client is Acquire's.
 func (w *Waiter) Answer(cause loop.Cause, client *loop.Conn) (*Conn, error) {
