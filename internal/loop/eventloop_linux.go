@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,7 +110,7 @@ func (l *eventLoop) run(s *stack) {
 		l.rebalance()
 		if l.clock-l.yielded >= int64(yieldEvery) {
 			l.newStint(true)
-			runtime.Gosched()
+			goyield()
 			l.clock = now()
 			l.yielded = l.clock
 			l.newStint(false)
