@@ -35,9 +35,9 @@ type session struct {
 	parted   bool      // the client was told why its session ends
 	rests    bool      // it waits for the client's next message, and its task has no stack: see goOn
 	steady   bool      // it is calm, for nothing but the fast path has run since it was
+	meaning            // what code has done to the meaning of names, see coded.go
 	lasting  *lasting  // nil: no connection stays until its end, for all that is known
 	question *question // what is asked for askState; nil: nothing in particular
-	meaning            // what code has done to the meaning of names, see coded.go
 
 	tx    transaction
 	batch batch
