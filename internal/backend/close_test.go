@@ -63,7 +63,7 @@ func TestCloseWaitsForNoServer(t *testing.T) {
 					t.Error(err)
 				}
 				if ended != nil {
-					<-ended // whatever it says
+					_ = <-ended // whatever it says
 				}
 			})
 		})
