@@ -23,7 +23,9 @@ func TestTemporaryTablesOnSeveralShards(t *testing.T) {
 			for _, sql := range []string{
 				"create index tt_a on tt (a)", "alter table tt add b int default 7", "insert into tt values (1)", "alter table tt rename b to c",
 				"begin", "alter table tt add d int default 8", "drop index tt_a", "commit", "create index tt_d on tt (d)", "drop index if exists tt_d",
-				"alter table everywhere add z int",
+				"alter table everywhere add z int", "comment on table everywhere is 'x'", "comment on column everywhere.z is 'x'", "grant select on everywhere to public",
+				"create function pg_temp.f() returns int language sql as 'select 1'", "alter function pg_temp.f() cost 5", "comment on function pg_temp.f() is 'x'", "drop function pg_temp.f()",
+				"create type pg_temp.e as enum ('a')", "alter type pg_temp.e add value 'b'", "drop type pg_temp.e",
 			} {
 				exec(t, a, sql, mode)
 			}

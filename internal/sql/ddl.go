@@ -42,6 +42,7 @@ func (b *builder) ddl(n *pg.Node) {
 		}
 	case *pg.Node_RenameStmt:
 		b.bare(e.RenameStmt.Relation)
+		b.temporaries(e.RenameStmt.Object)
 		switch e.RenameStmt.RenameType {
 		case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW:
 			f.Name = e.RenameStmt.Newname
@@ -69,7 +70,9 @@ func (b *builder) ddl(n *pg.Node) {
 				f.Bare = append(f.Bare, names[0])
 			}
 		}
-		if e.DropStmt.RemoveType == pg.ObjectType_OBJECT_TABLE {
+		if e.DropStmt.RemoveType != pg.ObjectType_OBJECT_TABLE {
+			b.temporaries(e.DropStmt.Objects...)
+		} else {
 			for _, o := range e.DropStmt.Objects {
 				if names := strs(o.GetList().GetItems()); len(names) > 0 {
 					r := &pg.RangeVar{Relname: names[len(names)-1]}
@@ -83,11 +86,37 @@ func (b *builder) ddl(n *pg.Node) {
 		if e.DropStmt.Concurrent {
 			f.Flags |= NoTxBlock
 		}
-	case *pg.Node_AlterFunctionStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
-		*pg.Node_CreateSchemaStmt, *pg.Node_AlterEnumStmt, *pg.Node_AlterDomainStmt,
-		*pg.Node_CommentStmt, *pg.Node_SecLabelStmt, *pg.Node_GrantStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
+	case *pg.Node_AlterFunctionStmt:
+		b.temporaries(&pg.Node{Node: &pg.Node_ObjectWithArgs{ObjectWithArgs: e.AlterFunctionStmt.Func}})
+	case *pg.Node_AlterEnumStmt:
+		named(e.AlterEnumStmt.TypeName)
+	case *pg.Node_AlterDomainStmt:
+		named(e.AlterDomainStmt.TypeName)
+	case *pg.Node_AlterTypeStmt:
+		named(e.AlterTypeStmt.TypeName)
+	case *pg.Node_AlterOwnerStmt:
+		b.temporaries(e.AlterOwnerStmt.Object)
+	case *pg.Node_CommentStmt:
+		b.temporaries(e.CommentStmt.Object)
+		if e.CommentStmt.Objtype == pg.ObjectType_OBJECT_TABLE || e.CommentStmt.Objtype == pg.ObjectType_OBJECT_COLUMN {
+			if names := strs(e.CommentStmt.Object.GetList().GetItems()); e.CommentStmt.Objtype == pg.ObjectType_OBJECT_TABLE && len(names) == 1 ||
+				e.CommentStmt.Objtype == pg.ObjectType_OBJECT_COLUMN && len(names) == 2 {
+				f.Bare = append(f.Bare, names[0])
+			}
+		}
+	case *pg.Node_GrantStmt:
+		b.temporaries(e.GrantStmt.Objects...)
+		for _, o := range e.GrantStmt.Objects {
+			if o.GetRangeVar().GetSchemaname() != "" {
+				f.Bare = nil
+				break
+			}
+			b.bare(o.GetRangeVar())
+		}
+	case *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
+		*pg.Node_CreateSchemaStmt, *pg.Node_SecLabelStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_ReassignOwnedStmt,
-		*pg.Node_DropOwnedStmt, *pg.Node_AlterOwnerStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterObjectDependsStmt, *pg.Node_AlterTypeStmt,
+		*pg.Node_DropOwnedStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterObjectDependsStmt,
 		*pg.Node_CreateExtensionStmt, *pg.Node_AlterExtensionStmt, *pg.Node_AlterExtensionContentsStmt, *pg.Node_CreatePolicyStmt,
 		*pg.Node_AlterPolicyStmt, *pg.Node_RuleStmt, *pg.Node_CreateStatsStmt, *pg.Node_AlterStatsStmt, *pg.Node_CreateOpClassStmt,
 		*pg.Node_CreateOpFamilyStmt, *pg.Node_AlterOpFamilyStmt, *pg.Node_AlterOperatorStmt, *pg.Node_CreateCastStmt, *pg.Node_CreateConversionStmt,
@@ -119,6 +148,29 @@ func (b *builder) ddl(n *pg.Node) {
 // temporary notes that a relation is created as a temporary one.
 func (b *builder) temporary(r *pg.RangeVar) {
 	if r.GetRelpersistence() == "t" || r.GetSchemaname() == "pg_temp" {
+		b.f.Flags |= Temporary
+	}
+}
+
+// temporaries notes that all objects that are changed or dropped are in the session's temporary schema, by their names.
+func (b *builder) temporaries(objects ...*pg.Node) {
+	for _, o := range objects {
+		names := o.GetList().GetItems()
+		switch e := o.GetNode().(type) {
+		case *pg.Node_ObjectWithArgs:
+			names = e.ObjectWithArgs.GetObjname()
+		case *pg.Node_TypeName:
+			names = e.TypeName.GetNames()
+		}
+		schema := o.GetRangeVar().GetSchemaname()
+		if len(names) > 1 {
+			schema = names[0].GetString_().GetSval()
+		}
+		if schema != "pg_temp" {
+			return
+		}
+	}
+	if len(objects) > 0 {
 		b.f.Flags |= Temporary
 	}
 }

@@ -48,7 +48,7 @@ type Flags uint32
 const (
 	Locking      Flags = 1 << iota // FOR UPDATE, FOR SHARE, ... anywhere
 	ModifyCTE                      // a WITH query that changes data
-	Temporary                      // creates a temporary table, view or sequence
+	Temporary                      // creates, changes or drops a temporary object, by its name or kind
 	WithHold                       // DECLARE ... WITH HOLD
 	NoTxBlock                      // PostgreSQL refuses it inside a transaction block
 	AllOfIt                        // DISCARD ALL, DEALLOCATE ALL, CLOSE ALL, UNLISTEN *
