@@ -2,9 +2,11 @@ package proxy_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tidemarkdb/tidemark/cqrs"
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -60,6 +62,63 @@ func TestCancelOfAStatementThatWaits(t *testing.T) {
 			t.Errorf("behind it: %v", err)
 		}
 		exec(t, a, "rollback")
+
+		for _, x := range []struct{ sql, tags, status string }{
+			{"rollback; begin", "ROLLBACK,BEGIN", "T"},
+			{"rollback; begin; select 1", "ROLLBACK,BEGIN,SELECT 1", "T"},
+			{"commit; select 1", "ROLLBACK,SELECT 1", "I"},
+			{"rollback; select 1; select 2", "ROLLBACK,SELECT 1,SELECT 1", "I"},
+			{"rollback;;", "ROLLBACK", "I"},
+			{"prepare transaction 'none'; select 1", "ROLLBACK,SELECT 1", "I"},
+			{"rollback and chain; select 1", "ROLLBACK,SELECT 1", "T"},
+			{"rollback; begin; commit", "ROLLBACK,BEGIN,COMMIT", "I"},
+			{"rollback; set tidemark.consistency = eventual; select 1", "ROLLBACK,SET,SELECT 1", "I"},
+			{"rollback; select 1; set tidemark.consistency = eventual; select 2", "ROLLBACK,SELECT 1,SET,SELECT 1", "I"},
+			{"rollback; vacuum customers", "", "E"},
+			{"select 1; rollback", "", "E"},
+			{"savepoint a; rollback", "", "E"},
+		} {
+			exec(t, a, "begin")
+			ended = begin(a, "select 1")
+			waits()
+			cancel("waiting, before "+x.sql, a, ended)
+			exec(t, holder, "commit")
+			results, err := a.PgConn().Exec(t.Context(), x.sql).ReadAll()
+			if x.status == "E" && code(err) != wire.InFailedSQLTransaction || x.status != "E" && err != nil {
+				t.Errorf("%s: %v", x.sql, err)
+			}
+			var tags []string
+			for _, r := range results {
+				tags = append(tags, r.CommandTag.String())
+			}
+			if got := strings.Join(tags, ","); x.status != "E" && got != x.tags {
+				t.Errorf("%s: answered %s, want %s", x.sql, got, x.tags)
+			}
+			if status := string(a.PgConn().TxStatus()); status != x.status {
+				t.Errorf("%s: status %s, want %s", x.sql, status, x.status)
+			}
+			if x.status != "I" {
+				exec(t, a, "rollback")
+			}
+			exec(t, holder, "begin")
+			exec(t, holder, "select 1")
+		}
+
+		exec(t, a, "begin")
+		ended = begin(a, "select 1")
+		waits()
+		cancel("waiting, before a batch", a, ended)
+		exec(t, holder, "commit")
+		batch := &pgconn.Batch{}
+		for _, sql := range []string{"rollback", "begin", "select 1"} {
+			batch.ExecParams(sql, nil, nil, nil, nil)
+		}
+		if _, err := a.PgConn().ExecBatch(t.Context(), batch).ReadAll(); err != nil || a.PgConn().TxStatus() != 'T' {
+			t.Errorf("rollback, begin, select 1 in a batch: %v, status %c", err, a.PgConn().TxStatus())
+		}
+		exec(t, a, "rollback")
+		exec(t, holder, "begin")
+		exec(t, holder, "select 1")
 
 		ended = begin(b, "select 1")
 		waits()

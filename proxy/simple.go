@@ -87,6 +87,11 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 		}
 		return s.simple(p, text, n)
 	}
+	if s.tx.state == txFailed && s.link == nil {
+		if rest := endsFailed(statements); rest != nil {
+			return s.endFailed(statements[0], rest, text, n)
+		}
+	}
 	if slices.ContainsFunc(statements, func(st router.Statement) bool { return isOwnSetting(st.Plan) }) {
 		if statements, err = s.withoutOwn(statements, n); err != nil {
 			s.Consume(n)
@@ -116,6 +121,41 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 		return s.queryRewritten(statements, text)
 	}
 	return s.simple(s.together(statements), text, n)
+}
+
+// endsFailed is what comes behind the first statement of a query string that begins with the end of a transaction that has failed and that
+// no server has; nil where it is not that, or where what comes behind cannot run as a string of its own.
+func endsFailed(statements []router.Statement) []router.Statement {
+	first, rest := statements[0].Plan, statements[1:]
+	switch {
+	case first.Kind == router.Nothing || !endsTransaction(first):
+		return nil
+	case slices.ContainsFunc(rest, func(st router.Statement) bool { return st.Plan.Kind == router.Refuse }): // nothing of it is run
+		return nil
+	case slices.ContainsFunc(rest, func(st router.Statement) bool { return st.Plan.Has(router.NoTx) }): // alone it would no longer be refused
+		return nil
+	}
+	return rest
+}
+
+// endFailed has the first statement end the transaction, and runs the rest of the string.
+func (s *session) endFailed(first router.Statement, rest []router.Statement, text []byte, n int) error {
+	p := s.ended(first.Plan)
+	s.note(p)
+	answer, _, err := s.control(p, text[first.Start:first.End])
+	if err != nil {
+		s.Consume(n)
+		return err
+	}
+	s.Reply(answer)
+	for i := first.Start; i < first.End; i++ {
+		text[i] = ' '
+	}
+	if !slices.ContainsFunc(rest, func(st router.Statement) bool { return st.Plan.Kind != router.Nothing }) {
+		s.Consume(n)
+		return s.ready(s.status())
+	}
+	return s.planned(rest, text, n)
 }
 
 // plan asks the router, off the loop when that takes long.
