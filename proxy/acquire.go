@@ -246,8 +246,9 @@ func (s *session) fit(l *engine.Link, access backend.Access, err error) (*engine
 		if err := s.synchronize(l); err != nil {
 			again := s.usedTemporary(l, err)
 			l.Conn.Spoilt = l.Conn.Spoilt || again
+			shard := l.Shard // release gives l back
 			if s.release(); again {
-				return s.reach(l.Shard, access)
+				return s.reach(shard, access)
 			}
 			return nil, err
 		}
