@@ -24,10 +24,13 @@ import (
 // has its connection until its end, and nobody gets it afterwards. A session in session mode keeps its connections anyway. The
 // same question brings what the statement did to the session's settings, see learn.go.
 
-// stateSQL asks whether nothing is left in the connection that would miss its session, and to which channels it listens.
+// stateSQL asks whether nothing is left in the connection that would miss its session, and to which channels it listens. As all that is
+// asked over a client's connection it finds functions in pg_catalog by name, and operators either by name or by having those types there:
+// what the client's search_path leads to would answer otherwise. A client that has put something before pg_catalog itself deceives itself alone:
+// its connection is cleaned before anybody else has it.
 const stateSQL = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)" +
 	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())" +
-	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid = pg_catalog.pg_my_temp_schema())" +
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid = pg_catalog.pg_my_temp_schema())" +
 	", (SELECT pg_catalog.json_agg(c) FROM pg_catalog.pg_listening_channels() c)"
 
 // pinned says why a plan pins its session, as the admin tables tell it.

@@ -34,7 +34,7 @@ func (s *session) reachUnused(shard string, access backend.Access) (*engine.Link
 		if err != nil || s.hasPinned(l) {
 			return l, err
 		}
-		reply, err := s.Ask(l, "SELECT pg_catalog.pg_my_temp_schema() = 0", engine.MuteAll)
+		reply, err := s.Ask(l, "SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0", engine.MuteAll)
 		if l.Err != nil {
 			return l, nil // a connection that is lost tells itself to whoever uses it next
 		}

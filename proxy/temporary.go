@@ -33,7 +33,7 @@ func (s *session) asTemporary(p *router.Plan) (*router.Plan, error) {
 	for i, n := range p.Bare {
 		names[i] = quoteLiteral(n)
 	}
-	reply, err := s.Ask(l, "SELECT count(DISTINCT relname), "+strconv.Itoa(len(names))+" FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()"+
+	reply, err := s.Ask(l, "SELECT pg_catalog.count(DISTINCT relname), "+strconv.Itoa(len(names))+" FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()"+
 		" AND relname IN ("+strings.Join(names, ", ")+")", engine.MuteAll)
 	if err != nil {
 		return nil, err

@@ -131,9 +131,28 @@ func loadTypes(ctx context.Context, conn *pgx.Conn, types map[uint32]typeInfo, c
 	if len(missing) == 0 {
 		return nil
 	}
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL search_path TO "+printPath); err != nil {
+			return err
+		}
+		return readTypes(ctx, tx, types, missing)
+	})
+	if err != nil {
+		return fmt.Errorf("read types: %w", err)
+	}
+	for _, oid := range missing {
+		if _, ok := types[oid]; !ok { // dropped since: its values stay text
+			types[oid] = typeInfo{name: fmt.Sprintf("type %d", oid)}
+		}
+	}
+	return nil
+}
+
+// readTypes reads those types. It runs under printPath: its functions are pg_catalog's by name, its operators by the types they have.
+func readTypes(ctx context.Context, tx pgx.Tx, types map[uint32]typeInfo, oids []uint32) error {
 	// A domain's base, and an array's element with its domain's base, each through any number of domains.
-	rows, err := conn.Query(ctx, `WITH RECURSIVE
-		want AS (SELECT DISTINCT unnest($1::oid[]) AS oid),
+	rows, err := tx.Query(ctx, `WITH RECURSIVE
+		want AS (SELECT DISTINCT pg_catalog.unnest($1::oid[]) AS oid),
 		base(oid, at) AS (
 			SELECT oid, oid FROM want
 			UNION ALL SELECT b.oid, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.at WHERE t.typtype = 'd'),
@@ -142,10 +161,10 @@ func loadTypes(ctx context.Context, conn *pgx.Conn, types map[uint32]typeInfo, c
 		elem(oid, at) AS (
 			SELECT oid, elem FROM arr WHERE elem IS NOT NULL
 			UNION ALL SELECT m.oid, t.typbasetype FROM elem m JOIN pg_type t ON t.oid = m.at WHERE t.typtype = 'd')
-		SELECT a.oid, format_type(a.oid, NULL), a.base, coalesce(e.at, 0::oid), coalesce(a.delim, ',')::text
-		FROM arr a LEFT JOIN (elem e JOIN pg_type t ON t.oid = e.at AND t.typtype <> 'd') ON e.oid = a.oid`, missing)
+		SELECT a.oid, pg_catalog.format_type(a.oid, NULL), a.base, coalesce(e.at, 0::oid), coalesce(a.delim, ',')::text
+		FROM arr a LEFT JOIN (elem e JOIN pg_type t ON t.oid = e.at AND t.typtype <> 'd') ON e.oid = a.oid`, oids)
 	if err != nil {
-		return fmt.Errorf("read types: %w", err)
+		return err
 	}
 	var (
 		oid   uint32
@@ -160,15 +179,7 @@ func loadTypes(ctx context.Context, conn *pgx.Conn, types map[uint32]typeInfo, c
 		types[oid] = info
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("read types: %w", err)
-	}
-	for _, oid := range missing {
-		if _, ok := types[oid]; !ok { // dropped since: its values stay text
-			types[oid] = typeInfo{name: fmt.Sprintf("type %d", oid)}
-		}
-	}
-	return nil
+	return err
 }
 
 func setTypes(cols []Column, types map[uint32]typeInfo) {

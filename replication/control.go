@@ -22,13 +22,18 @@ var textSettings = map[string]string{
 	"extra_float_digits":                  "1",
 	"bytea_output":                        "hex",
 	"xmlbinary":                           "base64",
-	"search_path":                         "public", // how types and regclass values are printed
-	"row_security":                        "off",    // an error instead of a snapshot that lacks rows
+	"search_path":                         "pg_catalog, pg_temp", // see printPath
+	"row_security":                        "off",                 // an error instead of a snapshot that lacks rows
 	"statement_timeout":                   "0",
 	"lock_timeout":                        "0",
 	"idle_in_transaction_session_timeout": "0",
 	"idle_session_timeout":                "0",
 }
+
+// printPath is the search_path of connections that print rows, and the one by which types are named: of it comes which types, and which
+// values of regclass, are printed with their schema. Those that ask have none but pg_catalog: what they would find elsewhere, an operator or
+// a function of some user's that fits better than PostgreSQL's own, would run as the role that captures.
+const printPath = "public"
 
 // connConfig is the shard's connection with settings on top; purpose shows up in pg_stat_activity.
 func (c *Config) connConfig(purpose string, settings map[string]string) (*pgx.ConnConfig, error) {

@@ -125,7 +125,7 @@ func (db *database) config(tables ...string) Config {
 // rows reads a table as a ledger has it: the text of every row by the text of its key.
 func (db *database) rows(table string, keys ...string) map[string]string {
 	db.t.Helper()
-	conn, err := (&Config{Shard: "s1", ConnString: db.dsn, Slot: "x"}).connect(db.t.Context(), "check", nil)
+	conn, err := (&Config{Shard: "s1", ConnString: db.dsn, Slot: "x"}).connect(db.t.Context(), "check", map[string]string{"search_path": printPath})
 	if err != nil {
 		db.t.Fatal(err)
 	}

@@ -72,6 +72,45 @@ func TestCheck(t *testing.T) {
 	})
 }
 
+// Nothing that capture asks runs what users have made in a schema of the search_path, as functions and operators of names like
+// PostgreSQL's own that would fit better.
+func TestSetupBesideOperators(t *testing.T) {
+	db := newDatabase(t, "18")
+	db.exec(`CREATE TYPE mood AS ENUM ('fine')`, `CREATE TABLE item (id int PRIMARY KEY, m mood, r regclass, ms mood[])`, `INSERT INTO item VALUES (1, 'fine', 'item', '{fine}')`)
+	for _, f := range []string{
+		"unnest(oid[]) RETURNS SETOF oid", "unnest(int2[]) RETURNS SETOF int2", "format_type(oid, text) RETURNS text",
+		"max(smallint) RETURNS smallint", "pg_relation_size(regclass) RETURNS bigint", "joined(name, text) RETURNS text",
+	} {
+		db.exec(`CREATE FUNCTION public.` + f + ` LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a function of the user''s own'; END $$`)
+	}
+	db.exec(`CREATE OPERATOR public.|| (LEFTARG = name, RIGHTARG = text, FUNCTION = public.joined)`)
+	cfg := db.config("item")
+	c, err := New(cfg, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	r := start(t, cfg).streaming()
+	db.exec(`INSERT INTO item VALUES (2, 'fine', 'item', '{fine}')`)
+	r.reach(db.mark())
+	wantRows(t, "item", r.live("public.item"), map[string]string{"1": "1\x1ffine\x1fitem\x1f{fine}\x1f", "2": "2\x1ffine\x1fitem\x1f{fine}\x1f"})
+	for _, change := range r.changes("public.item") {
+		var types []string
+		for _, col := range change.Relation.Columns {
+			types = append(types, col.Type)
+		}
+		if diff := cmp.Diff([]string{"integer", "mood", "regclass", "mood[]"}, types); diff != "" {
+			t.Errorf("types (-want +got):\n%s", diff)
+		}
+	}
+	r.stop()
+	if err := c.Drop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestGeneratedColumns(t *testing.T) {
 	db := newDatabase(t, "18")
 	db.exec(`CREATE TABLE gen (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED, v text)`, `INSERT INTO gen VALUES (1, DEFAULT, 'a')`)

@@ -119,7 +119,7 @@ func (c *Capture) adoptEpoch(ctx context.Context, ctl *control, snapshot string,
 		return 0, err
 	}
 	defer closeConn(r)
-	if err := r.QueryRow(ctx, `SELECT max(epoch)::int FROM tidemark.epoch`).Scan(&e); err != nil {
+	if err := r.QueryRow(ctx, `SELECT pg_catalog.max(epoch)::int FROM tidemark.epoch`).Scan(&e); err != nil {
 		return 0, fmt.Errorf("read tidemark.epoch: %w", err)
 	}
 	return e, ctl.do(ctx, func(ctx context.Context, conn *pgx.Conn) error { return markSeen(ctx, conn, e, at) })
@@ -127,7 +127,7 @@ func (c *Capture) adoptEpoch(ctx context.Context, ctl *control, snapshot string,
 
 // openReader returns a connection in a transaction that sees the exported snapshot.
 func (c *Capture) openReader(ctx context.Context, snapshot string) (*pgx.Conn, error) {
-	conn, err := c.cfg.connect(ctx, "snapshot", nil)
+	conn, err := c.cfg.connect(ctx, "snapshot", map[string]string{"search_path": printPath})
 	if err != nil {
 		return nil, err
 	}
@@ -305,9 +305,9 @@ func copySQL(ch chunk) string {
 		}
 		b = append(b, pgx.Identifier{col.Name}.Sanitize()...)
 	}
-	b = fmt.Appendf(b, " FROM ONLY %s WHERE ctid >= '(%d,0)'", ch.leaf.quoted(), ch.from)
+	b = fmt.Appendf(b, " FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>=) '(%d,0)'", ch.leaf.quoted(), ch.from)
 	if ch.to > 0 {
-		b = fmt.Appendf(b, " AND ctid < '(%d,0)'", ch.to)
+		b = fmt.Appendf(b, " AND ctid OPERATOR(pg_catalog.<) '(%d,0)'", ch.to)
 	}
 	return string(append(b, ") TO STDOUT"...))
 }

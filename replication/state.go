@@ -77,8 +77,17 @@ type captureState struct {
 	current   string  // the server's system identifier
 }
 
+// catalogOnly is for a transaction on whatever connection RaiseEpoch was given: see printPath.
+func catalogOnly(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "SET LOCAL search_path TO pg_catalog, pg_temp")
+	return err
+}
+
 func createOwnTables(ctx context.Context, conn *pgx.Conn) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if err := catalogOnly(ctx, tx); err != nil {
+			return err
+		}
 		var done bool
 		err := tx.QueryRow(ctx, `SELECT to_regclass('tidemark.epoch') IS NOT NULL AND to_regclass('tidemark.capture') IS NOT NULL`).Scan(&done)
 		if err != nil || done {
@@ -153,6 +162,9 @@ func (s captureState) resnapshotReason(cfg *Config, tables []capturedTable) stri
 // raiseEpoch begins a new history. The row's transaction lies wholly before whatever is created next.
 func raiseEpoch(ctx context.Context, conn *pgx.Conn, atLeast lsn.Epoch, reason string) (e lsn.Epoch, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if err := catalogOnly(ctx, tx); err != nil {
+			return err
+		}
 		// One at a time, so that rows commit in order.
 		if _, err := tx.Exec(ctx, `LOCK TABLE tidemark.epoch IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 			return err

@@ -38,6 +38,7 @@ const readBuffer = 64 << 10
 func openWalsender(ctx context.Context, cfg *Config) (*walsender, error) {
 	cc, err := cfg.connConfig("walsender", map[string]string{
 		"replication":        "database",
+		"search_path":        printPath,
 		"wal_sender_timeout": fmt.Sprint(cfg.SenderTimeout.Milliseconds()),
 		// What the server holds of one open transaction before it streams it; it counts more bytes than we do.
 		"logical_decoding_work_mem": fmt.Sprint(max(64, cfg.TxMemory>>10)),

@@ -33,7 +33,18 @@ type server struct {
 	standby   bool
 	slotsFree int
 	replicas  int
-	misled    bool // "$user" in search_path is the schema that Tidemark keeps its own tables in
+	user      string
+	path      string // its search_path
+}
+
+// misled says whether "$user" in search_path is the schema that Tidemark keeps its own tables in.
+func (s *server) misled() bool { return s.user == "tidemark" && strings.Contains(s.path, "$user") }
+
+// onCatalog leaves pg_catalog alone in the search_path: operators and functions of users, in a schema where they would be looked for, must
+// not run as the role that Tidemark asks as.
+func onCatalog(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SET search_path TO pg_catalog, pg_temp")
+	return err
 }
 
 func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config.Endpoint) (string, error) {
@@ -43,10 +54,16 @@ func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	var found server
+	// What the role's search_path is counts; what it leads to must not be called, see onCatalog.
+	if err = conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('search_path')").Scan(&found.path); err == nil {
+		err = onCatalog(ctx, conn)
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask the server: %w", err)
+	}
 	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), pg_is_in_recovery(),
-		current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_stat_replication),
-		current_user = 'tidemark' AND current_setting('search_path') LIKE '%$user%'`).
-		Scan(&found.version, &found.standby, &found.slotsFree, &found.replicas, &found.misled)
+		current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_stat_replication), current_user::text`).
+		Scan(&found.version, &found.standby, &found.slotsFree, &found.replicas, &found.user)
 	if err != nil {
 		return "", fmt.Errorf("ask the server: %w", err)
 	}
@@ -58,7 +75,7 @@ func probeServer(ctx context.Context, c *config.Config, s config.Shard, e config
 			fmt.Sprintf("correct the roles of shard %s, or list its servers under endpoints: to have them detected", s.Name),
 		}
 	}
-	if found.misled && len(c.Capture.Tables) > 0 {
+	if found.misled() && len(c.Capture.Tables) > 0 {
 		return "", advice{
 			errors.New(`the role tidemark finds the schema tidemark, which capture makes for itself, before public, because its search_path has "$user"`),
 			"ALTER ROLE tidemark SET search_path = public; or use a role of another name",

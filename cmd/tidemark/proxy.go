@@ -199,6 +199,9 @@ func (p *proxyProcess) catalog(ctx context.Context) (*router.Catalog, error) {
 		return nil, fmt.Errorf("shard %s: %w", home.Name, err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
+	if err := onCatalog(ctx, conn); err != nil {
+		return nil, fmt.Errorf("shard %s: %w", home.Name, err)
+	}
 	for _, v := range p.views {
 		if err := v.learn(ctx, conn); err != nil {
 			return nil, err

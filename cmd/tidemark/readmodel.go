@@ -132,6 +132,9 @@ func viewColumns(ctx context.Context, c *config.Config, v config.View) ([]cqrs.C
 		return nil, fmt.Errorf("shard %s: %w", shard.Name, err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
+	if err := onCatalog(ctx, conn); err != nil {
+		return nil, fmt.Errorf("shard %s: %w", shard.Name, err)
+	}
 	return tableColumns(ctx, conn, v.From)
 }
 

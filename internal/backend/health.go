@@ -115,16 +115,20 @@ func (h *health) check(ctx context.Context) {
 
 // healthQuery yields what Status holds. A replica's timeline is the greater of the last checkpoint's and of the one that
 // it must recover to, for after a promotion upstream the former lags behind.
+//
+// It names the schema of all that it calls, whatever the role's search_path is: what a user has made there must not run as this role. The
+// connection's own search_path stays, for that is what clients are told.
 const healthQuery = `
-select pg_is_in_recovery(),
-       case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end,
-       case when pg_is_in_recovery() and pg_last_wal_receive_lsn() is distinct from pg_last_wal_replay_lsn()
-            then extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()) else 0 end,
-       case when pg_is_in_recovery()
-            then greatest((select timeline_id from pg_control_checkpoint()), (select min_recovery_end_timeline from pg_control_recovery()))
-            else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end,
-       (select system_identifier from pg_control_system()),
-       current_setting('server_version_num')`
+select pg_catalog.pg_is_in_recovery(),
+       case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_insert_lsn() end,
+       case when pg_catalog.pg_is_in_recovery()
+             and (pg_catalog.pg_last_wal_receive_lsn() operator(pg_catalog.=) pg_catalog.pg_last_wal_replay_lsn()) is not true
+            then extract(epoch from pg_catalog.clock_timestamp() operator(pg_catalog.-) pg_catalog.pg_last_xact_replay_timestamp()) else 0 end,
+       case when pg_catalog.pg_is_in_recovery()
+            then greatest((select timeline_id from pg_catalog.pg_control_checkpoint()), (select min_recovery_end_timeline from pg_catalog.pg_control_recovery()))
+            else ('x' operator(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,
+       (select system_identifier from pg_catalog.pg_control_system()),
+       pg_catalog.current_setting('server_version_num')`
 
 func (h *health) ask(ctx context.Context) (Status, error) {
 	if h.conn == nil {
