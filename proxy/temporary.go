@@ -13,15 +13,21 @@ import (
 // Temporary tables live on the default shard, and hide others of their names. DDL without a schema before its names goes to every
 // shard unless it is about some of the session's own: the connection that has them is asked.
 
-// maybeTemporary says whether the plan may be about temporary tables of the session.
+// maybeTemporary says whether the plan may be about temporary tables of the session: also while a link has not been judged yet, for
+// code may have made some there. What is owed has to come first.
 func (s *session) maybeTemporary(p *router.Plan) bool {
-	return len(p.Bare) > 0 && len(s.pins) > 0 && wide(p) && s.pins[s.p.shardMap.Shards()[s.p.defaultShard[0]].Name] != nil
+	return len(p.Bare) > 0 && wide(p) && (s.link != nil || s.pinnedAtHome() != nil)
+}
+
+// pinnedAtHome is the connection of the default shard that the session is pinned to, or nil.
+func (s *session) pinnedAtHome() *engine.Link {
+	return s.pins[s.p.shardMap.Shards()[s.p.defaultShard[0]].Name]
 }
 
 // asTemporary is the plan for the default shard alone if all that p names is temporary there. It asks; the link is idle.
 func (s *session) asTemporary(p *router.Plan) (*router.Plan, error) {
-	l := s.pins[s.p.shardMap.Shards()[s.p.defaultShard[0]].Name]
-	if s.link != nil && s.link != l || s.tx.state == txFailed || s.aborted() {
+	l := s.pinnedAtHome()
+	if l == nil || s.link != nil && s.link != l || s.tx.state == txFailed || s.aborted() {
 		return p, nil // which is refused
 	}
 	if s.link == nil {
