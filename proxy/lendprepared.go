@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
@@ -35,7 +36,7 @@ func (s *session) lending() *lent {
 const savepoint = "tidemark_prepare"
 
 // lendPrepared gives the link's connection what the client has prepared by SQL's PREPARE and it lacks. What cannot be prepared any
-// more it does not get: only code that asks for that shall notice. Amid a batch that has been sent such an error is the batch's.
+// more it does not get: only code that asks for that shall notice.
 func (s *session) lendPrepared(l *engine.Link) error {
 	if s.lent == nil && !s.preparesBySQL() {
 		return nil
@@ -57,15 +58,7 @@ func (s *session) lendPrepared(l *engine.Link) error {
 	}
 	l.Conn.Dirty = true
 	if s.batch.sent {
-		for _, st := range list {
-			s.runUnseen(l, st.fromSQL, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAck, Undo: func() {
-				if s.lent.now[st.name] == st {
-					delete(s.lent.now, st.name)
-				}
-			}})
-			s.lent.now[st.name] = st
-		}
-		return nil
+		return s.lendAmid(l, list)
 	}
 	inBlock := l.Conn.TxStatus == wire.TxOpen
 	for len(list) > 0 {
@@ -99,6 +92,39 @@ func (s *session) lendPrepared(l *engine.Link) error {
 		list = list[failed+1:]
 	}
 	return s.Await(l)
+}
+
+// lendAmid is that in a batch that has been sent. What it has changed before, search_path for one, counts already, and an error would end it
+// where there may be no savepoint, so the statements are prepared by code that catches theirs. Which are there the server tells.
+func (s *session) lendAmid(l *engine.Link, list []*statement) error {
+	var reply engine.Reply
+	s.runUnseen(l, lendSQL(list), engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError})
+	s.runUnseen(l, "SELECT "+preparedSQL, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError, Reply: &reply})
+	if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+		return err
+	}
+	row := wire.DataRow(reply.Row)
+	if !row.Next() {
+		return wire.Errorf(wire.InternalError, "no answer about prepared statements")
+	}
+	found := preparedIn(row.Value())
+	for _, st := range list {
+		if _, is := found[st.name]; is {
+			s.lent.now[st.name] = st
+		}
+	}
+	return nil
+}
+
+// lendSQL is a DO that prepares what can be prepared of the list.
+func lendSQL(list []*statement) string {
+	var code strings.Builder
+	code.WriteString("BEGIN")
+	for _, st := range list {
+		code.WriteString(" BEGIN EXECUTE " + quoteLiteral(st.fromSQL) + "; EXCEPTION WHEN OTHERS THEN NULL; END;")
+	}
+	code.WriteString(" END")
+	return "DO LANGUAGE plpgsql " + quoteLiteral(code.String())
 }
 
 // preparesBySQL says whether the client has prepared anything by SQL's PREPARE.
@@ -138,6 +164,9 @@ func (s *session) toLend(l *engine.Link) (list []*statement) {
 	list = slices.DeleteFunc(list, func(st *statement) bool { return x.now[st.name] == st })
 	slices.SortFunc(list, func(a, b *statement) int { return cmp.Compare(a.order, b.order) })
 	for _, st := range list {
+		if x.ever[st.name] { // it has what code has made of that, if the session is pinned to it
+			s.closeUnseen(l, st.name)
+		}
 		x.ever[st.name] = true
 	}
 	return list
@@ -154,20 +183,26 @@ func (s *session) takenBack() {
 const preparedSQL = "(SELECT pg_catalog.string_agg(name || chr(31) || statement, chr(30)) FROM pg_catalog.pg_prepared_statements" +
 	" WHERE from_sql AND name !~ '^" + backend.StatementPrefix + "')"
 
-// learnPrepared takes over what code has done to the client's statements, from the answer to preparedSQL.
-func (s *session) learnPrepared(l *engine.Link, answer []byte) {
-	var lent map[string]*statement
-	if s.lent != nil && s.lent.on == l.Conn {
-		lent = s.lent.now
-	}
+// preparedIn are the texts in an answer to preparedSQL, by name.
+func preparedIn(answer []byte) map[string][]byte {
 	found := map[string][]byte{}
 	for record := range bytes.SplitSeq(answer, []byte{recordSeparator}) {
 		if name, text, ok := bytes.Cut(record, []byte{unitSeparator}); ok {
 			found[string(name)] = text
 		}
 	}
+	return found
+}
+
+// learnPrepared takes over what code has done to the client's statements, from the answer to preparedSQL.
+func (s *session) learnPrepared(l *engine.Link, answer []byte) {
+	var lent map[string]*statement
+	if s.lent != nil && s.lent.on == l.Conn {
+		lent = s.lent.now
+	}
+	found := preparedIn(answer)
 	for name, st := range lent {
-		if _, is := found[name]; is {
+		if text, is := found[name]; is && string(text) == st.fromSQL {
 			continue
 		}
 		if delete(lent, name); s.stmts[name] == st {
