@@ -79,17 +79,7 @@ func (s *session) malformed(err error) error {
 	if !errors.As(err, &e) || e.EndsSession() {
 		return err
 	}
-	typ, size, herr := s.Header()
-	if herr != nil {
-		return herr
-	}
-	if err := s.Skip(size); err != nil {
-		return err
-	}
-	if typ == wire.MsgQuery {
-		return s.failed(e)
-	}
-	return s.failBatch(e)
+	return s.skipped(e)
 }
 
 // tooLarge answers a message over the limit, and skips it: the session goes on.
@@ -98,9 +88,14 @@ func (s *session) tooLarge(err error) error {
 	if !errors.As(err, &e) || e.Code != wire.ProgramLimitExceeded {
 		return err
 	}
-	typ, size, herr := s.Header()
-	if herr != nil {
-		return herr
+	return s.skipped(e)
+}
+
+// skipped answers the message at hand with e, and skips it.
+func (s *session) skipped(e *wire.Error) error {
+	typ, size, err := s.Header()
+	if err != nil {
+		return err
 	}
 	if err := s.Skip(size); err != nil {
 		return err

@@ -98,11 +98,9 @@ func (b *builder) ddl(n *pg.Node) {
 		b.temporaries(e.AlterOwnerStmt.Object)
 	case *pg.Node_CommentStmt:
 		b.temporaries(e.CommentStmt.Object)
-		if e.CommentStmt.Objtype == pg.ObjectType_OBJECT_TABLE || e.CommentStmt.Objtype == pg.ObjectType_OBJECT_COLUMN {
-			if names := strs(e.CommentStmt.Object.GetList().GetItems()); e.CommentStmt.Objtype == pg.ObjectType_OBJECT_TABLE && len(names) == 1 ||
-				e.CommentStmt.Objtype == pg.ObjectType_OBJECT_COLUMN && len(names) == 2 {
-				f.Bare = append(f.Bare, names[0])
-			}
+		names, kind := strs(e.CommentStmt.Object.GetList().GetItems()), e.CommentStmt.Objtype
+		if kind == pg.ObjectType_OBJECT_TABLE && len(names) == 1 || kind == pg.ObjectType_OBJECT_COLUMN && len(names) == 2 {
+			f.Bare = append(f.Bare, names[0])
 		}
 	case *pg.Node_GrantStmt:
 		b.temporaries(e.GrantStmt.Objects...)
