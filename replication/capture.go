@@ -241,6 +241,9 @@ func (c *Capture) Drop(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(conn)
+	if err := ownersRefusal(ctx, conn, c.cfg.Shard); err != nil {
+		return err
+	}
 	if err := dropSlot(ctx, conn, c.cfg.Slot); err != nil {
 		return err
 	}

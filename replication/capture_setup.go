@@ -22,7 +22,7 @@ func (c *Capture) setup(ctx context.Context, ctl *control) (course, error) {
 	ctl.mu.Lock()
 	defer ctl.mu.Unlock()
 	conn := ctl.conn
-	if err := createOwnTables(ctx, conn); err != nil {
+	if err := createOwnTables(ctx, conn, c.cfg.Shard); err != nil {
 		return p, err
 	}
 	findings, tables, err := inspect(ctx, conn, &c.cfg)
@@ -107,6 +107,9 @@ func (c *Capture) RequestSnapshot(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(conn)
+	if err := ownersRefusal(ctx, conn, c.cfg.Shard); err != nil {
+		return err
+	}
 	_, err = conn.Exec(ctx, `UPDATE tidemark.capture SET snapshot_done = NULL WHERE slot = $1`, c.cfg.Slot)
 	if err != nil {
 		return fmt.Errorf("request a snapshot of shard %s: %w", c.cfg.Shard, err)

@@ -90,6 +90,11 @@ func inspect(ctx context.Context, conn *pgx.Conn, cfg *Config) ([]Finding, []*ta
 	if err != nil {
 		return nil, nil, err
 	}
+	owners, err := inspectOwners(ctx, conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	findings = append(findings, owners...)
 	var tables []*table
 	for _, name := range cfg.Tables {
 		tn, err := parseTable(name)

@@ -22,8 +22,9 @@ import (
 // tidemark.capture has a row for each slot: what the slot was created for, and how far its snapshot is.
 
 const (
-	ownSchema  = "tidemark"
-	epochTable = "epoch"
+	ownSchema    = "tidemark"
+	epochTable   = "epoch"
+	captureTable = "capture"
 )
 
 const ownTables = `
@@ -83,9 +84,14 @@ func catalogOnly(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-func createOwnTables(ctx context.Context, conn *pgx.Conn) error {
+// createOwnTables makes the schema and the tables where they are missing. What is there already and not ours is refused before anything
+// else is done with it.
+func createOwnTables(ctx context.Context, conn *pgx.Conn, shard string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if err := catalogOnly(ctx, tx); err != nil {
+			return err
+		}
+		if err := ownersRefusal(ctx, tx, shard); err != nil {
 			return err
 		}
 		var done bool
@@ -100,7 +106,8 @@ func createOwnTables(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := tx.Exec(ctx, ownTables); err != nil {
 			return fmt.Errorf("create schema tidemark: %w", err)
 		}
-		return nil
+		// Somebody may have made them since.
+		return ownersRefusal(ctx, tx, shard)
 	})
 }
 
@@ -181,7 +188,7 @@ func raiseEpoch(ctx context.Context, conn *pgx.Conn, atLeast lsn.Epoch, reason s
 // RaiseEpoch begins a new history of the shard that conn is connected to: every change that commits after it carries the new
 // epoch. Call it before the first write of a failover, restore or bucket move.
 func RaiseEpoch(ctx context.Context, conn *pgx.Conn, reason string) (lsn.Epoch, error) {
-	if err := createOwnTables(ctx, conn); err != nil {
+	if err := createOwnTables(ctx, conn, "with database "+conn.Config().Database); err != nil {
 		return 0, err
 	}
 	return raiseEpoch(ctx, conn, 0, reason)
