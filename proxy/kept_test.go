@@ -238,3 +238,52 @@ func TestDblinkConnectionsAreTheClientsOwn(t *testing.T) {
 		}
 	})
 }
+
+// A set_config whose name, or whether it is called at all, only the server knows makes the setting for its client, as pg_dump does it:
+// until it leaves, and for nobody else.
+func TestSetConfigInALargerQuery(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})
+	engines(t, func(t *testing.T, engineName string) {
+		dsn := f.start(t, engineName)
+		for _, name := range []string{"work_mem", "app.larger"} {
+			for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheDescribe} {
+				show := func(c *pgx.Conn) string {
+					return text(t, c, `select coalesce(current_setting('`+name+`', true), '')`, mode)
+				}
+				a, err := pgx.Connect(t.Context(), dsn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b := connect(t, dsn)
+				servers := show(b)
+				exec(t, a, `select set_config(n, '7MB', false) from (values ('`+name+`')) v(n) where false`, mode)
+				if got := show(a); got != servers {
+					t.Errorf("%s, without a row: %q, want %q", name, got, servers)
+				}
+				exec(t, a, `select set_config(n, '8MB', false) from (values ('`+name+`')) v(n)`, mode)
+				for _, s := range []struct{ sql, want string }{
+					{"begin", "8MB"}, {"select set_config(n, '9MB', false) from (values ('" + name + "')) v(n)", "9MB"}, {"rollback", "8MB"}, {"set " + name + " = '10MB'", "10MB"},
+				} {
+					exec(t, a, s.sql, mode)
+					if got := show(a); got != s.want {
+						t.Errorf("%s behind %q: %q, want %q", name, s.sql, got, s.want)
+					}
+					if got := show(b); got != servers {
+						t.Errorf("%s behind %q: another client has %q", name, s.sql, got)
+					}
+				}
+				_ = a.Close(context.Background())
+				exec(t, b, `begin`)
+				show(b) // holds its connection, so that the next client gets another one
+				if got := show(connect(t, dsn)); got != servers {
+					t.Errorf("%s: a client behind it has %q, want %q", name, got, servers)
+				}
+				_ = b.Close(context.Background())
+			}
+		}
+		c := connect(t, dsn)
+		if _, err := c.Exec(t.Context(), `select set_config('tidemark.consistency', 'eventual', false) from pg_class`); code(err) != "0A000" {
+			t.Errorf("a setting of Tidemark's own: %v", err)
+		}
+	})
+}

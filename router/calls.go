@@ -127,6 +127,12 @@ func (s *statement) calls() calls {
 			if s.f.SetConfigs == nil {
 				c.leaves |= Restates
 			}
+		case own && name == "set_config" && strings.HasPrefix(call.Sets, "tidemark."):
+			c.refusal = ownByFunction(call.Sets)
+		case own && name == "set_config" && len(s.all()) == 1:
+			// Which setting is made, and whether any, only the server knows: pg_dump takes the name from pg_settings, for those that have it.
+			c.volatile, c.harmless, c.dirty, c.here = true, false, true, true
+			c.leaves |= Dirty | Keeps | Opaque | Restates
 		case own && name == "set_config":
 			// A setting that is changed unseen would be lost with the server connection.
 			c.refusal = refuse("set_config in a larger query is not supported", "It changes the session, whose settings Tidemark must know to carry them from one server connection to the next.",

@@ -379,6 +379,8 @@ func codeIsFollowed(t *testing.T, version string) {
 		"DELETE FROM parent": "dirty keeps", "UPDATE older SET a = 1": "dirty keeps", "SELECT stepped(a) FROM plain": "dirty keeps", "SELECT * FROM operated": "dirty keeps",
 		"REFRESH MATERIALIZED VIEW drawn": "dirty keeps", "SELECT * FROM drawn": "", "SELECT draws()": "dirty keeps", "SELECT calls_odd()": "dirty keeps",
 		"INSERT INTO first VALUES (1)": "", "TRUNCATE emptied": "",
+		"SELECT set_config(name, 'view', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'": "dirty keeps opaque", "SELECT set_config('a.b', 'c' || 'd', false)": "dirty keeps opaque",
+		"SELECT set_config('tidemark.x', 'y', false) FROM plain": "refused: set_config of tidemark.x is not supported",
 	} {
 		if got := one(statement); got != want {
 			t.Errorf("with one shard, %s: %q, want %q", statement, got, want)

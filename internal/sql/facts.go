@@ -162,9 +162,10 @@ type FunctionCall struct {
 	Block        int
 	Aggregate    bool // its syntax shows that it is an aggregate: count(*), DISTINCT, FILTER, WITHIN GROUP, ORDER BY
 	Over         bool
-	Keyword      bool // CURRENT_TIMESTAMP and its like, which are stable
-	Local        bool // set_config whose last argument is the constant true
-	OfServer     bool // current_setting of what a standby says otherwise than its primary, or of a name that is not a constant
+	Keyword      bool   // CURRENT_TIMESTAMP and its like, which are stable
+	Local        bool   // set_config whose last argument is the constant true
+	Sets         string // the setting that set_config names, where that is a constant
+	OfServer     bool   // current_setting of what a standby says otherwise than its primary, or of a name that is not a constant
 }
 
 // TxOp is what a transaction command does.

@@ -191,6 +191,9 @@ func (b *builder) call(c *pg.FuncCall, sc scope) {
 	}
 	if f.Name == "set_config" && len(c.Args) == 3 {
 		f.Local = c.Args[2].GetAConst().GetBoolval().GetBoolval()
+		if name, ok := b.literalText(c.Args[0]); ok {
+			f.Sets = settingName(name)
+		}
 	}
 	if f.Name == "current_setting" && len(c.Args) > 0 {
 		name, ok := b.literalText(c.Args[0])
