@@ -44,7 +44,7 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 		switch {
 		case s.suits(l, p):
 			return l, nil
-		case s.tx.state == txOpen && l.Conn.TxStatus == wire.TxAborted:
+		case s.tx.state == txOpen && s.aborted():
 			return nil, s.errAborted()
 		case s.tx.state == txOpen && (!s.tx.neutral || s.portals.open(l)), s.tx.state != txOpen && s.batchBound(l, p):
 			return nil, s.errElsewhere(l, p)

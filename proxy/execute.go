@@ -29,6 +29,20 @@ func (s *session) execute() error {
 		s.Consume(n)
 		return s.failBatch(err)
 	}
+	if pt != nil && pt.link != nil && s.goesOnElsewhere(pt.plan, n) {
+		own := *pt
+		switch ended, goesOn, err := s.rollBack(); {
+		case err != nil:
+			return err
+		case !goesOn:
+			return s.Skip(n)
+		case !ended:
+			return s.execute()
+		}
+		s.Consume(n)
+		own.plan, own.link = s.ended(own.plan), nil
+		return s.executeOwn(&own)
+	}
 	if pt == nil || pt.link != nil {
 		l := s.link
 		if pt != nil {

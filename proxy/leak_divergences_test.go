@@ -50,8 +50,8 @@ var divergences = []divergence{
 	{"A SELECT over several shards inside a transaction", func(m *moment) bool {
 		return m.refused("a transaction cannot read from several shards; ")
 	}},
-	{"In a transaction that has failed, a query string that ends it and then speaks of prepared statements, or a query string or batch", func(m *moment) bool {
-		return (len(m.keys) > 1 || m.replicas) && endsTransaction.MatchString(m.a.text) && m.fails("25P02 current transaction is aborted, commands ignored until end of transaction block\n")
+	{"In a transaction that has failed, a query string that ends it and then speaks of prepared statements, or needs another shard", func(m *moment) bool {
+		return m.isString() && (len(m.keys) > 1 || m.replicas) && endsTransaction.MatchString(m.a.text) && m.fails("25P02 current transaction is aborted, commands ignored until end of transaction block\n")
 	}},
 	{"A read-only transaction that reads on a replica: locks, functions", func(m *moment) bool {
 		return m.replicas && m.refused("a transaction that reads on a replica cannot do what is for the primary; ") && m.has(`read only|read_only`)

@@ -261,17 +261,44 @@ func (s *session) offReplica(p *router.Plan) error {
 	if l == nil || p.Kind != router.Tx || !p.Tx.Chain || s.tx.state != txOpen || s.tx.began&onlyReads != 0 || l.Conn.Endpoint().Role() != backend.RoleReplica {
 		return nil
 	}
-	if !s.batch.sent {
-		if err := s.drain(); err != nil {
-			return err
-		}
-	} else if goesOn, err := s.caughtUp(); err != nil {
-		return err
-	} else if !goesOn {
+	_, goesOn, err := s.rollBack()
+	if err == nil && !goesOn {
 		return errAnswered
 	}
+	return err
+}
+
+// goesOnElsewhere says whether a plan that is about to be executed may end a transaction that has failed on a server, and what comes behind
+// it in its batch may need another one. Where that has only a Sync behind the Execute of n bytes at hand, nothing does.
+func (s *session) goesOnElsewhere(p *router.Plan, n int) bool {
+	l := s.link
+	if s.tx.state != txOpen || p.Kind == router.Nothing || !endsTransaction(p) || p.Kind == router.Tx && p.Tx.Chain {
+		return false
+	}
+	if len(s.p.shards) == 1 && l.Conn.Endpoint().Role() != backend.RoleReplica {
+		return false
+	}
+	if !s.aborted() && l.Syncs() == 0 { // with one on its way it may fail yet
+		return false
+	}
+	next := s.Input()[n:]
+	return len(next) == 0 || next[0] != wire.MsgSync
+}
+
+// rollBack ends the transaction of the link, if that has failed, before the client's own command does, which may be one of a batch: the
+// transaction is then one that has failed and that no server has. goesOn is false where an error of the batch has come first. What
+// the session has read of its client's input may move meanwhile.
+func (s *session) rollBack() (ended, goesOn bool, err error) {
+	l := s.link
+	if !s.batch.sent {
+		if err := s.drain(); err != nil {
+			return false, false, err
+		}
+	} else if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+		return false, false, err
+	}
 	if s.link != l || l.Err != nil || !s.aborted() {
-		return nil
+		return false, true, nil
 	}
 	if s.batch.sent {
 		syncUnseen(l)
@@ -279,7 +306,7 @@ func (s *session) offReplica(p *router.Plan) error {
 	}
 	s.queryUnseen(l, "ROLLBACK", nil)
 	if err := s.Await(l); err != nil {
-		return err
+		return false, false, err
 	}
 	if l.Err == nil {
 		if s.tx.state = txBegun; s.ear != nil { // it is no longer this server's
@@ -288,10 +315,10 @@ func (s *session) offReplica(p *router.Plan) error {
 		s.settingsEnded(false, l)
 	}
 	if err := s.drain(); err != nil {
-		return err
+		return false, false, err
 	}
 	s.tx.fail(nil)
-	return nil
+	return true, true, nil
 }
 
 // errAborted is the answer to statements in a transaction that failed.
