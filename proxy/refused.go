@@ -60,11 +60,12 @@ func (s *session) refuse(e *wire.Error) (byLink bool) {
 	return false
 }
 
-// unreachable says whether an error is about servers that cannot be had, by its class.
+// unreachable says whether an error is about servers that cannot be had, by its class. The client's own violation of the protocol is in
+// that of connections.
 func unreachable(e *wire.Error) bool {
 	switch e.Code[:2] {
 	case "08", "53", "57", "58":
-		return true
+		return e.Code != wire.ProtocolViolation
 	}
 	return false
 }

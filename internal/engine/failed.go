@@ -29,7 +29,7 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bo
 	}
 	forward = e.Mute&MuteError == 0
 	at := 0
-	if e.Reply != nil {
+	if e.Reply != nil && e.Kind == Query { // that of an Execute may be one for all of its batch, and it runs one statement
 		at = e.Reply.Tags
 	}
 	if e.Names != nil && e.Names.tell(err, at) && forward {
