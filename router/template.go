@@ -115,7 +115,7 @@ func (t *Template) Bind(values [][]byte, formats []int16) *Plan {
 		return t.c.always
 	}
 	src := sources.Get().(*source)
-	*src = source{text: t.text, lits: t.lits, values: values, formats: formats, oids: t.oids}
+	src.text, src.lits, src.values, src.formats, src.oids = t.text, t.lits, values, formats, t.oids
 	p := t.c.bind(src)
 	*src = source{} // keep no one's values
 	sources.Put(src)

@@ -19,9 +19,26 @@ func trim(v []byte) []byte {
 	return v
 }
 
+// plainInt is parseInt of what most values are: some decimal digits, too few to overflow.
+func plainInt(v []byte) (n int64, ok bool) {
+	if len(v) == 0 || len(v) > 18 {
+		return 0, false
+	}
+	for _, c := range v {
+		if c -= '0'; c > 9 {
+			return 0, false
+		}
+		n = n*10 + int64(c)
+	}
+	return n, true
+}
+
 // parseInt follows pg_strtoint64_safe (numutils.c) of PostgreSQL 16 and later: blanks around, a sign, decimal, 0x, 0o or
 // 0b digits, underscores between digits. Older servers refuse the latter forms themselves.
 func parseInt(t KeyType, v []byte) (int64, error) {
+	if n, ok := plainInt(v); ok && (t == Int8 || n <= math.MaxInt16 || t == Int4 && n <= math.MaxInt32) {
+		return n, nil
+	}
 	s := trim(v)
 	neg := false
 	if len(s) > 0 && (s[0] == '-' || s[0] == '+') {

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -85,32 +86,42 @@ func (r *Relay) Queue(deadline time.Time, body func(*loop.Task, loop.Cause)) (ca
 
 // Query sends a whole Query on an idle link, of whose answer the client gets everything.
 func (l *Link) Query(b []byte) {
-	if cap(l.queue) == 0 || len(l.queue) > 0 || l.Since == 0 {
-		l.Expect(Expect{Kind: Query})
-	} else {
-		l.queue = l.queue[:1]
-		l.queue[0].Kind = Query // the rest of it is empty
-		l.Conn.Outstanding++
-		l.Conn.Unnamed = 0
-	}
-	l.sole = len(l.queue)
+	l.owe(1)[0].Kind = Query
+	l.Conn.Unnamed = 0
 	l.sendLate(b)
 }
 
 // Batch sends a whole batch on an idle link, of whose answer the client gets everything: Parse of the unnamed statement, whose id is
 // given, Bind, perhaps Describe, Execute and Sync.
 func (l *Link) Batch(b []byte, statement uint64, describes bool) {
-	l.Conn.Unnamed = statement
-	l.Expect(Expect{Kind: Parse, Statement: statement})
-	l.Expect(Expect{Kind: Bind, Statement: statement})
+	n := 4
 	if describes {
-		l.Expect(Expect{Kind: Describe})
+		n++
 	}
-	l.Expect(Expect{Kind: Execute})
-	l.Expect(Expect{Kind: Sync})
-	l.sole = len(l.queue)
+	q := l.owe(n)
+	q[0].Kind, q[0].Statement = Parse, statement
+	q[1].Kind, q[1].Statement = Bind, statement
+	q[2].Kind = Describe // or Execute, the last but one
+	q[n-2].Kind = Execute
+	q[n-1].Kind = Sync
+	l.parses++
+	l.Conn.Unnamed = statement
 	l.sendLate(b)
 }
+
+// owe is Expect for all n replies to a request on an idle link. They are empty.
+func (l *Link) owe(n int) []Expect {
+	if l.Since == 0 {
+		l.Since = loop.Clock()
+	}
+	l.queue = slices.Grow(l.queue[:0], maxSole)[:n] // what was there before was cleared
+	l.head, l.sole = 0, n
+	l.Conn.Outstanding++
+	return l.queue
+}
+
+// maxSole is how many replies a request of Query or Batch has at most.
+const maxSole = 5
 
 // sendLate is Send for a request that the owner is about to wait for the answer to.
 func (l *Link) sendLate(b []byte) {

@@ -16,40 +16,38 @@ type Bind struct {
 }
 
 // DecodeBind decodes the body of a whole Bind message and checks it from end to end.
-func DecodeBind(body []byte) (Bind, error) {
-	b, r := bindHead(body)
-	if r.bad {
-		return Bind{}, r.end("Bind")
-	}
+func DecodeBind(body []byte) (b Bind, err error) {
+	r := reader{b: body}
+	b.head(&r)
 	for range b.n {
 		r.value()
 	}
 	b.values = b.values[:len(b.values)-len(r.b)]
 	b.results = r.take(2 * int(uint16(r.int16())))
 	b.whole = true
-	if err := r.end("Bind"); err != nil {
-		return Bind{}, err
+	if r.bad || len(r.b) > 0 {
+		return Bind{}, r.end("Bind")
 	}
 	return b, nil
 }
 
 // DecodeBindPart decodes the beginning of a Bind's body, of which more is to come. It needs everything in front of the
 // values: names, formats and the number of parameters; err is ErrIncomplete until that is there.
-func DecodeBindPart(part []byte) (Bind, error) {
-	b, r := bindHead(part)
+func DecodeBindPart(part []byte) (b Bind, err error) {
+	r := reader{b: part}
+	b.head(&r)
 	if r.bad {
 		return Bind{}, ErrIncomplete
 	}
 	return b, nil
 }
 
-func bindHead(body []byte) (Bind, reader) {
-	r := reader{b: body}
-	b := Bind{Portal: r.cstring(), Statement: r.cstring()}
+// head reads what stands in front of the values; nothing counts as a parameter where it is not all there.
+func (b *Bind) head(r *reader) {
+	b.Portal, b.Statement = r.cstring(), r.cstring()
 	b.formats = r.take(2 * int(uint16(r.int16())))
 	b.n = int(uint16(r.int16()))
 	b.values = r.b
-	return b, r
 }
 
 // Check is what PostgreSQL checks between finding the statement and looking at a value (exec_bind_message).
@@ -109,9 +107,16 @@ func (b *Bind) Param(i int) (value []byte, err error) {
 
 // Params appends all values: NULL is nil. Only for a whole message.
 func (b *Bind) Params(dst [][]byte) [][]byte {
-	r := reader{b: b.values}
+	rest := b.values
 	for range b.n {
-		dst = append(dst, r.value())
+		n := int(int32(binary.BigEndian.Uint32(rest)))
+		rest = rest[4:]
+		if n < 0 {
+			dst = append(dst, nil)
+			continue
+		}
+		dst = append(dst, rest[:n:n])
+		rest = rest[n:]
 	}
 	return dst
 }

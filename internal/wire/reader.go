@@ -49,10 +49,12 @@ func (r *reader) int32() int32 {
 
 // cstring takes the bytes up to the next zero byte, which it drops.
 func (r *reader) cstring() []byte {
-	i := bytes.IndexByte(r.b, 0)
-	if i < 0 {
-		r.fail("invalid string in message")
-		return nil
+	i := 0
+	if len(r.b) == 0 || r.b[0] != 0 { // most names are empty
+		if i = bytes.IndexByte(r.b, 0); i < 0 {
+			r.fail("invalid string in message")
+			return nil
+		}
 	}
 	s := r.b[:i:i]
 	r.b = r.b[i+1:]
