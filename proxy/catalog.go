@@ -20,6 +20,11 @@ const catalogTimeout = 30 * time.Second
 func (p *Proxy) loadCatalog(ctx context.Context) error {
 	p.reload.Lock()
 	defer p.reload.Unlock()
+	return p.load(ctx)
+}
+
+// load is loadCatalog, of who has locked reload.
+func (p *Proxy) load(ctx context.Context) error {
 	defer p.statements.schemaChanges()
 	ctx, stop := context.WithTimeout(ctx, catalogTimeout)
 	defer stop()
@@ -58,11 +63,21 @@ func (p *Proxy) loadCatalog(ctx context.Context) error {
 	return nil
 }
 
-// reloadCatalog reads it after a change that did pass. When that fails the old one stays, with a warning.
+// reloadCatalog reads it after a change that did pass. When that fails the old one stays, with a warning. Whose changes pass while it is
+// read for another's share the next reading: many clients that change the schema at once wait for two, not for one each.
 func (p *Proxy) reloadCatalog() {
-	if err := p.loadCatalog(context.Background()); err != nil {
-		p.log.Warn("the catalog could not be read after a change of the schema", "error", err)
+	change := p.changes.Add(1)
+	p.reload.Lock()
+	defer p.reload.Unlock()
+	if p.covered >= change {
+		return
 	}
+	began := p.changes.Load()
+	if err := p.load(context.Background()); err != nil {
+		p.log.Warn("the catalog could not be read after a change of the schema", "error", err)
+		return
+	}
+	p.covered = began
 }
 
 // ReadCatalog reads one state of the schema over a connection to the default shard's primary. shards: how many there are. Operators of

@@ -67,7 +67,9 @@ type Proxy struct {
 	doorstep     doorstep                      // clients on their way in
 	router       atomic.Pointer[router.Router] // nil while the proxy starts
 	starting     starting
-	reload       sync.Mutex // one reading of the catalog at a time
+	reload       sync.Mutex    // one reading of the catalog at a time
+	covered      uint64        // under reload: the changes that the last reading began behind
+	changes      atomic.Uint64 // of the schema, that passed here
 	startups     startups
 	clients      clients
 	seats        seats
