@@ -31,8 +31,8 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	if s.link != nil && s.suits(s.link, p) {
 		return s.link, nil
 	}
-	if s.link != nil && !s.batch.sent {
-		if err := s.drain(); err != nil {
+	if s.link != nil {
+		if err := s.endOver(); err != nil {
 			return nil, err
 		}
 	}
@@ -99,10 +99,10 @@ func (s *session) batchBound(l *engine.Link, p *router.Plan) bool {
 	return s.batch.wrote || s.batch.sent && (len(s.after.changes) > 0 || s.coded) || s.begins(l, p)
 }
 
-// begins says whether the batch that l has got begins a transaction, which the plan would leave for another shard.
+// begins says whether the batch that l has got begins a transaction, or says what that is like, and the plan would leave it for another shard.
 func (s *session) begins(l *engine.Link, p *router.Plan) bool {
 	tx := s.after.tx
-	return s.batch.sent && tx != nil && (tx.Op == router.Begin || tx.Chain) && p.Kind != router.Tx && s.p.shard(p, 0) != l.Shard
+	return s.batch.sent && tx != nil && (tx.Op == router.Begin || tx.Op == router.SetTransaction || tx.Chain) && p.Kind != router.Tx && s.p.shard(p, 0) != l.Shard
 }
 
 // suits says whether the plan may run on the link in use, whatever state that is in.
@@ -163,24 +163,39 @@ func (s *session) drain() error {
 	}
 }
 
+// endOver has the books of a transaction closed that the batch has ended: what comes behind it is for any shard. Between batches it waits
+// for that, too.
+func (s *session) endOver() error {
+	if s.batch.sent && s.batch.over && s.link != nil && !s.portals.open(s.link) {
+		return s.leave()
+	}
+	if !s.batch.sent {
+		return s.drain()
+	}
+	return nil
+}
+
+// endOverBefore is that where p begins the next transaction, unless it may just as well go on there.
+func (s *session) endOverBefore(p *router.Plan) error {
+	if p.Kind == router.Tx && p.Tx.Op == router.Begin && s.batch.over && (len(s.p.shards) > 1 || s.link != nil && s.link.Conn.Endpoint().Role() == backend.RoleReplica) {
+		return s.endOver()
+	}
+	return nil
+}
+
 // leave ends the link's part in a batch or transaction that may go on elsewhere: only reads, or nothing that matters,
 // have run there. After an error the transaction stays where it failed.
 func (s *session) leave() error {
 	l := s.link
 	failed := false
 	if s.batch.sent {
-		var end engine.Reply // of a Close of nothing, which is skipped only behind an error of this batch: those before may have some yet to come
-		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, noPortal))
-		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAll, Reply: &end})
-		syncUnseen(l)
-		s.batch.goesOn()
-		if err := s.Await(l); err != nil {
+		var err error
+		if failed, err = s.endPart(l); err != nil {
 			return err
 		}
-		failed = end.Err != nil
 	}
 	failed = failed || l.Err != nil
-	if !failed && s.tx.state == txOpen {
+	if !failed && s.tx.state == txOpen && l.Conn.TxStatus != wire.TxIdle {
 		s.queryUnseen(l, "ROLLBACK", nil)
 		if err := s.Await(l); err != nil {
 			return err
@@ -199,6 +214,19 @@ func (s *session) leave() error {
 		return errAnswered
 	}
 	return nil
+}
+
+// endPart ends what of the batch has been sent to a link, and waits for it. It says whether that has failed.
+func (s *session) endPart(l *engine.Link) (failed bool, err error) {
+	var end engine.Reply // of a Close of nothing, which is skipped only behind an error of this batch: those before may have some yet to come
+	l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, noPortal))
+	l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAll, Reply: &end})
+	syncUnseen(l)
+	if s.batch.goesOn(); s.after.mark {
+		s.sendProbe(l)
+	}
+	err = s.Await(l)
+	return end.Err != nil || l.Err != nil, err
 }
 
 // errAnswered says that the client has been given an error already.

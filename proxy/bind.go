@@ -31,11 +31,7 @@ func (s *session) bind(size int) error {
 		st = s.statement(m.Statement)
 	}
 	if st == nil {
-		name := string(m.Statement)
-		if err := s.Skip(size); err != nil {
-			return err
-		}
-		return s.failBatch(errNoStatement(name))
+		return s.skipped(errNoStatement(string(m.Statement)))
 	}
 	if err := m.Check(); err != nil {
 		return s.malformed(err)
@@ -43,11 +39,10 @@ func (s *session) bind(size int) error {
 	s.trace(st.sql, true)
 	repeatable := repeatable(st, &m)
 	blind := s.blind
-	if goesOn, err := s.lookUp(st); err != nil || !goesOn {
-		if serr := s.Skip(size); serr != nil || err == nil {
-			return serr
-		}
-		return s.failBatch(err)
+	if goesOn, err := s.lookUp(st); err != nil {
+		return s.skipped(err)
+	} else if !goesOn {
+		return s.Skip(size)
 	}
 	if blind {
 		if m, err = s.bindHead(size); err != nil {
@@ -56,11 +51,7 @@ func (s *session) bind(size int) error {
 	}
 	plan := st.template.Generic()
 	if want := st.template.NumParams(); want >= 0 && m.NumParams() != want {
-		err := errParameters(&m, st.name, want)
-		if serr := s.Skip(size); serr != nil {
-			return serr
-		}
-		return s.failBatch(err)
+		return s.skipped(errParameters(&m, st.name, want))
 	}
 	if !st.template.Fixed() || s.proxyOwn(plan) || wide(plan) {
 		if !m.Whole() {
@@ -80,10 +71,7 @@ func (s *session) bind(size int) error {
 	if executes(plan) { // and so planned by what it executes
 		x := plan.Prepared
 		if st, plan, err = s.executed(st, x); err != nil {
-			if serr := s.Skip(size); serr != nil {
-				return serr
-			}
-			return s.failBatch(err)
+			return s.skipped(err)
 		}
 		if st.needs != nil {
 			restated = s.restatedBy(st.needs, plan, x)
@@ -97,34 +85,28 @@ func (s *session) bind(size int) error {
 		restated = s.restatedBy(st, plan, nil)
 	}
 	if restated != nil {
-		if err := s.Skip(size); err != nil {
-			return err
-		}
-		return s.failBatch(restated)
+		return s.skipped(restated)
 	}
 	if s.maybeTemporary(plan) && !s.batch.sent {
 		if err = s.drain(); err == nil {
 			plan, err = s.asTemporary(plan)
 		}
 		if err != nil {
-			if serr := s.Skip(size); serr != nil {
-				return serr
-			}
-			return s.failBatch(err)
+			return s.skipped(err)
 		}
 		if m, err = s.bindHead(size); err != nil {
 			return s.malformed(err)
 		}
 	}
-	if plan.Kind == router.Tx && plan.Tx.Chain {
+	if plan.Kind == router.Tx && (plan.Tx.Chain || s.batch.over) {
 		if err = s.prepareHeld(); err == nil {
 			err = s.offReplica(plan)
 		}
+		if err == nil {
+			err = s.endOverBefore(plan)
+		}
 		if err != nil {
-			if serr := s.Skip(size); serr != nil {
-				return serr
-			}
-			return s.failBatch(err)
+			return s.skipped(err)
 		}
 		if m, err = s.bindHead(size); err != nil {
 			return s.malformed(err)
@@ -136,38 +118,30 @@ func (s *session) bind(size int) error {
 	name := append(short[:0], shortened(m.Portal)...) // the message may move
 	pt := portal{st: st, plan: plan}
 	if len(name) > 0 && s.portals.crowded() {
-		if err := s.Skip(size); err != nil {
-			return err
-		}
-		return s.failBatch(wire.Errorf(wire.ProgramLimitExceeded, "too many portals: %d", len(s.portals.named)).
+		return s.skipped(wire.Errorf(wire.ProgramLimitExceeded, "too many portals: %d", len(s.portals.named)).
 			WithHint("Close those that are not used any more, or end the transaction."))
 	}
 	if old := s.portals.get(name); len(name) > 0 && old != nil && old.link == nil { // of others the server knows
-		taken := string(name)
-		if err := s.Skip(size); err != nil {
+		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+			if err == nil {
+				err = s.Skip(size)
+			}
 			return err
 		}
-		return s.failBatch(wire.Errorf(wire.DuplicateCursor, "cursor %q already exists", taken))
+		if s.aborted() {
+			return s.skipped(s.errAborted())
+		}
+		return s.skipped(errTakenPortal(string(name)))
 	}
 	if plan.Kind == router.Refuse {
-		if err := s.Skip(size); err != nil {
-			return err
-		}
-		return s.failBatch(refusal(plan.Refusal))
+		return s.skipped(refusal(plan.Refusal))
 	}
 	if s.tx.state == txFailed && (plan.Kind == router.Nothing || !endsTransaction(plan) || m.NumParams() > 0) {
-		if err := s.Skip(size); err != nil {
-			return err
-		}
-		return s.failBatch(s.errAborted())
+		return s.skipped(s.errAborted())
 	}
 	if s.proxyOwn(plan) || wide(plan) {
 		if want := len(st.template.Params()); !wide(plan) && m.NumParams() != want {
-			err := errParameters(&m, st.name, want)
-			if serr := s.Skip(size); serr != nil {
-				return serr
-			}
-			return s.failBatch(err)
+			return s.skipped(errParameters(&m, st.name, want))
 		}
 		pt.bind, pt.name = append([]byte(nil), s.Input()[:size]...), string(name)
 		s.Consume(size)
@@ -184,6 +158,9 @@ func (s *session) bind(size int) error {
 		}
 		if s.aborted() && (plan.Kind == router.Nothing || !runsAborted(plan)) {
 			return s.failBatch(s.errAborted())
+		}
+		if old := s.portals.get(name); len(name) > 0 && old != nil && old.link == s.link { // no server sees this one
+			return s.failBatch(errTakenPortal(pt.name))
 		}
 		s.portals.put(name, pt)
 		s.reply(wire.AppendBindComplete(nil))
@@ -206,10 +183,7 @@ func (s *session) bind(size int) error {
 		err = s.lendPrepared(l)
 	}
 	if err != nil {
-		if serr := s.Skip(size); serr != nil {
-			return serr
-		}
-		return s.failBatch(err)
+		return s.skipped(err)
 	}
 	if s.skipping() { // an error that was on its way has come meanwhile
 		return s.Skip(size)
@@ -225,10 +199,7 @@ func (s *session) bind(size int) error {
 	}
 	if onServer == "" {
 		if err := s.asDescribed(l, st, repeatable && s.describesPortal(size)); err != nil {
-			if serr := s.Skip(size); serr != nil {
-				return serr
-			}
-			return s.failBatch(err)
+			return s.skipped(err)
 		}
 	}
 	var mute engine.Mute
@@ -263,6 +234,10 @@ func (s *session) bind(size int) error {
 		s.binds(l, plan)
 	}
 	return nil
+}
+
+func errTakenPortal(name string) *wire.Error {
+	return wire.Errorf(wire.DuplicateCursor, "cursor \"%s\" already exists", name)
 }
 
 // params are the values of m, a whole message, and their formats. They last until the next call.

@@ -51,8 +51,13 @@ func (s *session) amidCopy(typ byte, size int) (handled bool, err error) {
 	if typ == wire.MsgSync || typ == wire.MsgFlush {
 		return true, s.Skip(size)
 	}
-	// PostgreSQL gives the message up half read, and so the connection too.
-	s.SetOut(wire.AppendErrorResponse(s.Out(), wire.Errorf(wire.ProtocolViolation, "unexpected message type 0x%02X during COPY from stdin", typ)))
+	// PostgreSQL gives the message up half read, and so the connection too. It says where in the data that was.
+	before := l.Errors
+	for l.Send(s.Input()[:wire.HeaderLen]); l.Err == nil && l.Errors == before; {
+		if err := s.Serve(); err != nil {
+			return true, err
+		}
+	}
 	return true, errOutOfStep
 }
 

@@ -45,7 +45,7 @@ func (s *session) describe() error {
 			return s.failBatch(err)
 		}
 	}
-	if s.proxyOwn(g) {
+	if s.proxyOwn(g) || g.Kind == router.Tx { // a server may lack it and, in a transaction that has failed, not get it any more
 		if err := s.prepareHeld(); err != nil {
 			return s.failBatch(err)
 		}
@@ -53,7 +53,13 @@ func (s *session) describe() error {
 		s.reply(s.appendFields(b, g, nil))
 		return nil
 	}
-	if s.undecided(g) {
+	apart := s.describesApart(st)
+	if l := s.link; apart && l != nil && s.tx.state == txOpen {
+		if err := s.leave(); err != nil {
+			return s.failBatch(err)
+		}
+	}
+	if s.undecided(g) || apart && s.tx.state == txBegun {
 		if err := s.prepareOutside(g, st); err != nil {
 			return s.failBatch(err)
 		}
@@ -66,12 +72,28 @@ func (s *session) describe() error {
 			return s.failBatch(err)
 		}
 	}
+	if apart && !s.knows(l, st) {
+		if err := s.prepareApart(l, st); err != nil {
+			return s.failBatch(err)
+		}
+		return nil
+	}
 	s.flushHeld(l)
 	onServer := s.ensure(l, st, engine.MuteAck)
 	l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
 	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
 	s.batch.sent = true
 	return nil
+}
+
+// describesApart says whether st is described before anything of its transaction has taken a snapshot. Describe takes none, and a Parse that
+// has to go ahead of it does: behind that it would be too late to choose what the transaction is like.
+func (s *session) describesApart(st *statement) bool {
+	b, l := &s.batch, s.link
+	if b.sent || b.parsed || len(b.held) > 0 || !st.looksAhead() || l != nil && s.knows(l, st) {
+		return false
+	}
+	return s.tx.state != txOpen || l != nil && s.tx.neutral && !s.tx.looked && l.Conn.TxStatus != wire.TxAborted && !s.portals.open(l)
 }
 
 // undecided says whether the session is in a transaction that no server has heard of, and the plan does not say yet where that belongs.
@@ -92,27 +114,32 @@ func (s *session) prepareOutside(p *router.Plan, st *statement) error {
 		s.dropHeld(true)
 		return err
 	}
-	before := l.Errors
 	if slices.ContainsFunc(s.batch.held, (*statement).looksAhead) {
 		s.tx.seal()
 	}
+	return s.prepareApart(l, st)
+}
+
+// prepareApart is that on a link, as a batch of its own.
+func (s *session) prepareApart(l *engine.Link, st *statement) error {
 	s.flushHeld(l)
 	if st != nil {
 		onServer := s.ensure(l, st, engine.MuteAck)
 		l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
 		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
 	}
-	syncUnseen(l)
-	s.batch.sent = false
-	if err := s.Await(l); err != nil {
+	parsed := s.batch.parsed // what is prepared here is no part of the batch
+	failed, err := s.endPart(l)
+	if s.batch.parsed = parsed; err != nil {
 		return err
 	}
-	failed := l.Errors > before || l.Err != nil
 	if err := s.settle(); err != nil {
 		return err
 	}
 	if failed {
-		s.tx.fail(nil)
+		if s.tx.state == txBegun {
+			s.tx.fail(nil)
+		}
 		s.batch.skip = true
 		return errAnswered
 	}

@@ -57,6 +57,18 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 	return ""
 }
 
+// knows says whether the link's connection has the statement, so that ensure has nothing to do.
+func (s *session) knows(l *engine.Link, st *statement) bool {
+	if st.needs != nil && !s.knows(l, st.needs) {
+		return false
+	}
+	if st.name == "" {
+		return l.Conn.Unnamed == st.id
+	}
+	_, known := l.Conn.Statements.Name(st.id)
+	return known
+}
+
 // flushHeld prepares on the link what was parsed and not sent, in order.
 func (s *session) flushHeld(l *engine.Link) {
 	for _, st := range s.batch.held {

@@ -54,7 +54,9 @@ func (s *session) execute() error {
 		frame = s.Input()[:n]
 		e := engine.Expect{Kind: engine.Execute}
 		if pt != nil {
-			e.Names = pt.st.names
+			if e.Names = pt.st.names; pt.plan.Has(router.Executes) {
+				e.Names = s.lent.names(e.Names)
+			}
 			if s.effects(l, pt.plan) {
 				e.Reply = &s.after.outcome
 			} else if s.tx.state == txOpen && s.tx.neutral && len(m.Portal) > 0 {
@@ -71,10 +73,14 @@ func (s *session) execute() error {
 		s.batch.executed(pt)
 		s.batch.copying = s.batch.copying || pt != nil && pt.plan.Command == sql.CopyFrom
 		s.Consume(n)
-		if pt != nil {
-			return s.beginAgain(l, pt.plan)
+		if pt == nil {
+			return nil
 		}
-		return nil
+		plan := pt.plan
+		if s.batch.over { // which ends all portals
+			s.portals.clear()
+		}
+		return s.beginAgain(l, plan)
 	}
 	s.Consume(n)
 	if m.MaxRows > 0 && (pt.plan.Kind == router.Scatter || pt.plan.Kind == router.ViewScan) {
@@ -132,6 +138,11 @@ func (s *session) executeOwn(pt *portal) error {
 	}
 	if goesOn, err := s.caughtUp(); !goesOn || err != nil {
 		return err
+	}
+	if wide(pt.plan) || pt.plan.Kind == router.ViewScan {
+		if err := s.endOver(); err != nil {
+			return s.failBatch(err)
+		}
 	}
 	if s.batch.queried && pt.plan.Has(router.Discards|router.NoTx) {
 		return s.failBatch(wire.Errorf(wire.ActiveSQLTransaction, "%s cannot run inside a transaction block", pt.plan.Tag))
@@ -210,6 +221,16 @@ func (s *session) caughtUp() (bool, error) {
 	return !s.link.Skipping && s.link.Err == nil, nil
 }
 
+// stillGoing is caughtUp for what then sends more: errAnswered where an error has ended the batch. A connection that is lost tells itself to
+// whoever uses it next.
+func (s *session) stillGoing() error {
+	goesOn, err := s.caughtUp()
+	if err == nil && !goesOn && s.link.Err == nil {
+		return errAnswered
+	}
+	return err
+}
+
 // aborted says whether the transaction of the link has failed, as far as its answers have come. In a batch without an error so
 // far, a command that ends the transaction or the part of it that failed has done so.
 func (s *session) aborted() bool {
@@ -250,6 +271,10 @@ func (s *session) executeLate(pt *portal) error {
 	}
 	l.Expect(e)
 	s.batch.sent = true
-	s.batch.executed(pt)
+	if s.batch.executed(pt); s.batch.over {
+		s.portals.clear()
+	} else if bound := s.portals.get(m.Portal); bound != nil {
+		bound.link = l
+	}
 	return nil
 }

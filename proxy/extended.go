@@ -18,9 +18,12 @@ type batch struct {
 	// ending: a Query or FunctionCall was sent amid it. PostgreSQL ends the batch with that, unless it leaves a transaction open: see queryEnded.
 	ending bool
 	wrote  bool // a statement may have changed data
+	closes bool // a statement was closed, unless what comes before that fails
 	// queried: something was executed in it of which the link's server does not know: the proxy has answered it, or another server.
 	// parsed: ... prepared or executed that takes a snapshot. ran, snapped: the same of what the link's server has got.
 	queried, parsed, ran, snapped bool
+	// over: it has ended a transaction on the link, behind which nothing has run there.
+	over bool
 	// copying: a COPY FROM STDIN was executed, and the client has not ended its data yet.
 	copying bool
 	// again: it begins with a Bind of a statement that was prepared before, outside of a transaction, and asks
@@ -109,12 +112,13 @@ func (s *session) sync() error {
 		s.lookedAhead()
 	}
 	defer func() {
+		s.closes = s.closes || s.batch.closes
 		s.batch = batch{held: s.batch.held[:0]}
 		s.drawn = false
 		s.syncs++
 	}()
 	l := s.link
-	if l == nil && s.tx.state == txNone {
+	if s.tx.state == txNone && !s.inTransaction() || s.batch.over { // it ends with this
 		s.portals.clear()
 	}
 	if l == nil || l.Err == nil && !s.batch.sent && l.Owed() == 0 {

@@ -21,10 +21,7 @@ func (s *session) function(size int) error {
 		s.traced.describe(p)
 	}
 	if s.tx.state == txFailed {
-		if err := s.Skip(size); err != nil {
-			return err
-		}
-		return s.failed(s.errAborted())
+		return s.skipped(s.errAborted())
 	}
 	if ref != nil {
 		err = refusal(ref)
@@ -43,10 +40,7 @@ func (s *session) function(size int) error {
 		err = s.lendPrepared(l)
 	}
 	if err != nil {
-		if err := s.Skip(size); err != nil {
-			return err
-		}
-		return s.failed(err)
+		return s.skipped(err)
 	}
 	e := engine.Expect{Kind: engine.Function}
 	if s.effects(l, p) {

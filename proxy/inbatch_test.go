@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"github.com/tidemarkdb/tidemark/sharding"
 )
 
@@ -35,6 +37,13 @@ func TestBehindOthersOfItsBatch(t *testing.T) {
 				{"select name from customers where id = 1", "create index concurrently on customers (name)"},
 				{"vacuum customers", "reindex table concurrently customers"},
 				{"vacuum customers", "select 1"},
+				// the end of a transaction is one of what came before
+				{"begin", "select 1", "rollback", "vacuum customers"},
+				{"begin", "delete from customers where id = 1", "commit", "delete from customers where id = 2", "delete from customers where id = 2"},
+				{"begin", "delete from customers where id = 1", "commit", "begin", "delete from customers where id = 2", "commit", "begin read only",
+					"select name from customers where id = 3", "rollback", "begin", "select name from customers where id = 4", "rollback"},
+				{"begin", "delete from customers where id = 1", "commit", "select name from customers", "select 1/0", "select 2"},
+				{"begin", "delete from customers where id = 1", "select 1/0", "commit", "begin", "delete from customers where id = 2"},
 			} {
 				want, got := pipelined(t, connect(t, f.direct(0)), batch), pipelined(t, connect(t, dsn), batch)
 				if !slices.Equal(got, want) {
@@ -42,5 +51,43 @@ func TestBehindOthersOfItsBatch(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// What the client has prepared is lent to the connection before code runs that may execute it. Where that fails amid a batch, and ends it,
+// the Query behind it is skipped as by any other error.
+func TestLendingFailsAmidABatch(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1})
+	engines(t, func(t *testing.T, engineName string) {
+		d, c := connect(t, f.direct(0)), dialWire(t, f.start(t, engineName))
+		exec(t, d, "drop table if exists locked")
+		exec(t, d, "create table locked (a int)")
+		c.send(t, &pgproto3.Query{String: "prepare p as select a from locked"})
+		if _, err := receive[*pgproto3.ReadyForQuery](c); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, d, "begin")
+		exec(t, d, "lock table locked")
+		c.send(t,
+			&pgproto3.Query{String: "set statement_timeout = '200ms'"},
+			&pgproto3.Parse{Query: "show application_name"}, &pgproto3.Bind{}, &pgproto3.Execute{},
+			&pgproto3.Query{String: "do $$ begin execute 'select 1'; end $$"},
+			&pgproto3.Sync{},
+			&pgproto3.Query{String: "select 2"})
+		e, err := receive[*pgproto3.ErrorResponse](c)
+		if err != nil || e.Code != "57014" {
+			t.Fatal(e, err)
+		}
+		for _, want := range []string{"", "2"} {
+			if want != "" {
+				if row, err := receive[*pgproto3.DataRow](c); err != nil || string(row.Values[0]) != want {
+					t.Fatal(row, err)
+				}
+			}
+			if _, err := receive[*pgproto3.ReadyForQuery](c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exec(t, d, "rollback")
 	})
 }

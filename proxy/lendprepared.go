@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -23,6 +24,7 @@ type lent struct {
 	ever map[string]bool // names that some connection has been given: one that the session is pinned to may have them yet
 	on   *backend.Conn   // which has now; nil: it was given back
 	now  map[string]*statement
+	gone map[string]*wire.Error // what it could not be given, and why
 }
 
 func (s *session) lending() *lent {
@@ -48,7 +50,7 @@ func (s *session) lendPrepared(l *engine.Link) error {
 	}
 	list := s.toLend(l)
 	if s.batch.sent && slices.ContainsFunc(list, func(st *statement) bool { return l.Unsure(st.id) }) { // it may not exist at all
-		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+		if err := s.stillGoing(); err != nil {
 			return err
 		}
 		list = s.toLend(l)
@@ -84,6 +86,11 @@ func (s *session) lendPrepared(l *engine.Link) error {
 			} else if failed < 0 {
 				failed = i
 			}
+			if err := replies[i].Err; err != nil && (i == failed || !inBlock) { // others were skipped
+				if s.lent.gone[st.name] = err; err.Position > 0 {
+					err.Position += st.ahead
+				}
+			}
 		}
 		if !inBlock || failed < 0 {
 			return nil
@@ -100,7 +107,7 @@ func (s *session) lendAmid(l *engine.Link, list []*statement) error {
 	var reply engine.Reply
 	s.runUnseen(l, lendSQL(list), engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError})
 	s.runUnseen(l, "SELECT "+preparedSQL, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError, Reply: &reply})
-	if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+	if err := s.stillGoing(); err != nil || l.Err != nil {
 		return err
 	}
 	row := wire.DataRow(reply.Row)
@@ -125,6 +132,40 @@ func lendSQL(list []*statement) string {
 	}
 	code.WriteString(" END")
 	return "DO LANGUAGE plpgsql " + quoteLiteral(code.String())
+}
+
+// names are those by which errors of code on the link are told that may execute what it could not be given: PostgreSQL says then why.
+func (x *lent) names(n *engine.Names) *engine.Names {
+	if x == nil || len(x.gone) == 0 {
+		return n
+	}
+	told := &engine.Names{}
+	if n != nil {
+		*told = *n
+	}
+	gone := maps.Clone(x.gone)
+	told.Retell = func(e *wire.Error) {
+		for name, why := range gone {
+			if e.Code == wire.InvalidSQLStatementName && e.Message == errNoStatement(name).Message {
+				executedBut(e, why)
+			}
+		}
+	}
+	return told
+}
+
+// executedBut makes the error of code that executes a statement which is not there one of why it cannot be prepared any more.
+func executedBut(e, why *wire.Error) {
+	const before, behind = `SQL statement "`, `"`
+	first, rest, _ := strings.Cut(e.Where, "\n")
+	text, ok := strings.CutSuffix(strings.TrimPrefix(first, before), behind)
+	if word := sql.FirstWord([]byte(text)); !ok || word != "execute" && word != "explain" {
+		return
+	}
+	e.Code, e.Message, e.Detail, e.Hint, e.Routine = why.Code, why.Message, why.Detail, why.Hint, why.Routine
+	if why.Position > 0 {
+		e.InternalPosition, e.InternalQuery, e.Where = why.Position, text, rest
+	}
 }
 
 // preparesBySQL says whether the client has prepared anything by SQL's PREPARE.
@@ -161,6 +202,7 @@ func (s *session) toLend(l *engine.Link) (list []*statement) {
 			delete(x.now, name)
 		}
 	}
+	x.gone = map[string]*wire.Error{}
 	list = slices.DeleteFunc(list, func(st *statement) bool { return x.now[st.name] == st })
 	slices.SortFunc(list, func(a, b *statement) int { return cmp.Compare(a.order, b.order) })
 	for _, st := range list {
@@ -175,7 +217,7 @@ func (s *session) toLend(l *engine.Link) (list []*statement) {
 // takenBack notes that no connection has the client's statements under their own names any more, for all that is known.
 func (s *session) takenBack() {
 	if s.lent != nil {
-		s.lent.on = nil
+		s.lent.on, s.lent.gone = nil, nil
 	}
 }
 

@@ -38,6 +38,12 @@ func (s *session) parse() error {
 	if goesOn, err := s.foreseeOne(); !goesOn || err != nil {
 		return err
 	}
+	if s.closes { // an error may open the name again
+		s.closes = false
+		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+			return err
+		}
+	}
 	frame, err := s.Frame(s.p.cfg().MaxMessage)
 	if err != nil {
 		return s.tooLarge(err)
@@ -72,10 +78,16 @@ func (s *session) parse() error {
 	} else if !goesOn {
 		return nil
 	}
-	if g := st.template.Generic(); g.Kind == router.Refuse {
+	switch g := st.template.Generic(); {
+	case g.Refusal != nil && g.Refusal.Unread && (g.Kind == router.Refuse || s.tx.state == txFailed):
 		return s.unparsable(st, refusal(g.Refusal))
-	} else if s.tx.state == txFailed && !endsTransaction(g) || s.link != nil && s.link.Owed() == 0 && s.aborted() && !runsAborted(g) {
+	case s.tx.state == txFailed && !endsTransaction(g), s.link != nil && s.link.Owed() == 0 && s.aborted() && !runsAborted(g):
 		return s.unparsable(st, s.errAborted())
+	case g.Kind == router.Refuse:
+		return s.unparsable(st, refusal(g.Refusal))
+	}
+	if err := s.endOverBefore(st.template.Generic()); err != nil {
+		return s.failBatch(err)
 	}
 	if taken != nil {
 		if goesOn, err := s.caughtUp(); !goesOn || err != nil { // what took the name may fail yet
@@ -266,6 +278,7 @@ func (s *session) close() error {
 	st := s.stmts[name]
 	s.forget(name)
 	if l := s.link; l != nil && l.Owed() > 0 {
+		s.batch.closes = true
 		l.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: wire.AppendCloseComplete(nil), Undo: func() { s.reopen(st) }})
 		return nil
 	}

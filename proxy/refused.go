@@ -92,19 +92,19 @@ func (s *session) tooLarge(err error) error {
 	return s.skipped(e)
 }
 
-// skipped answers the message at hand with e, and skips it.
-func (s *session) skipped(e *wire.Error) error {
-	typ, size, err := s.Header()
-	if err != nil {
-		return err
+// skipped answers the message at hand with err, and skips it. What is not for the client is returned.
+func (s *session) skipped(err error) error {
+	typ, size, herr := s.Header()
+	if herr != nil {
+		return herr
 	}
-	if err := s.Skip(size); err != nil {
-		return err
+	if serr := s.Skip(size); serr != nil {
+		return serr
 	}
-	if typ == wire.MsgQuery {
-		return s.failed(e)
+	if typ == wire.MsgQuery || typ == wire.MsgFunctionCall {
+		return s.failed(err)
 	}
-	return s.failBatch(e)
+	return s.failBatch(err)
 }
 
 // refusal is a plan's refusal as an error.

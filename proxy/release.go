@@ -17,7 +17,9 @@ func (s *session) release() {
 		s.unlend(l.Conn)
 	}
 	s.client.letGo()
-	s.replaced = nil // all is answered
+	if len(s.batch.held) == 0 { // all is answered
+		s.replaced = nil
+	}
 	if cap(s.again) > maxAgain {
 		s.again = nil
 	}

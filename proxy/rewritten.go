@@ -322,6 +322,9 @@ func (s *session) simpleRewritten(p *router.Plan, q *rewritten) error {
 		return err
 	}
 	e := engine.Expect{Kind: engine.Query, Names: &q.names, Unseen: q.unseen}
+	if p.Has(router.Executes) {
+		e.Names = s.lent.names(e.Names)
+	}
 	if len(q.needs) > 0 {
 		e.Statement = q.needs[0].id
 	}

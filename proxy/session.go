@@ -31,6 +31,7 @@ type session struct {
 	pins  map[string]*engine.Link // by shard: connections that hold state of this session and stay with it, see pins.go
 	// askState: a statement may have changed what pins, or settings.
 	askState bool
+	closes   bool      // batch.closes, of batches that may not be answered yet
 	drawn    bool      // chance has decided whether the batch is traced
 	parted   bool      // the client was told why its session ends
 	rests    bool      // it waits for the client's next message, and its task has no stack: see goOn

@@ -193,6 +193,9 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		}
 		if !endsTransaction(p) {
 			s.Consume(n)
+			if p.Refusal != nil && p.Refusal.Unread {
+				return refusal(p.Refusal)
+			}
 			return s.errAborted()
 		}
 	}
@@ -215,7 +218,11 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		return err
 	}
 	s.notice()
-	return s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)
+	e := engine.Expect{Kind: engine.Query}
+	if p.Has(router.Executes) {
+		e.Names = s.lent.names(nil)
+	}
+	return s.forward(l, p, s.Input()[:n], e, n)
 }
 
 // ahead does what comes before a plan that is more than one statement to be forwarded to one shard. It returns the plan to forward,
@@ -358,6 +365,7 @@ func (s *session) queryEnded() error {
 
 // endedBatch begins the next batch.
 func (s *session) endedBatch() {
+	s.closes = s.closes || s.batch.closes
 	s.batch = batch{held: s.batch.held}
 	s.drawn = false
 	s.syncs++

@@ -47,20 +47,23 @@ func (b *batch) executed(pt *portal) {
 	case pt.plan.Kind == router.Nothing:
 		return
 	case pt.plan.Kind == router.Tx:
-		if op := pt.plan.Tx.Op; op == router.Commit || op == router.Rollback { // what was, was in the transaction that ends here
+		b.over = false
+		if c := pt.plan.Tx; c.Op == router.Commit || c.Op == router.Rollback { // what was, was in the transaction that ends here
 			b.queried, b.parsed, b.ran, b.snapped = false, false, false, false
+			b.over = !c.Chain
 		}
 		return
 	case looks(pt.plan.Command):
 		b.parsed, b.snapped = false, true
 	}
-	b.queried, b.ran = false, true
+	b.queried, b.ran, b.over = false, true, false
 }
 
 // goesOn is called where the batch leaves the link for another.
 func (b *batch) goesOn() {
 	b.queried, b.parsed = b.queried || b.ran, b.parsed || b.snapped
-	b.sent, b.ran, b.snapped = false, false, false
+	b.wrote = b.wrote && !b.over
+	b.sent, b.ran, b.snapped, b.over = false, false, false, false
 }
 
 // queriedAhead has the link's server know what came before in the batch, if it matters to the next statement. One that looks has it

@@ -146,6 +146,10 @@ type aside struct {
 func (s *session) setAside(l *engine.Link) *aside {
 	x := &aside{s: s, conn: l.Conn, stmts: s.stmts, known: l.Conn.Statements.SetAside()}
 	s.stmts = map[string]*statement{}
+	if st := x.stmts[""]; st != nil { // which they leave
+		delete(x.stmts, "")
+		s.stmts[""] = st
+	}
 	return x
 }
 
@@ -184,8 +188,11 @@ func (x *aside) drop(st *statement) {
 	}
 }
 
+// forgetAll drops those with names, as DEALLOCATE ALL does.
 func (s *session) forgetAll() {
 	for name := range s.stmts {
-		s.forget(name)
+		if name != "" {
+			s.forget(name)
+		}
 	}
 }

@@ -69,9 +69,9 @@ func (s *session) together(statements []router.Statement) *router.Plan {
 }
 
 // refusedIn refuses the statements, but in a transaction that has failed with the error that all get there, unless the first ends it.
-// What can never be run, for its syntax, is told before that.
+// What cannot be read is told before that.
 func (s *session) refusedIn(statements []router.Statement, r *router.Refusal) *router.Plan {
-	if r.Code == wire.FeatureNotSupported && (s.tx.state == txFailed || s.aborted()) && !runsAborted(statements[0].Plan) {
+	if !r.Unread && (s.tx.state == txFailed || s.aborted()) && !runsAborted(statements[0].Plan) {
 		r = refusedBy(s.errAborted())
 	}
 	refused := &router.Plan{Kind: router.Refuse, Refusal: r}

@@ -16,7 +16,7 @@ import (
 
 // alone makes sure that the session is in no transaction that the plan would have to join, and has no link.
 func (s *session) alone(p *router.Plan) error {
-	if err := s.drain(); err != nil {
+	if err := s.endOver(); err != nil {
 		return err
 	}
 	switch {

@@ -181,6 +181,7 @@ type Refusal struct {
 	Detail   string // why
 	Hint     string // what to do
 	Position int    // in characters from 1 within the query string, 0 when unknown
+	Unread   bool   // it cannot be read, for its syntax mostly, which PostgreSQL says before anything else
 }
 
 func (r *Refusal) Error() string { return r.Message }

@@ -239,7 +239,7 @@ func (r *Router) unparsed(sc *Scratch, query []byte, ref *Refusal) *Plan {
 	if !ok || ref.Code != "42601" || len(r.everyShard) > 1 || !sc.read(query) || len(sc.scan.Statements) != 1 && !sql.AtomicBody(query) {
 		return r.refusal(ref)
 	}
-	return &Plan{Kind: Route, Flags: Writes | Dirty | flags, Shards: r.everyShard, shards: r.m, Reason: "it cannot be read, and there is one shard"}
+	return &Plan{Kind: Route, Flags: Writes | Dirty | flags, Shards: r.everyShard, shards: r.m, Refusal: ref, Reason: "it cannot be read, and there is one shard"}
 }
 
 // parse reads the query that sc has scanned, or failed to scan.
@@ -250,15 +250,15 @@ func (r *Router) parse(sc *Scratch, query []byte) ([]sql.Parsed, *Refusal) {
 	} else if len(scanned.Shape) > MaxShapeBytes {
 		return nil, &Refusal{
 			Code: "54000", Message: fmt.Sprintf("statement is too long: at most %d bytes are planned, without literals", MaxShapeBytes),
-			Hint: "Use COPY for bulk data, or fewer rows for each INSERT.",
+			Hint: "Use COPY for bulk data, or fewer rows for each INSERT.", Unread: true,
 		}
 	}
 	if scanned == nil && len(query) > MaxShapeBytes {
-		return nil, &Refusal{Code: "54000", Message: "statement is too long and cannot be read"}
+		return nil, &Refusal{Code: "54000", Message: "statement is too long and cannot be read", Unread: true}
 	}
 	parsed, err := sql.Parse(query, scanned)
 	if err != nil {
-		ref := &Refusal{Code: "42601", Message: err.Error()}
+		ref := &Refusal{Code: "42601", Message: err.Error(), Unread: true}
 		var se *sql.SyntaxError
 		if errors.As(err, &se) {
 			ref.Position = se.Position
@@ -269,7 +269,7 @@ func (r *Router) parse(sc *Scratch, query []byte) ([]sql.Parsed, *Refusal) {
 		return nil, ref
 	}
 	if len(parsed) == 0 {
-		return nil, &Refusal{Code: "42601", Message: "syntax error"}
+		return nil, &Refusal{Code: "42601", Message: "syntax error", Unread: true}
 	}
 	return parsed, nil
 }

@@ -56,7 +56,7 @@ func (r *Router) Template(sc *Scratch, s *Session, query []byte, paramOIDs []uin
 		case ref != nil:
 			return fixed(r.unparsed(sc, query, ref)) // not cached: wrong statements are not worth it
 		case len(parsed) > 1:
-			return fixed(r.refusal(&Refusal{Code: "42601", Message: "cannot insert multiple commands into a prepared statement"}))
+			return fixed(r.refusal(&Refusal{Code: "42601", Message: "cannot insert multiple commands into a prepared statement", Unread: true}))
 		}
 		t.c = r.compile(s, parsed[0].Facts)
 		if len(sc.scan.Statements) == 1 {

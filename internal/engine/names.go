@@ -16,7 +16,7 @@ type Names struct {
 	Shifts []Shift           // in the order of At
 	// Executed are what EXECUTEs in the text execute, in the order of Statement.
 	Executed []Executed
-	// Retell changes the error into what the client is told in its place; nil for most.
+	// Retell changes the error into what the client is told in its place, before anything else is; nil for most.
 	Retell func(*wire.Error)
 }
 
@@ -49,7 +49,7 @@ func (x *Executed) is(e *wire.Error) bool {
 func (n *Names) tell(e *wire.Error, at int) (changed bool) {
 	if n.Retell != nil {
 		n.Retell(e)
-		return true
+		changed = true
 	}
 	for _, text := range []*string{&e.Message, &e.Detail, &e.Hint, &e.Where} {
 		if t := n.rename(*text); t != *text {
