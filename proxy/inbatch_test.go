@@ -40,8 +40,10 @@ func TestBehindOthersOfItsBatch(t *testing.T) {
 				// the end of a transaction is one of what came before
 				{"begin", "select 1", "rollback", "vacuum customers"},
 				{"begin", "delete from customers where id = 1", "commit", "delete from customers where id = 2", "delete from customers where id = 2"},
-				{"begin", "delete from customers where id = 1", "commit", "begin", "delete from customers where id = 2", "commit", "begin read only",
-					"select name from customers where id = 3", "rollback", "begin", "select name from customers where id = 4", "rollback"},
+				{
+					"begin", "delete from customers where id = 1", "commit", "begin", "delete from customers where id = 2", "commit", "begin read only",
+					"select name from customers where id = 3", "rollback", "begin", "select name from customers where id = 4", "rollback",
+				},
 				{"begin", "delete from customers where id = 1", "commit", "select name from customers", "select 1/0", "select 2"},
 				{"begin", "delete from customers where id = 1", "select 1/0", "commit", "begin", "delete from customers where id = 2"},
 			} {

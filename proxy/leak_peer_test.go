@@ -71,57 +71,97 @@ func (p *peer) play(a action) string {
 	}
 	var out strings.Builder
 	for ready := a.ready; ready > 0; {
-		m, err := p.fe.Receive()
+		m, err := p.receive(&out)
 		if err != nil {
-			fmt.Fprintf(&out, "  (connection: %v)\n", err)
-			return out.String()
+			break
 		}
-		switch x := m.(type) {
-		case *pgproto3.ParameterStatus:
-			p.params[x.Name] = x.Value
-		case *pgproto3.NotificationResponse:
-		case *pgproto3.ErrorResponse:
-			fmt.Fprintf(&out, "  %s %s %s", x.Severity, x.Code, x.Message)
-			for _, more := range []string{x.Detail, x.Hint} {
-				if more != "" {
-					fmt.Fprintf(&out, "; %s", more)
-				}
-			}
-			if x.Position != 0 {
-				fmt.Fprintf(&out, "; at %d", x.Position)
-			}
-			out.WriteString("\n")
-		case *pgproto3.NoticeResponse:
-			fmt.Fprintf(&out, "  %s %s %s\n", x.Severity, x.Code, x.Message)
-		case *pgproto3.RowDescription:
-			out.WriteString("  columns")
-			for _, f := range x.Fields {
-				fmt.Fprintf(&out, " %s:%d", f.Name, f.DataTypeOID)
-			}
-			out.WriteString("\n")
-		case *pgproto3.DataRow:
-			out.WriteString(" ")
-			for _, v := range x.Values {
-				if v == nil {
-					out.WriteString(" NULL")
-				} else {
-					fmt.Fprintf(&out, " %q", v)
-				}
-			}
-			out.WriteString("\n")
-		case *pgproto3.CommandComplete:
-			fmt.Fprintf(&out, "  %s\n", x.CommandTag)
-		case *pgproto3.ReadyForQuery:
-			p.status = x.TxStatus
-			fmt.Fprintf(&out, "  ready %c\n", x.TxStatus)
+		if _, ok := m.(*pgproto3.ReadyForQuery); ok {
 			ready--
-		case *pgproto3.ParameterDescription:
-			fmt.Fprintf(&out, "  parameters %v\n", x.ParameterOIDs)
-		case *pgproto3.CopyData:
-			fmt.Fprintf(&out, "  copied %q\n", x.Data)
-		default:
-			fmt.Fprintf(&out, "  %T\n", m)
 		}
 	}
 	return out.String()
+}
+
+// playUntil sends the messages and returns the answer up to the ReadyForQuery behind a row that begins with end: of what an error skips
+// no other end is known.
+func (p *peer) playUntil(a action, end string) string {
+	if err := p.conn.SetDeadline(time.Now().Add(leakTimeout)); err != nil {
+		return err.Error()
+	}
+	for _, m := range a.messages {
+		p.fe.Send(m)
+	}
+	if err := p.fe.Flush(); err != nil {
+		return "(connection: " + err.Error()
+	}
+	var out strings.Builder
+	for ended := false; ; {
+		m, err := p.receive(&out)
+		if err != nil {
+			return out.String()
+		}
+		switch x := m.(type) {
+		case *pgproto3.DataRow:
+			ended = ended || len(x.Values) > 0 && string(x.Values[0]) == end
+		case *pgproto3.ReadyForQuery:
+			if ended {
+				return out.String()
+			}
+		}
+	}
+}
+
+// receive takes one message of the answer and writes its line.
+func (p *peer) receive(out *strings.Builder) (pgproto3.BackendMessage, error) {
+	m, err := p.fe.Receive()
+	if err != nil {
+		fmt.Fprintf(out, "  (connection: %v)\n", err)
+		return nil, err
+	}
+	switch x := m.(type) {
+	case *pgproto3.ParameterStatus:
+		p.params[x.Name] = x.Value
+	case *pgproto3.NotificationResponse:
+	case *pgproto3.ErrorResponse:
+		fmt.Fprintf(out, "  %s %s %s", x.Severity, x.Code, x.Message)
+		for _, more := range []string{x.Detail, x.Hint} {
+			if more != "" {
+				fmt.Fprintf(out, "; %s", more)
+			}
+		}
+		if x.Position != 0 {
+			fmt.Fprintf(out, "; at %d", x.Position)
+		}
+		out.WriteString("\n")
+	case *pgproto3.NoticeResponse:
+		fmt.Fprintf(out, "  %s %s %s\n", x.Severity, x.Code, x.Message)
+	case *pgproto3.RowDescription:
+		out.WriteString("  columns")
+		for _, f := range x.Fields {
+			fmt.Fprintf(out, " %s:%d", f.Name, f.DataTypeOID)
+		}
+		out.WriteString("\n")
+	case *pgproto3.DataRow:
+		out.WriteString(" ")
+		for _, v := range x.Values {
+			if v == nil {
+				out.WriteString(" NULL")
+			} else {
+				fmt.Fprintf(out, " %q", v)
+			}
+		}
+		out.WriteString("\n")
+	case *pgproto3.CommandComplete:
+		fmt.Fprintf(out, "  %s\n", x.CommandTag)
+	case *pgproto3.ReadyForQuery:
+		p.status = x.TxStatus
+		fmt.Fprintf(out, "  ready %c\n", x.TxStatus)
+	case *pgproto3.ParameterDescription:
+		fmt.Fprintf(out, "  parameters %v\n", x.ParameterOIDs)
+	case *pgproto3.CopyData:
+		fmt.Fprintf(out, "  copied %q\n", x.Data)
+	default:
+		fmt.Fprintf(out, "  %T\n", m)
+	}
+	return m, nil
 }
