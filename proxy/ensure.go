@@ -28,8 +28,8 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		if mute != 0 {
 			return name
 		}
-		// The transaction may have failed, which only the server knows, or may not have a snapshot yet, which a Parse takes.
-		if (s.tx.state == txOpen && (l.Conn.Outstanding > 0 || s.tx.neutral) || l.Unsure(st.id)) && st.types == "" {
+		// The transaction has failed, or may have, which only the server knows, or may not have a snapshot yet, which a Parse takes.
+		if (s.tx.state == txOpen && (l.Conn.Outstanding > 0 || s.tx.neutral || s.aborted()) || l.Unsure(st.id)) && st.types == "" {
 			l.Conn.Unnamed = 0
 			l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
 			l.Expect(engine.Expect{Kind: engine.Parse, Undo: undo, Names: st.names})

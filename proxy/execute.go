@@ -115,6 +115,7 @@ func (s *session) beginAgain(l *engine.Link, p *router.Plan) error {
 		return err
 	}
 	syncUnseen(l)
+	s.batch.queried, s.batch.parsed, s.batch.ran, s.batch.snapped = false, false, false, false
 	if s.discard(); s.settings.print != 0 {
 		s.queryUnseen(l, s.settings.syncSQL(), nil)
 	}

@@ -59,6 +59,10 @@ var divergences = []divergence{
 	{"A read-only transaction that reads on a replica: COPY FROM", func(m *moment) bool {
 		return m.replicas && m.fails("25006 cannot execute COPY during recovery") && strings.Contains(m.a.text, "copy ") && m.has(`read only|read_only`)
 	}},
+	{"What follows a read-only transaction on its replica, by `AND CHAIN` or in one batch: `SET TRANSACTION ISOLATION LEVEL SERIALIZABLE`", func(m *moment) bool {
+		return m.replicas && m.fails("0A000 cannot use serializable mode in a hot standby") && m.has(`read only|read_only`) && m.has(`and chain|(abort|end|commit|rollback).*serializable`) &&
+			strings.Contains(m.a.text, "serializable")
+	}},
 	{"A portal with a name that has given all its rows", func(m *moment) bool {
 		got, want := m.differ()
 		return (len(m.keys) > 1 || m.replicas) && m.has(`\[select`) &&

@@ -263,7 +263,7 @@ func (k *leaks) fail(life history, diff string) {
 // shrink leaves out what the failure does not need, as far as that goes in a minute.
 func (k *leaks) shrink(life history) (history, string) {
 	until := time.Now().Add(time.Minute)
-	diff := k.replay(life)
+	diff, _ := k.replay(life)
 	if diff == "" || len(life.actions) == 0 {
 		return life, diff
 	}
@@ -272,7 +272,7 @@ func (k *leaks) shrink(life history) (history, string) {
 		for i := 0; i < len(life.actions) && time.Now().Before(until); {
 			less := life
 			less.actions = slices.Concat(life.actions[:i], life.actions[min(i+size, len(life.actions)):])
-			if d := k.replay(less); strings.HasPrefix(d, "behind "+last.text) {
+			if d, _ := k.replay(less); strings.HasPrefix(d, "behind "+last.text) {
 				life, diff = less, d
 			} else {
 				i += size
@@ -284,23 +284,28 @@ func (k *leaks) shrink(life history) (history, string) {
 	}
 }
 
-// replay does it all again, with a client that sets other things in between: what is lost or leaks shows.
-func (k *leaks) replay(life history) (diff string) {
+// replay does it all again, with a client that sets other things in between: what is lost or leaks shows. It ends at the first
+// difference; short says that this is a known divergence, at which request, or that it could not be told.
+func (k *leaks) replay(life history) (diff, short string) {
 	p, err := k.open(life.slot, life.options)
 	if err != nil {
-		return err.Error()
+		return err.Error(), ""
 	}
 	defer p.end()
 	for i, a := range life.actions {
 		if i%2 == 0 && !p.aside(k.tidemark) {
-			return "" // cannot be told
+			return "", "another client cannot connect before " + a.text
 		}
-		if diff, diverged := p.do(a); diff != "" || diverged {
-			return diff
+		if diff, diverged := p.do(a); diff != "" {
+			return diff, ""
+		} else if diverged {
+			return "", divergedBehind + a.text
 		}
 	}
-	return ""
+	return "", ""
 }
+
+const divergedBehind = "a known divergence behind "
 
 // pair is a client of Tidemark and its private PostgreSQL.
 type pair struct {

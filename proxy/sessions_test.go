@@ -18,6 +18,7 @@ import (
 //	select 1          a Query
 //	[select 1] ; sync a batch of the extended protocol, divided by " ; ": a statement that is parsed, bound, described and executed;
 //	                  or parse NAME sql, describe NAME, run NAME, close NAME, portal NAME sql, again NAME, sync
+//	! select 1        one of these, the last, at which Tidemark must diverge as docs/limits.md says
 func TestSessions(t *testing.T) {
 	text, err := os.ReadFile("testdata/sessions.txt")
 	if err != nil {
@@ -35,8 +36,14 @@ func TestSessions(t *testing.T) {
 			if k == nil {
 				k = runs[leakVariants[0].name]
 			}
-			if diff := k.replay(parseSession(script)); diff != "" {
+			diff, short := k.replay(parseSession(script))
+			if diff != "" {
 				t.Errorf("%s\n%s", about, diff)
+			}
+			if _, refused, ok := strings.Cut(block, "\n! "); ok && diff == "" && short != divergedBehind+refused {
+				t.Errorf("%s\n  is not refused: %s", about, refused)
+			} else if !ok && short != "" { // what comes behind it would be no test
+				t.Errorf("%s\n  ends before its end: %s", about, short)
 			}
 		}
 	})
@@ -205,6 +212,7 @@ func TestShowPreparedBehindSetTransaction(t *testing.T) {
 func parseSession(script string) history {
 	h := history{options: map[string]string{"application_name": "leak"}}
 	for _, line := range strings.Split(script, "\n") {
+		line = strings.TrimPrefix(line, "! ")
 		if option, ok := strings.CutPrefix(line, "@"); ok {
 			name, value, _ := strings.Cut(option, "=")
 			h.options[name] = value
