@@ -14,6 +14,45 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/backend"
 )
 
+// A client that has got half a message cannot be told an error any more: the log tells what became of its server connection, and that
+// its session ended for it.
+func TestLogOfTornMessages(t *testing.T) {
+	var log lockedBuffer
+	f := newFixture(t, fixtureSpec{shards: 1, log: &log})
+	primary := f.cluster.Shards[0].Primary
+	fp := newFaultProxy(t, net.JoinHostPort(primary.Host, fmt.Sprint(primary.Port)))
+	f.spec.endpoint = fp.addr
+	f.spec.backend = func(c *backend.Config) { c.PoolSize, c.SSLMode = 1, "disable" }
+	engines(t, func(t *testing.T, engineName string) {
+		before := len(log.String())
+		p := f.run(t, engineName)
+		eventually(t, "the log tells of a torn message", func() error {
+			w, err := tryWire(t, p.dsn)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = w.conn.Close() }()
+			fp.amid(fault{kind: "cut"}, 'D')
+			write(t, w.conn, frame('Q', "select repeat('a long row', 100000)\x00"))
+			err = untilAnswered(w)
+			fp.set(fault{})
+			if err != nil {
+				return err
+			}
+			said := log.String()[before:]
+			for _, want := range []string{
+				"level=WARN msg=\"server connection lost\"", "server_pid=", "",
+				"level=WARN msg=\"session ended without an error message\"",
+			} {
+				if !strings.Contains(said, want) {
+					return fmt.Errorf("%s is not in the log", want)
+				}
+			}
+			return nil
+		})
+	})
+}
+
 // A server connection is cut, is reset, or stands still with nobody closing it, in the middle of a message of every kind that a
 // server sends, of its login too. The client has what it asked for, a proper error, or the end of its connection; then all is whole.
 func TestFaultsAmidEveryMessage(t *testing.T) {

@@ -229,8 +229,11 @@ func (s *session) farewell(err error) {
 	var e *wire.Error
 	var r *router.Refusal
 	switch {
-	case err == nil, errors.Is(err, engine.ErrClientGone), errors.Is(err, errTorn):
+	case err == nil, errors.Is(err, engine.ErrClientGone):
 		s.log().Debug("session ended", "user", s.user, "error", err)
+		return
+	case errors.Is(err, errTorn): // an error would be read as the rest of that message, so the log alone can say why
+		s.log().Warn("session ended without an error message", "user", s.user, "error", err)
 		return
 	case errors.Is(err, engine.ErrClosing), errors.Is(err, engine.ErrStopped), errors.Is(err, errDrained):
 		e = wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command")
