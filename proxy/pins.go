@@ -185,7 +185,7 @@ func (s *session) judge(l *engine.Link) error {
 	case !clean && !is:
 		s.pin(l, "state that a function made")
 	}
-	if s.coded {
+	if s.coded || s.blind { // blind alone: it is asked again
 		defer func() { s.uncode(!ok) }()
 	}
 	if !ok {
