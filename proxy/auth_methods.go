@@ -84,7 +84,11 @@ func (l *login) byPassword(secret Secret) error {
 		return err
 	}
 	if !l.live.doorkeeper.disguise.fits(secret, l.user, password) {
-		return l.errPassword(secret, "")
+		reason := ""
+		if secret.password == "" && secret.md5 == "" && secret.verifier.Costly() {
+			reason = "the user's verifier has more iterations than are spent on checking a password that is sent; use a rule of method scram-sha-256"
+		}
+		return l.errPassword(secret, reason)
 	}
 	l.password = password
 	return nil

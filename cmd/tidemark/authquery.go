@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -10,6 +12,10 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/config"
 	"github.com/tidemarkdb/tidemark/proxy"
 )
+
+// lookupPath is the search_path of auth.query: whoever may create functions in a schema of the role's own, "$user" or public, would else decide
+// what a name or an operator of the query means, run it as that role, and say who may come in.
+const lookupPath = " search_path='pg_catalog, pg_temp'"
 
 // idleLookups is how many connections wait for the next auth.query.
 const idleLookups = 2
@@ -40,7 +46,7 @@ func (q *authQuery) lookup(ctx context.Context, user string) (secret string, fou
 		select {
 		case conn = <-q.idle:
 		default:
-			if conn, err = pgconn.Connect(ctx, q.connString()); err != nil {
+			if conn, err = pgconn.Connect(ctx, q.connString()+lookupPath); err != nil {
 				return "", false, fmt.Errorf("auth.query: %w", err)
 			}
 			fresh = true
@@ -58,6 +64,8 @@ func (q *authQuery) lookup(ctx context.Context, user string) (secret string, fou
 func (q *authQuery) ask(ctx context.Context, conn *pgconn.PgConn, user string) (secret string, found bool, err error) {
 	res := conn.ExecParams(ctx, q.query, [][]byte{[]byte(user)}, nil, nil, nil).Read()
 	switch {
+	case unknownName(res.Err):
+		return "", false, fmt.Errorf("auth.query: %w; it runs with pg_catalog alone in its search_path: write the schema before names, as in public.user_lookup($1)", res.Err)
 	case res.Err != nil:
 		return "", false, fmt.Errorf("auth.query: %w", res.Err)
 	case len(res.Rows) == 0:
@@ -75,6 +83,12 @@ func (q *authQuery) ask(ctx context.Context, conn *pgconn.PgConn, user string) (
 		return "", false, fmt.Errorf("auth.query: asked for user %q, it returned user %q", user, name)
 	}
 	return string(value), true, nil
+}
+
+// unknownName says whether a server could not find a table, function or type.
+func unknownName(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && slices.Contains([]string{"42P01", "42883", "42704"}, e.Code)
 }
 
 // keep leaves a connection for the next lookup, or closes it.

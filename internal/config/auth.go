@@ -37,7 +37,7 @@ type AuthRule struct {
 func (a *Auth) fields() []field {
 	return []field{
 		{key: "rules", into: list(&a.Rules, (*AuthRule).fields), doc: "How clients prove who they are, by where they come from; see [auth.md](auth.md). As in `pg_hba.conf` the first rule that matches decides, and a client that none matches is refused. Without rules all log in by SCRAM-SHA-256."},
-		{key: "query", into: text(&a.Query), doc: "A query that finds users which `users` does not list, as PgBouncer's `auth_query`: `$1` is the name, and the row has the name and the secret, as in `SELECT usename, passwd FROM pg_shadow WHERE usename = $1`. It runs on the default shard."},
+		{key: "query", into: text(&a.Query), doc: "A query that finds users which `users` does not list, as PgBouncer's `auth_query`: `$1` is the name, and the row has the name and the secret, as in `SELECT usename, passwd FROM pg_shadow WHERE usename = $1`. It runs on the default shard, with `pg_catalog` alone in its `search_path`: other names need their schema."},
 		{key: "user", into: text(&a.User), doc: "The role that runs the query; `database.user` when left out."},
 		{key: "password", into: secret(&a.Password), doc: "That role's password."},
 		{key: "cache_time", into: duration(&a.CacheTime), def: "1m", doc: "How long a user that has logged in by the query's answer is remembered. A password that fails against an older answer has the query asked again next time."},

@@ -154,7 +154,7 @@ func TestParseVerifierRefuses(t *testing.T) {
 	}
 	for _, s := range []string{
 		"", "pencil", "md5aabbcc", "SCRAM-SHA-256", "SCRAM-SHA-256$4096:c2FsdA==", "SCRAM-SHA-256$x:c2FsdA==" + keys,
-		"SCRAM-SHA-256$0:c2FsdA==" + keys, "SCRAM-SHA-256$99999999:c2FsdA==" + keys, "SCRAM-SHA-256$4096:" + keys,
+		"SCRAM-SHA-256$0:c2FsdA==" + keys, "SCRAM-SHA-256$9999999999:c2FsdA==" + keys, "SCRAM-SHA-256$4096:" + keys,
 		"SCRAM-SHA-256$4096:!!" + keys, "SCRAM-SHA-256$4096:c2FsdA==$AAAA:AAAA", "SCRAM-SHA-256$4096:c2FsdA==" + keys + "$",
 	} {
 		if _, err := ParseVerifier(s); err == nil {

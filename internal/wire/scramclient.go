@@ -104,10 +104,13 @@ func (c *SCRAMClient) Final(serverFirst []byte) ([]byte, error) {
 		return nil, c.fail("its salt is malformed")
 	}
 	iterations, err := strconv.Atoi(count)
-	if err != nil || iterations < 1 || iterations > scramMaxIterations {
-		return nil, c.fail(fmt.Sprintf("its number of iterations is not one from 1 to %d", scramMaxIterations))
+	keys, most := c.keys, scramMaxIterations
+	if keys == nil {
+		most = scramMaxDerived
 	}
-	keys := c.keys
+	if err != nil || iterations < 1 || iterations > most {
+		return nil, c.fail(fmt.Sprintf("its number of iterations is not one from 1 to %d", most))
+	}
 	if keys == nil {
 		k, err := deriveKeys(c.password, salt, iterations)
 		if err != nil {

@@ -118,6 +118,46 @@ func TestSCRAMClientRefusesServers(t *testing.T) {
 	}
 }
 
+// A verifier may have as many iterations as PostgreSQL takes: they cost who logs in by the password, and nobody who has keys. What would cost
+// this process is bounded.
+func TestSCRAMIterations(t *testing.T) {
+	made, err := deriveVerifier("pencil", []byte("salt"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := deriveKeys("pencil", []byte("salt"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		iterations   int
+		fits, parses bool
+	}{{1, true, true}, {scramMaxDerived + 1, false, true}, {1<<31 - 1, false, true}, {1 << 31, false, false}, {0, false, false}, {-1, false, false}} {
+		made.Iterations = tt.iterations
+		v, err := ParseVerifier(made.Reveal())
+		if (err == nil) != tt.parses {
+			t.Errorf("%d iterations: %v", tt.iterations, err)
+		}
+		if err != nil {
+			continue
+		}
+		if v.CheckPassword("pencil") != tt.fits {
+			t.Errorf("%d iterations: that the password fits is %v", tt.iterations, !tt.fits)
+		}
+		s, err := NewSCRAM(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := NewSCRAMClient("ann", "", &keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := exchange(t, s, c); err != nil || !c.Done() {
+			t.Errorf("%d iterations: keys do not log in: %v", tt.iterations, err)
+		}
+	}
+}
+
 // exchange runs one login between the two sides.
 func exchange(t *testing.T, s *SCRAM, c *SCRAMClient) error {
 	t.Helper()

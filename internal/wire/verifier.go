@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,9 +18,12 @@ import (
 // DefaultIterations is what a verifier costs that nobody gave another number (SCRAM_SHA_256_DEFAULT_ITERATIONS).
 const DefaultIterations = 4096
 
-// Bounds of verifiers (scram-common.h).
+// Bounds of verifiers (scram-common.h). A verifier may have as many iterations as PostgreSQL takes (parse_scram_secret): in a SCRAM login they
+// cost only the client, whose password it is. Where keys are derived here, from a password and a number that somebody else has chosen, a second or two
+// of CPU time is the most that it may cost.
 const (
-	scramMaxIterations = 10_000_000 // a login's cost to the client is in the verifier: bound it
+	scramMaxIterations = math.MaxInt32
+	scramMaxDerived    = 10_000_000
 	scramSaltLen       = 16
 )
 
@@ -123,9 +127,15 @@ func (v Verifier) LogValue() slog.Value { return slog.StringValue(hiddenVerifier
 // MarshalText implements encoding.TextMarshaler.
 func (v Verifier) MarshalText() ([]byte, error) { return []byte(hiddenVerifier), nil }
 
+// Costly says that the verifier has more iterations than are spent on checking a password: only SCRAM, or keys, can prove to know it.
+func (v Verifier) Costly() bool { return v.Iterations > scramMaxDerived }
+
 // CheckPassword says whether a plain password is the one that the verifier was made from, in constant time for a given
-// number of iterations.
+// number of iterations. None is for a costly one.
 func (v Verifier) CheckPassword(password string) bool {
+	if v.Costly() {
+		return false
+	}
 	got, err := deriveVerifier(password, v.Salt, v.Iterations)
 	return err == nil && hmac.Equal(got.StoredKey, v.StoredKey) && !v.mock
 }
