@@ -318,7 +318,7 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 		// have the connection proven before anybody else gets it.
 		l.Conn.Dirty, s.batch.ending = true, true
 	} else {
-		s.batch.wrote = false // it is no part of a batch
+		s.batch.wrote, s.batch.heard = false, false // it is no part of a batch
 	}
 	l.Expect(e)
 	var err error
