@@ -201,7 +201,7 @@ func (p *Publisher) report(ctx context.Context) error {
 		if !sleep(ctx, time.Until(due)-progressBurst*spacing) {
 			return nil
 		}
-		progress := p.progress()
+		progress := p.progressNow()
 		r := progress.record()
 		spacing = max(p.cfg.ProgressInterval, time.Duration(r.Size())*time.Second/progressBytesPerSecond)
 		if now := time.Now(); due.Before(now) {
@@ -222,9 +222,9 @@ func (p *Publisher) report(ctx context.Context) error {
 	}
 }
 
-// progress is the mark and the ends at one moment. The ends may already include transactions beyond the mark, which
+// progressNow is the mark and the ends at one moment. The ends may already include transactions beyond the mark, which
 // makes its level arrive a little later and never too early.
-func (p *Publisher) progress() Progress {
+func (p *Publisher) progressNow() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := Progress{Shard: p.cfg.Shard, Mark: p.mark, Ends: make(map[string][]int64, len(p.topics))}

@@ -291,7 +291,7 @@ func (s *session) fit(l *engine.Link, access backend.Access, err error) (*engine
 // engage makes l the session's link.
 func (s *session) engage(l *engine.Link) {
 	s.link = l
-	s.use(l)
+	s.useUnlessPinned(l)
 	s.client.hold(l.Conn)
 	s.last.conn(l)
 }
@@ -299,15 +299,16 @@ func (s *session) engage(l *engine.Link) {
 // connect takes a connection out of a pool.
 func (s *session) connect(shard string, access backend.Access) (*engine.Link, error) {
 	if s.traced == nil {
-		return s.take(shard, access)
+		return s.linkTo(shard, access)
 	}
 	from := loop.Clock()
-	l, err := s.take(shard, access)
+	l, err := s.linkTo(shard, access)
 	s.traced.acquired(shard, l, from, err)
 	return l, err
 }
 
-func (s *session) take(shard string, access backend.Access) (*engine.Link, error) {
+// linkTo is connect without the trace.
+func (s *session) linkTo(shard string, access backend.Access) (*engine.Link, error) {
 	if len(s.pins) > 0 && s.pins[shard] != nil {
 		return s.pins[shard], nil
 	}
@@ -377,8 +378,8 @@ func (s *session) synchronize(l *engine.Link) error {
 	return err
 }
 
-// use has the relay serve a link. One that is pinned is served at all times: a notification may come.
-func (s *session) use(l *engine.Link) {
+// useUnlessPinned has the relay serve a link, for as long as the session has it. One that is pinned is served at all times: a notification may come.
+func (s *session) useUnlessPinned(l *engine.Link) {
 	if !s.hasPinned(l) {
 		s.Use(l)
 	}

@@ -56,7 +56,7 @@ type admin struct {
 // newAdmin makes the admin database. Each table is known by its name, and as tidemark.NAME.
 func newAdmin(p *Proxy, parts Admin) (*admin, error) {
 	a := &admin{p: p, parts: parts, byPID: map[uint32]*console{}, views: map[string]cqrs.View{}}
-	a.tables = append(p.tables(), parts.Tables...)
+	a.tables = append(p.ownTables(), parts.Tables...)
 	catalog := &router.Catalog{}
 	for _, t := range a.tables {
 		for _, schema := range []string{"", "tidemark"} {

@@ -13,8 +13,8 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/loop"
 )
 
-// tables are the proxy's own tables of the admin database.
-func (p *Proxy) tables() []Table {
+// ownTables are the proxy's own tables of the admin database.
+func (p *Proxy) ownTables() []Table {
 	return []Table{
 		p.clientsTable(), p.serversTable(), p.databasesTable(), p.shardsTable(), p.usersTable(), p.statsTable(), p.preparedTable(), p.channelsTable(), p.consolesTable(), p.versionTable(),
 	}

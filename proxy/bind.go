@@ -163,7 +163,7 @@ func (s *session) bind(size int) error {
 			return s.failBatch(errTakenPortal(pt.name))
 		}
 		s.portals.put(name, pt)
-		s.reply(wire.AppendBindComplete(nil))
+		s.replyInOrder(wire.AppendBindComplete(nil))
 		return nil
 	}
 	if err = s.checkSetting(plan); err == nil {
@@ -205,7 +205,7 @@ func (s *session) bind(size int) error {
 	var mute engine.Mute
 	if m.NumParams() == 0 && len(name) == 0 && s.bindsBefore(l, st) {
 		mute = engine.MuteAck
-		s.reply(wire.AppendBindComplete(nil))
+		s.replyInOrder(wire.AppendBindComplete(nil))
 	}
 	if onServer == "" {
 		onServer = s.ensure(l, st, engine.MuteAck)

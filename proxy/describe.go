@@ -50,7 +50,7 @@ func (s *session) describe() error {
 			return s.failBatch(err)
 		}
 		b := wire.AppendParameterDescription(nil, st.template.Params())
-		s.reply(s.appendFields(b, g, nil))
+		s.replyInOrder(s.appendFields(b, g, nil))
 		return nil
 	}
 	apart := s.describesApart(st)
@@ -184,13 +184,13 @@ func (s *session) describePortal(name []byte, n int) error {
 		return nil
 	}
 	if wide(pt.plan) {
-		s.reply(wire.AppendNoData(nil))
+		s.replyInOrder(wire.AppendNoData(nil))
 		return nil
 	}
 	m, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
 	if err != nil {
 		return err
 	}
-	s.reply(s.appendFields(nil, pt.plan, &m))
+	s.replyInOrder(s.appendFields(nil, pt.plan, &m))
 	return nil
 }

@@ -132,7 +132,7 @@ func (s *session) executeOwn(pt *portal) error {
 		if answer, handled, err := s.control(pt.plan, pt.st.sql); err != nil {
 			return s.failBatch(err)
 		} else if handled {
-			s.reply(answer)
+			s.replyInOrder(answer)
 			return nil
 		}
 		return s.executeLate(pt)
@@ -193,11 +193,11 @@ func (s *session) executeAgain(pt *portal) error {
 	case s.aborted() || s.tx.state == txFailed:
 		return s.failBatch(s.errAborted())
 	case p.Kind == router.Nothing:
-		s.reply(wire.AppendEmptyQueryResponse(nil))
+		s.replyInOrder(wire.AppendEmptyQueryResponse(nil))
 	case p.Kind == router.Scatter, p.Kind == router.ViewScan:
-		s.reply(wire.AppendCommandComplete(nil, "SELECT 0"))
+		s.replyInOrder(wire.AppendCommandComplete(nil, "SELECT 0"))
 	case p.Kind == router.Setting && p.Setting.Op == router.ShowOp:
-		s.reply(wire.AppendCommandComplete(nil, "SHOW"))
+		s.replyInOrder(wire.AppendCommandComplete(nil, "SHOW"))
 	default:
 		return s.failBatch(wire.Errorf(wire.ObjectNotInPrerequisiteState, "portal \"%s\" cannot be run", pt.name))
 	}

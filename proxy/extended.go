@@ -84,8 +84,8 @@ func (s *session) failBatch(err error) error {
 	return nil
 }
 
-// flush handles Flush.
-func (s *session) flush() error {
+// answerFlush handles Flush.
+func (s *session) answerFlush() error {
 	s.Consume(wire.HeaderLen)
 	if err := s.prepareHeld(); err != nil {
 		return s.failBatch(err)

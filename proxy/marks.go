@@ -47,7 +47,7 @@ func (s *session) ascertain() error {
 		if err != nil {
 			return err
 		}
-		s.use(l)
+		s.useUnlessPinned(l)
 		reply, err := s.Ask(l, probeSQL, engine.MuteAll)
 		s.giveBack([]*engine.Link{l})
 		if err != nil {

@@ -117,11 +117,11 @@ func (s *session) parse() error {
 	}
 	if st.name == "" {
 		st.id = s.p.statements.fresh()
-		s.replace(st.id)
+		s.noteReplaced(st.id)
 	}
 	s.keep(st)
 	if own {
-		s.reply(wire.AppendParseComplete(nil))
+		s.replyInOrder(wire.AppendParseComplete(nil))
 		return nil
 	}
 	s.batch.held = append(s.batch.held, st)
@@ -272,7 +272,7 @@ func (s *session) close() error {
 		return s.failBatch(err)
 	}
 	if !statement {
-		s.reply(wire.AppendCloseComplete(nil))
+		s.replyInOrder(wire.AppendCloseComplete(nil))
 		return nil
 	}
 	st := s.stmts[name]

@@ -37,8 +37,8 @@ func (s *session) release() {
 	conn.Release()
 }
 
-// drop ends the link's connection, and the statement on it if there is one: it runs for nobody.
-func (s *session) drop() {
+// dropLink ends the link's connection, and the statement on it if there is one: it runs for nobody.
+func (s *session) dropLink() {
 	l := s.link
 	if s.traced != nil {
 		s.traced.served(l, loop.Clock())
@@ -86,7 +86,7 @@ func (s *session) lost(l *engine.Link) error {
 		s.doubt(l.Shard)
 	}
 	torn, cause := l.Torn, l.Err
-	s.drop()
+	s.dropLink()
 	if torn {
 		return errTorn
 	}
@@ -125,7 +125,7 @@ func (s *session) end() {
 		x.forget()
 	}
 	if s.link != nil {
-		s.drop()
+		s.dropLink()
 	}
 	if s.ear != nil {
 		s.stopListening()

@@ -67,7 +67,7 @@ func (r *route) String() string {
 // notice tells the client where its statement goes, when it has asked for that.
 func (s *session) notice() {
 	if s.own.notice {
-		s.reply(wire.AppendNoticeResponse(nil, wire.Noticef(wire.SeverityNotice, wire.SuccessfulCompletion, "route: %s", s.last.String())))
+		s.replyInOrder(wire.AppendNoticeResponse(nil, wire.Noticef(wire.SeverityNotice, wire.SuccessfulCompletion, "route: %s", s.last.String())))
 	}
 }
 

@@ -274,7 +274,7 @@ func (s *session) handle(typ byte, size int) error {
 	case wire.MsgClose:
 		return s.close()
 	case wire.MsgFlush:
-		return s.flush()
+		return s.answerFlush()
 	case wire.MsgSync:
 		return s.sync()
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
@@ -285,8 +285,8 @@ func (s *session) handle(typ byte, size int) error {
 	return wire.Errorf(wire.ProtocolViolation, "invalid frontend message type %d", typ).Fatal()
 }
 
-// reply gives the client bytes of the proxy's own, in order behind the replies that the link still owes.
-func (s *session) reply(b []byte) {
+// replyInOrder gives the client bytes of the proxy's own, in order behind the replies that the link still owes.
+func (s *session) replyInOrder(b []byte) {
 	if s.link != nil && s.link.Owed() > 0 {
 		s.link.Expect(engine.Expect{Kind: engine.Synthetic, Bytes: b})
 		return

@@ -230,7 +230,7 @@ func (s *session) executePrepared(pt *portal) error {
 			return errNoStatement(x.Name)
 		}
 		s.forget(x.Name)
-		s.reply(wire.AppendCommandComplete(nil, pt.plan.Tag))
+		s.replyInOrder(wire.AppendCommandComplete(nil, pt.plan.Tag))
 		return nil
 	}
 	_, to, err := nameIn(pt.st.sql, x)
@@ -256,7 +256,7 @@ func (s *session) executePrepared(pt *portal) error {
 			return errDuplicate(x.Name)
 		}
 		s.keep(st)
-		s.reply(wire.AppendCommandComplete(nil, pt.plan.Tag))
+		s.replyInOrder(wire.AppendCommandComplete(nil, pt.plan.Tag))
 		return nil
 	}
 	l, err := s.linkFor(s.anywhere(g))
@@ -275,6 +275,6 @@ func (s *session) executePrepared(pt *portal) error {
 		s.define(l, st, engine.Expect{Mute: engine.MuteAck, Statement: st.id, Undo: func() { s.undo(st) }})
 		s.batch.sent = true
 	}
-	s.reply(wire.AppendCommandComplete(nil, pt.plan.Tag))
+	s.replyInOrder(wire.AppendCommandComplete(nil, pt.plan.Tag))
 	return nil
 }

@@ -40,9 +40,9 @@ type replaced struct {
 // maxReplaced bounds how many are kept while nothing of a client's pipeline has been answered.
 const maxReplaced = 256
 
-// replace notes that the unnamed statement has a successor of that id, if that may yet turn out not to have been prepared: PostgreSQL
+// noteReplaced notes that the unnamed statement has a successor of that id, if that may yet turn out not to have been prepared: PostgreSQL
 // skips it after an error, and the one before is still there then.
-func (s *session) replace(by uint64) {
+func (s *session) noteReplaced(by uint64) {
 	if l := s.link; l == nil || l.Owed() == 0 {
 		if s.replaced = nil; len(s.batch.held) == 0 {
 			return

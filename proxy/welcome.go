@@ -74,7 +74,7 @@ func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
 	}
 	in = true
 	// What the login needed is garbage from here on: the task's function keeps hold of nothing.
-	p.engine.Go(func(t *loop.Task) { p.newSession(t, conn, x, l, leave).serve(l.params, params) })
+	p.engine.Go(func(t *loop.Task) { p.newSession(t, conn, x, l, leave).serveClient(l.params, params) })
 }
 
 // greet makes the client known by a key, and finds what servers tell one that sets nothing.
@@ -109,8 +109,8 @@ func (p *Proxy) newSession(t *loop.Task, conn *loop.Conn, x *client, l *login, l
 	return s
 }
 
-// serve runs one client's session until it ends or waits, see goOn.
-func (s *session) serve(asked []wire.Parameter, params map[string]string) {
+// serveClient runs one client's session until it ends or waits, see goOn.
+func (s *session) serveClient(asked []wire.Parameter, params map[string]string) {
 	defer s.depart()
 	err := s.start(asked, params)
 	if err == nil {

@@ -58,7 +58,7 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 			return nil, err
 		}
 		l.Since, l.Until = 0, 0 // the shards are asked when all are there, or one after the other
-		s.use(l)
+		s.useUnlessPinned(l)
 		s.client.hold(l.Conn)
 		s.last.conn(l)
 		links = append(links, l)
@@ -134,12 +134,12 @@ func (s *session) wide(p *router.Plan, text string, needs ...*statement) error {
 			l.SetOut(wire.AppendQuery(l.Out(), text))
 			l.Expect(engine.Expect{Kind: engine.Query, Mute: mute, Reply: &replies[i]})
 		}
-		return s.concatenate(links, replies)
+		return s.concatenateTagged(links, replies)
 	}
 	return s.change(p, links, text)
 }
 
-func (s *session) concatenate(links []*engine.Link, replies []engine.Reply) error {
+func (s *session) concatenateTagged(links []*engine.Link, replies []engine.Reply) error {
 	rows, err := s.Concatenate(links, replies)
 	if err != nil {
 		return err
@@ -247,7 +247,7 @@ func (s *session) wideBound(pt *portal) error {
 			return err
 		}
 	}
-	return s.concatenate(links, replies)
+	return s.concatenateTagged(links, replies)
 }
 
 // askBound sends a shard the whole of a bound query: Parse, Bind, Describe if the client wants it, Execute and Sync.

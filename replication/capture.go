@@ -99,10 +99,10 @@ func (c *Capture) Acked(l lsn.LSN) {
 func (c *Capture) Level() lsn.Mark {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.level()
+	return c.ackedLevel()
 }
 
-func (c *Capture) level() lsn.Mark {
+func (c *Capture) ackedLevel() lsn.Mark {
 	var m lsn.Mark
 	for _, h := range c.histories {
 		if h.from <= c.acked && c.acked > 0 {
@@ -116,7 +116,7 @@ func (c *Capture) level() lsn.Mark {
 func (c *Capture) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Status{Shard: c.cfg.Shard, State: c.state, Level: c.level(), Handed: c.handed, SnapshotRows: c.rows}
+	return Status{Shard: c.cfg.Shard, State: c.state, Level: c.ackedLevel(), Handed: c.handed, SnapshotRows: c.rows}
 }
 
 // Nudge makes the stream pass everything that is in WAL now, within a round trip or two. Without it a position behind a commit

@@ -16,7 +16,7 @@ import (
 // rights included, for no event is at fault then.
 func (m *Model) Apply(ctx context.Context, events []cqrs.Event) []error {
 	errs := make([]error, len(events))
-	if err := m.apply(ctx, events, errs); err != nil {
+	if err := m.applyInto(ctx, events, errs); err != nil {
 		for i := range errs {
 			errs[i] = err
 		}
@@ -30,7 +30,7 @@ func (m *Model) Apply(ctx context.Context, events []cqrs.Event) []error {
 	return nil
 }
 
-func (m *Model) apply(ctx context.Context, events []cqrs.Event, errs []error) error {
+func (m *Model) applyInto(ctx context.Context, events []cqrs.Event, errs []error) error {
 	if len(events) == 0 {
 		return nil
 	}

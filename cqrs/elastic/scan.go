@@ -17,7 +17,7 @@ func (m *Model) Scan(ctx context.Context, q cqrs.Query, emit func(row [][]byte) 
 	if err := m.prepareRead(ctx); err != nil {
 		return err
 	}
-	if err := m.scan(ctx, q, emit); err != nil && !errors.Is(err, cqrs.ErrEnough) {
+	if err := m.scanRows(ctx, q, emit); err != nil && !errors.Is(err, cqrs.ErrEnough) {
 		if isOwn(err) {
 			return fmt.Errorf("elasticsearch read model %s: %w", m.cfg.Name, err)
 		}
@@ -36,7 +36,7 @@ func isOwn(err error) bool {
 	return !errors.As(err, &r)
 }
 
-func (m *Model) scan(ctx context.Context, q cqrs.Query, emit func(row [][]byte) error) error {
+func (m *Model) scanRows(ctx context.Context, q cqrs.Query, emit func(row [][]byte) error) error {
 	guarded := func(row [][]byte) error {
 		if err := emit(row); err != nil {
 			return rowError{err}
@@ -123,7 +123,7 @@ func (s *scan) lookup(ctx context.Context, q cqrs.Query, ids []string, emit func
 			if !d.Found {
 				continue
 			}
-			if err := s.take(d.ID, d.Source, filter, true); err != nil {
+			if err := s.takeSource(d.ID, d.Source, filter, true); err != nil {
 				return err
 			}
 		}
@@ -132,7 +132,7 @@ func (s *scan) lookup(ctx context.Context, q cqrs.Query, ids []string, emit func
 }
 
 // take decodes a document and gives it on when it is live and matches.
-func (s *scan) take(id string, src source, filter *cqrs.Filter, always bool) error {
+func (s *scan) takeSource(id string, src source, filter *cqrs.Filter, always bool) error {
 	meta, err := src.meta()
 	if err != nil {
 		return fmt.Errorf("document %s: %w", id, err)
@@ -256,7 +256,7 @@ func (s *scan) look(more ...any) request {
 
 func (s *scan) takePage(res *response) error {
 	for _, h := range res.Hits.Hits {
-		if err := s.take(h.ID, h.Source, s.again, false); err != nil {
+		if err := s.takeSource(h.ID, h.Source, s.again, false); err != nil {
 			return err
 		}
 	}

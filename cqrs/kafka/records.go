@@ -45,20 +45,20 @@ func (b *Bus) Append(ctx context.Context, topic string, partition int, records [
 
 // Fetch implements cqrs.Bus: one Fetch request that the broker answers as soon as there is a record.
 func (b *Bus) Fetch(ctx context.Context, topic string, partition int, offset int64, maxBytes int, wait time.Duration) (cqrs.Batch, error) {
-	out, err := b.fetch(ctx, topic, partition, offset, maxBytes, wait)
+	out, err := b.fetchOnce(ctx, topic, partition, offset, maxBytes, wait)
 	if err != nil || len(out.Records) > 0 || out.End <= offset {
 		return out, err
 	}
 	// There are no records although the partition goes on: compaction or an aborted transaction left a hole up to its
 	// end. An answer that came without records for another reason has some the second time.
-	again, err := b.fetch(ctx, topic, partition, offset, maxBytes, wait)
+	again, err := b.fetchOnce(ctx, topic, partition, offset, maxBytes, wait)
 	if err == nil && len(again.Records) == 0 {
 		again.Next = max(again.Next, out.End)
 	}
 	return again, err
 }
 
-func (b *Bus) fetch(ctx context.Context, topic string, partition int, offset int64, maxBytes int, wait time.Duration) (cqrs.Batch, error) {
+func (b *Bus) fetchOnce(ctx context.Context, topic string, partition int, offset int64, maxBytes int, wait time.Duration) (cqrs.Batch, error) {
 	fail := func(err error) (cqrs.Batch, error) {
 		return cqrs.Batch{}, fmt.Errorf("kafka: fetch %s/%d at %d: %w", topic, partition, offset, classify(err))
 	}

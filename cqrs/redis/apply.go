@@ -35,7 +35,7 @@ type call struct {
 // not as they should be, which no event can help. Permanent are events that cannot become a row.
 func (m *Model) Apply(ctx context.Context, events []cqrs.Event) []error {
 	errs := make([]error, len(events))
-	if err := m.prepare(ctx); err != nil {
+	if err := m.Prepare(ctx); err != nil {
 		return fill(errs, err)
 	}
 	var batch []call

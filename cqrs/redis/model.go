@@ -178,15 +178,12 @@ func (m *Model) Check(ctx context.Context) error {
 	if err := m.client.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("redis read model %s: ping: %w", m.cfg.Name, err)
 	}
-	return m.prepare(ctx)
+	return m.Prepare(ctx)
 }
 
-// Prepare makes the view known to Redis before its first event.
-func (m *Model) Prepare(ctx context.Context) error { return m.prepare(ctx) }
-
-// prepare makes sure, once, that the keys in Redis were spread over as many slices as are configured now: with
+// Prepare makes the view known to Redis before its first event, and makes sure, once, that the keys in Redis were spread over as many slices as are configured now: with
 // another number a row would be looked for, and written, in two places.
-func (m *Model) prepare(ctx context.Context) error {
+func (m *Model) Prepare(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ready {

@@ -6,7 +6,7 @@ import (
 
 // Knows implements cqrs.Projector. In a cluster one node may be emptied alone, so each slice is asked.
 func (m *Model) Knows(ctx context.Context, partition string) (bool, error) {
-	if err := m.prepare(ctx); err != nil {
+	if err := m.Prepare(ctx); err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)

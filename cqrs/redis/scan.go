@@ -18,7 +18,7 @@ const pageRows = 500
 // row and decides in memory: its cost grows with the model. Without ORDER BY rows come in order of their ids' bytes
 // within a slice. Rows written while the scan runs may be seen or not; each row is seen once and whole.
 func (m *Model) Scan(ctx context.Context, q cqrs.Query, emit func(row [][]byte) error) error {
-	if err := m.prepare(ctx); err != nil {
+	if err := m.Prepare(ctx); err != nil {
 		return err
 	}
 	s, err := m.newScan(q, emit)

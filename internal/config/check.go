@@ -85,7 +85,7 @@ func (d *decoder) checkShards(c *Config) {
 		s, path := &c.Shards[i], fmt.Sprintf("shards[%d]", i)
 		d.unique(names, s.Name, path)
 		d.checkRoles(s, path)
-		for e, at := range s.servers(path) {
+		for e, at := range s.eachServer(path) {
 			if e.Region == "" {
 				e.Region = s.Region
 			}
@@ -116,8 +116,8 @@ func (d *decoder) checkRoles(s *Shard, path string) {
 	}
 }
 
-// servers yields every server of a shard with its path, for changing them in place.
-func (s *Shard) servers(path string) func(yield func(*Endpoint, string) bool) {
+// eachServer yields every server of a shard with its path, for changing them in place.
+func (s *Shard) eachServer(path string) func(yield func(*Endpoint, string) bool) {
 	return func(yield func(*Endpoint, string) bool) {
 		if s.Primary != nil && !yield(s.Primary, path+".primary") {
 			return

@@ -176,7 +176,7 @@ func (e Endpoint) Address() string { return net.JoinHostPort(e.Host, strconv.Ito
 // Servers are all the endpoints of a shard, a named primary first.
 func (s *Shard) Servers() []Endpoint {
 	var out []Endpoint
-	for e := range s.servers("") {
+	for e := range s.eachServer("") {
 		out = append(out, *e)
 	}
 	return out

@@ -130,7 +130,7 @@ func (l *Link) consume(r *Relay) {
 	if l.in.full() { // a message that steers and is larger than a chunk: an error with a long text, a wide table's row description
 		l.in.grow(min(1+int(binary.BigEndian.Uint32(l.in.bytes()[1:])), maxSteering))
 	}
-	r.flush()
+	r.writePending()
 }
 
 // message handles one complete message that steers; it says whether the client gets it. st is cut before it adds anything itself.

@@ -154,7 +154,7 @@ func (s *splitter) data(n int, failed func() error) error {
 		n -= len(b)
 		s.r.Consume(len(b))
 		for _, l := range s.links {
-			if err := s.r.room(l); err != nil {
+			if err := s.r.awaitRoom(l); err != nil {
 				return err
 			}
 		}

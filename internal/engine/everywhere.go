@@ -11,11 +11,11 @@ import (
 // Ask sends one query of the proxy's own to a link and waits for its end. Nothing of it reaches the client but what mute
 // leaves.
 func (r *Relay) Ask(l *Link, sql string, mute Mute) (Reply, error) {
-	return r.ask(l, sql, mute, Reply{})
+	return r.askWith(l, sql, mute, Reply{})
 }
 
-// ask is Ask with a reply that says what the client gets of it all the same.
-func (r *Relay) ask(l *Link, sql string, mute Mute, reply Reply) (Reply, error) {
+// askWith is Ask with a reply that says what the client gets of it all the same.
+func (r *Relay) askWith(l *Link, sql string, mute Mute, reply Reply) (Reply, error) {
 	l.SetOut(wire.AppendQuery(l.Out(), sql))
 	l.Expect(Expect{Kind: Query, Mute: mute, Reply: &reply})
 	if err := r.Await(l); err != nil {
@@ -41,7 +41,7 @@ func (r *Relay) Everywhere(links []*Link, sql string, statements int) (tag strin
 		if _, err := r.Ask(l, "BEGIN", MuteAll); err != nil {
 			return "", err
 		}
-		reply, err := r.ask(l, sql, onlyRows(i), ofFirst(i, statements))
+		reply, err := r.askWith(l, sql, onlyRows(i), ofFirst(i, statements))
 		if err != nil {
 			return "", err
 		}
@@ -56,7 +56,7 @@ func (r *Relay) Everywhere(links []*Link, sql string, statements int) (tag strin
 // fails, what ran before stays; the error says where.
 func (r *Relay) InTurn(links []*Link, sql string) (tag string, err error) {
 	for i, l := range links {
-		reply, err := r.ask(l, sql, onlyRows(i), ofFirst(i, 1))
+		reply, err := r.askWith(l, sql, onlyRows(i), ofFirst(i, 1))
 		if err != nil {
 			return "", partly(err, "It has run on", links[:i])
 		}

@@ -51,7 +51,7 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bo
 	var unparsed Unparsed
 	for failing := e; e != nil && e.Kind != Sync; e = l.first() {
 		if e.Kind == Parse {
-			l.forget(e.Statement)
+			l.Forget(e.Statement)
 			if e.Undo == nil && e.Mute&MuteAck == 0 {
 				if unparsed.To = e.Statement; unparsed.From == 0 {
 					unparsed.From, unparsed.Failed = e.Statement, e == failing
@@ -106,11 +106,9 @@ type Unparsed struct {
 	Failed   bool // the first of them has failed
 }
 
-// Forget is for the Undo of a request that prepares a statement by other means than a Parse.
-func (l *Link) Forget(statement uint64) { l.forget(statement) }
-
-// forget takes back that a statement is prepared: its Parse failed, or was not looked at.
-func (l *Link) forget(statement uint64) {
+// Forget takes back that a statement is prepared: its Parse failed, or was not looked at, or it is the Undo of a request that
+// prepares by other means.
+func (l *Link) Forget(statement uint64) {
 	if l.Conn.Unnamed == statement {
 		l.Conn.Unnamed = 0
 	}

@@ -99,7 +99,7 @@ func (r *Relay) Room(n int) {
 // stays where it was read. The client may pause for so long.
 func (r *Relay) Pass(l *Link, n int, pause time.Duration) error {
 	for n > 0 {
-		k, err := r.pass(l, n, pause)
+		k, err := r.passSome(l, n, pause)
 		if err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (r *Relay) PassCopy(l *Link, n int, pause time.Duration) error {
 			}
 			n += size
 		}
-		k, err := r.pass(l, n, pause)
+		k, err := r.passSome(l, n, pause)
 		if err != nil {
 			return err
 		}
@@ -128,8 +128,8 @@ func (r *Relay) PassCopy(l *Link, n int, pause time.Duration) error {
 	return nil
 }
 
-// pass forwards as much as can be at once of the client's next n bytes, or waits until some can.
-func (r *Relay) pass(l *Link, n int, pause time.Duration) (passed int, err error) {
+// passSome forwards as much as can be at once of the client's next n bytes, or waits until some can.
+func (r *Relay) passSome(l *Link, n int, pause time.Duration) (passed int, err error) {
 	if r.in.len() == 0 {
 		return 0, r.moreWithin(pause)
 	}
@@ -175,8 +175,8 @@ func (r *Relay) Skip(n int) error {
 // maxPending bounds what waits for a server's socket before the sender is held up.
 const maxPending = 64 << 10
 
-// room waits until a link has taken most of what was sent to it.
-func (r *Relay) room(l *Link) error {
+// awaitRoom waits until a link has taken most of what was sent to it.
+func (r *Relay) awaitRoom(l *Link) error {
 	for len(l.out)-l.sent > maxPending/2 && l.Err == nil {
 		if err := r.Step(time.Time{}); err != nil {
 			return err

@@ -28,7 +28,7 @@ func (r *Relay) Flush(max int) error {
 func (r *Relay) Last(d time.Duration) {
 	until := time.Now().Add(d)
 	for len(r.out) > 0 && !r.gone {
-		r.flush()
+		r.writePending()
 		if len(r.out) == 0 || r.gone || time.Now().After(until) {
 			return
 		}
@@ -51,8 +51,8 @@ func (r *Relay) forward(b []byte) {
 	r.out = append(r.out, b...)
 }
 
-// flush writes what waits; it reports whether anything moved.
-func (r *Relay) flush() bool {
+// writePending writes what waits; it reports whether anything moved.
+func (r *Relay) writePending() bool {
 	if len(r.out) == 0 {
 		return false
 	}

@@ -106,7 +106,7 @@ func (r *Relay) Step(deadline time.Time) error {
 
 // move makes all the progress that needs no waiting; it reports whether there was any.
 func (r *Relay) move() bool {
-	moved := r.flush()
+	moved := r.writePending()
 	for _, l := range r.links {
 		if l.flush() {
 			moved = true

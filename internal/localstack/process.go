@@ -85,7 +85,7 @@ func (s *Service) Start(ctx context.Context) error {
 		return fmt.Errorf("localstack: start %s: %w", s.name, err)
 	}
 	if err := s.waitReady(ctx); err != nil {
-		return errors.Join(err, s.kill())
+		return errors.Join(err, s.killTree())
 	}
 	s.stack.report(s.name, Ready, "")
 	return nil
@@ -167,7 +167,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	if !s.Running() {
 		return nil
 	}
-	s.resume()
+	s.continueTree()
 	tree := s.tree()
 	_ = s.cmd.Process.Signal(s.polite) // it may have ended by itself in between
 	timer := time.NewTimer(stopTimeout)
@@ -178,17 +178,17 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-	return s.kill()
+	return s.killTree()
 }
 
 // Kill ends the process and everything below it by SIGKILL, as a crash of the machine would, and waits until they are gone.
 func (s *Service) Kill() error {
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	return s.kill()
+	return s.killTree()
 }
 
-func (s *Service) kill() error {
+func (s *Service) killTree() error {
 	if !s.Running() {
 		return nil
 	}
@@ -213,7 +213,7 @@ func (s *Service) abort() error {
 	if !s.Running() {
 		return nil
 	}
-	s.resume()
+	s.continueTree()
 	tree := s.tree()
 	_ = s.cmd.Process.Signal(s.death) // it may have ended by itself in between
 	timer := time.NewTimer(killTimeout)
@@ -222,7 +222,7 @@ func (s *Service) abort() error {
 	case <-s.exited:
 		return s.reap(tree)
 	case <-timer.C:
-		return s.kill()
+		return s.killTree()
 	}
 }
 
@@ -279,11 +279,11 @@ func (s *Service) Resume() error {
 	if !s.Running() {
 		return fmt.Errorf("localstack: resume %s: it is not running", s.name)
 	}
-	s.resume()
+	s.continueTree()
 	return nil
 }
 
-func (s *Service) resume() {
+func (s *Service) continueTree() {
 	s.mu.Lock()
 	paused := s.paused
 	s.paused = nil

@@ -180,12 +180,12 @@ type part struct {
 }
 
 // WaitPostgres returns when every PostgreSQL server answers, or with the first error of anything that starts.
-func (s *Stack) WaitPostgres(ctx context.Context) error { return s.wait(ctx, s.postgres) }
+func (s *Stack) WaitPostgres(ctx context.Context) error { return s.waitFor(ctx, s.postgres) }
 
 // Wait returns when everything answers, or with the first error of anything that starts.
-func (s *Stack) Wait(ctx context.Context) error { return s.wait(ctx, s.parts...) }
+func (s *Stack) Wait(ctx context.Context) error { return s.waitFor(ctx, s.parts...) }
 
-func (s *Stack) wait(ctx context.Context, parts ...*part) error {
+func (s *Stack) waitFor(ctx context.Context, parts ...*part) error {
 	for _, p := range parts {
 		select {
 		case <-p.done:
@@ -262,11 +262,11 @@ func (s *Stack) Services() []*Service { return s.all }
 
 // Stop stops everything and, unless Spec.Keep, removes the stack's folder. Further calls return what the first returned.
 func (s *Stack) Stop() error {
-	s.stopOnce.Do(func() { s.stopErr = s.stop() })
+	s.stopOnce.Do(func() { s.stopErr = s.stopAll() })
 	return s.stopErr
 }
 
-func (s *Stack) stop() error {
+func (s *Stack) stopAll() error {
 	if s.cancel != nil {
 		s.cancel(errors.New("localstack: the stack is being stopped"))
 		for _, p := range s.parts {

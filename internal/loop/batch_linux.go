@@ -82,12 +82,12 @@ func (c *Conn) takeAhead(p []byte) (int, error) {
 		return 0, err
 	}
 	n := copy(p, a.got)
-	c.skipAhead(n)
+	c.skipInbox(n)
 	return n, nil
 }
 
-// skipAhead is Conn.SkipAhead.
-func (c *Conn) skipAhead(n int) {
+// skipInbox is Conn.SkipAhead.
+func (c *Conn) skipInbox(n int) {
 	a := c.ahead
 	if a.got = a.got[n:]; len(a.got) > 0 {
 		return

@@ -30,7 +30,7 @@ func (c *Conn) finishSocket() error {
 	if c.tls != nil {
 		c.tls.sayGoodbye(c)
 	}
-	c.eng.spawn(c.eng.place(), c.finish, true)
+	c.eng.spawn(c.eng.place(), c.readToEnd, true)
 	return nil
 }
 
@@ -54,8 +54,8 @@ func (c *Conn) letGo() bool {
 	return true
 }
 
-// finish is an internal task that has the peer of a connection read to the end before it frees it.
-func (c *Conn) finish(t *Task) {
+// readToEnd is an internal task that has the peer of a connection read to the end before it frees it.
+func (c *Conn) readToEnd(t *Task) {
 	defer finished()
 	defer func() { _ = c.free() }() // the user has left, so nobody can be told
 	deadline := time.Now().Add(c.eng.cfg.Linger)

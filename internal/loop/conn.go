@@ -31,7 +31,7 @@ func (c *Conn) Ahead() []byte {
 }
 
 // SkipAhead is Read for the first n bytes of Ahead.
-func (c *Conn) SkipAhead(n int) { c.skipAhead(n) }
+func (c *Conn) SkipAhead(n int) { c.skipInbox(n) }
 
 // Write writes as much of p as possible now. When that is not all of p, the error is not nil: ErrWouldBlock (wait for
 // Writable, then write the rest) or what broke the connection. A TLS connection encrypts into a buffer that the engine
@@ -50,7 +50,7 @@ func (c *Conn) Readable() bool {
 	if c.stream != nil {
 		return c.stream.ready(Readable)
 	}
-	return c.readable()
+	return c.socketReadable()
 }
 
 // HungUp reports, without a system call, whether the peer is known to have closed its sending side, or the connection
@@ -60,7 +60,7 @@ func (c *Conn) HungUp() bool {
 	if c.stream != nil {
 		return c.stream.ready(Hangup)
 	}
-	return c.hungUp()
+	return c.socketHungUp()
 }
 
 // Quiet is neither Readable nor HungUp: whoever has the connection next finds nothing there.
@@ -68,13 +68,13 @@ func (c *Conn) Quiet() bool {
 	if c.stream != nil {
 		return !c.stream.ready(Readable) && !c.stream.ready(Hangup)
 	}
-	return !c.readable()
+	return !c.socketReadable()
 }
 
 // LowWater asks for readiness to be reported only when n bytes can be read, or the connection has ended; 1 takes that back,
 // and what has come meanwhile counts as readable at once. It reports whether that is supported: not under TLS, nor by
 // the goroutine engine.
-func (c *Conn) LowWater(n int) bool { return c.stream == nil && c.lowWater(n) }
+func (c *Conn) LowWater(n int) bool { return c.stream == nil && c.setLowWater(n) }
 
 // Abort breaks the connection from any goroutine: the task that uses it sees a hang-up and then errors. The task still
 // has to Close it. Use it instead of Close where somebody else is using the connection.

@@ -78,14 +78,14 @@ func (e *epoll) Wrap(nc net.Conn) net.Conn {
 }
 
 func (e *epoll) Adopt(nc net.Conn) (*Conn, error) {
-	c, err := e.adopt(nc)
+	c, err := e.adoptSocket(nc)
 	if err != nil {
 		return nil, fmt.Errorf("adopt connection with %v: %w", nc.RemoteAddr(), err)
 	}
 	return c, nil
 }
 
-func (e *epoll) adopt(nc net.Conn) (*Conn, error) {
+func (e *epoll) adoptSocket(nc net.Conn) (*Conn, error) {
 	if e.closing.Load() {
 		return nil, ErrEngineClosed
 	}

@@ -32,7 +32,7 @@ func (*Task) ownsOnLoop(*Conn) bool                          { panic("unreachabl
 func (*Task) writeLateOnLoop(*Conn, []byte, LateWriter) bool { panic("unreachable") }
 func (*Task) flushLateOnLoop()                               { panic("unreachable") }
 func (*Conn) aheadOnLoop() []byte                            { panic("unreachable") }
-func (*Conn) skipAhead(int)                                  { panic("unreachable") }
+func (*Conn) skipInbox(int)                                  { panic("unreachable") }
 func (*Conn) keep()                                          { panic("unreachable") }
 func (*Task) shelf(int) *shelf                               { return nil }
 
@@ -41,9 +41,9 @@ type socket struct{}
 func (*Conn) readSocket([]byte) (int, error)    { panic("unreachable") }
 func (*Conn) writeSocket([]byte) (int, error)   { panic("unreachable") }
 func (*Conn) readySocket(Interest) bool         { panic("unreachable") }
-func (*Conn) readable() bool                    { panic("unreachable") }
-func (*Conn) hungUp() bool                      { panic("unreachable") }
-func (*Conn) lowWater(int) bool                 { panic("unreachable") }
+func (*Conn) socketReadable() bool              { panic("unreachable") }
+func (*Conn) socketHungUp() bool                { panic("unreachable") }
+func (*Conn) setLowWater(int) bool              { panic("unreachable") }
 func (*Conn) abortSocket()                      { panic("unreachable") }
 func (*Conn) closeSocket() error                { panic("unreachable") }
 func (*Conn) finishSocket() error               { panic("unreachable") }

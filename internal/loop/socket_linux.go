@@ -144,11 +144,11 @@ var readyBits = func() (bits [8]uint64) {
 	return bits
 }()
 
-func (c *Conn) readable() bool {
+func (c *Conn) socketReadable() bool {
 	return c.state.Load()&(bitClosed|bitFailed|bitReadable|bitHangup|bitPending) != 0
 }
 
-func (c *Conn) hungUp() bool { return c.state.Load()&(bitClosed|bitFailed|bitHangup) != 0 }
+func (c *Conn) socketHungUp() bool { return c.state.Load()&(bitClosed|bitFailed|bitHangup) != 0 }
 
 func (c *Conn) readySocket(what Interest) bool {
 	if c.tls != nil && what&(Writable|flushed) != 0 {
@@ -276,7 +276,7 @@ func (c *Conn) opError(op string, err error) error {
 // between the system call and this. When it is not, the next Wait moves it, and that reports readiness again.
 func (c *Conn) forget(bit uint64) { c.state.And(^bit) }
 
-func (c *Conn) lowWater(n int) bool {
+func (c *Conn) setLowWater(n int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || c.tls != nil || unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n) != nil {
