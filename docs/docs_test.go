@@ -5,6 +5,7 @@ package docs
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -175,5 +176,34 @@ func TestLinks(t *testing.T) {
 	}
 	if links < 20 {
 		t.Errorf("only %d links were found; has their form changed?", links)
+	}
+}
+
+// A DESIGN.md says of every file of its package where it belongs.
+func TestDesignNamesEveryFile(t *testing.T) {
+	pages := 0
+	err := filepath.WalkDir("..", func(page string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "DESIGN.md" {
+			return err
+		}
+		pages++
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		files, err := filepath.Glob(filepath.Join(filepath.Dir(page), "*.go"))
+		for _, file := range files {
+			name := filepath.Base(file)
+			if !strings.HasSuffix(name, "_test.go") && !strings.Contains(string(text), "["+name+"]") && !strings.Contains(string(text), "`"+name+"`") {
+				t.Errorf("%s does not name %s", page, name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pages == 0 {
+		t.Error("no DESIGN.md was found")
 	}
 }
