@@ -51,10 +51,15 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 		access = s.reading()
 	}
 	links := make([]*engine.Link, 0, len(p.Shards))
+	whole := false
+	defer func() { // also where the task is unwound while it waits: nobody else knows of them yet
+		if !whole {
+			s.giveBack(links)
+		}
+	}()
 	for i := range p.Shards {
 		l, err := s.connect(s.p.shard(p, i), access)
 		if err != nil {
-			s.giveBack(links)
 			return nil, err
 		}
 		l.Since, l.Until = 0, 0 // the shards are asked when all are there, or one after the other
@@ -64,7 +69,6 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 		links = append(links, l)
 		if l.Conn.Settings != s.settings.print {
 			if err := s.synchronize(l); err != nil {
-				s.giveBack(links)
 				return nil, err
 			}
 		}
@@ -76,6 +80,7 @@ func (s *session) open(p *router.Plan) ([]*engine.Link, error) {
 			l.Conn.Notifier = s.client.pid
 		}
 	}
+	whole = true
 	return links, nil
 }
 

@@ -69,3 +69,66 @@ func TestCloseWaitsForNoServer(t *testing.T) {
 		})
 	}
 }
+
+// A task that the engine ends while it queues for a connection leaves the queue: else a connection would be given to it, and be lost.
+func TestKilledTaskLeavesTheQueue(t *testing.T) {
+	eng, err := loop.New(loop.Config{Engine: "epoll", Epoll: loop.EpollConfig{Loops: 1}})
+	if err != nil {
+		t.Skip(err)
+	}
+	server := serveFake(t, func(f *fakeServer) {
+		f.welcome()
+		for f.hear() {
+		}
+	})
+	b, err := New(Config{
+		User: "u", Database: "d", SSLMode: "disable", PoolSize: 1, AcquireTimeout: time.Hour, ConnectTimeout: time.Hour,
+		Shards: []ShardConfig{{Name: "s", Endpoints: []EndpointConfig{server}}},
+	}, eng, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint := b.Shards()[0].Endpoints()[0]
+	var holder *loop.Task
+	var pool *pool
+	held, stands, goOn := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	eng.Go(func(task *loop.Task) {
+		c, err := endpoint.Acquire(task, nil, nil, time.Time{})
+		if err == nil {
+			holder, pool = task, c.pool
+		}
+		held <- err
+		if err == nil {
+			task.Wait(time.Time{})
+			close(stands)
+			<-goOn // the loop stands still: the other task, which Close wakes, has no turn before it is killed
+		}
+	})
+	if err := <-held; err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan struct{})
+	eng.Go(func(task *loop.Task) {
+		defer close(left)
+		_, err := endpoint.Acquire(task, nil, nil, time.Time{})
+		t.Error("the task has gone on:", err)
+	})
+	waiting := func() int {
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		return pool.waiters.n
+	}
+	until(t, "the other task queues", func() bool { return waiting() == 1 })
+	holder.Wake()
+	<-stands
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := eng.Close(over); err == nil {
+		t.Error("the engine has closed in good order")
+	}
+	close(goOn)
+	<-left
+	if n := waiting(); n != 0 {
+		t.Errorf("%d tasks are in the queue, want none", n)
+	}
+}

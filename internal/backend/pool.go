@@ -77,9 +77,16 @@ func (p *pool) acquire(t *loop.Task, id *Identity, client *loop.Conn, deadline t
 	if w == nil {
 		return c, err
 	}
+	answered := false
+	defer func() {
+		if !answered { // the engine, or a panic, has unwound the task
+			w.leave()
+		}
+	}()
 	for {
 		cause := t.Wait(w.deadline, loop.Source{Conn: client, For: loop.Hangup})
 		if c, err := w.Answer(cause, client); c != nil || err != nil {
+			answered = true
 			return c, err
 		}
 	}

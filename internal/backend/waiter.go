@@ -53,6 +53,21 @@ func (w *Waiter) Answer(cause loop.Cause, client *loop.Conn) (*Conn, error) {
 	return c, err
 }
 
+// leave takes w out of the queue for a task that will not ask for its answer, so that no connection is lost to it. One that it has been given
+// already is closed.
+func (w *Waiter) leave() {
+	p := w.pool
+	p.mu.Lock()
+	c := w.conn
+	if c == nil && w.err == nil {
+		p.waiters.remove(w)
+	}
+	p.mu.Unlock()
+	if c != nil {
+		c.Close()
+	}
+}
+
 // waitList is a queue of waiters with removal from the middle.
 type waitList struct {
 	first, last *Waiter
