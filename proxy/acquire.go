@@ -99,10 +99,20 @@ func (s *session) batchBound(l *engine.Link, p *router.Plan) bool {
 	return s.batch.wrote || s.batch.heard || s.batch.sent && (len(s.after.changes) > 0 || s.coded) || s.begins(l, p)
 }
 
-// begins says whether the batch that l has got begins a transaction, or says what that is like, and the plan would leave it for another shard.
+// begins says whether the batch that l has got begins a transaction, or says what that is like, and the plan would leave it for another
+// shard, or for several.
 func (s *session) begins(l *engine.Link, p *router.Plan) bool {
 	tx := s.after.tx
-	return s.batch.sent && tx != nil && (tx.Op == router.Begin || tx.Op == router.SetTransaction || tx.Chain) && p.Kind != router.Tx && s.p.shard(p, 0) != l.Shard
+	if !s.batch.sent || tx == nil || p.Kind == router.Tx {
+		return false
+	}
+	switch {
+	case tx.Op == router.SetTransaction && wide(p): // which may not write, say
+		return true
+	case tx.Op == router.Begin || tx.Op == router.SetTransaction || tx.Chain:
+		return s.p.shard(p, 0) != l.Shard
+	}
+	return false
 }
 
 // suits says whether the plan may run on the link in use, whatever state that is in.
