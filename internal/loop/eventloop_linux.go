@@ -1,8 +1,6 @@
 package loop
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -64,23 +62,6 @@ type eventLoop struct {
 	wakeups atomic.Uint64
 }
 
-// mail is a message to a loop, from any thread.
-type mail struct {
-	task *Task // nil: to the loop itself
-	what mailKind
-}
-
-type mailKind uint8
-
-const (
-	mailStart   mailKind = iota // run a new task
-	mailWake                    // Task.Wake was called
-	mailResume                  // Await is over
-	mailArrive                  // the task has moved here while it waits
-	mailClosing                 // engine.closing or killed has been set
-	mailStop                    // no task is left
-)
-
 func newEventLoop(e *epoll, index int) (*eventLoop, error) {
 	l := &eventLoop{eng: e, index: index, ep: -1, wakeFd: -1, tasks: map[*Task]struct{}{}, events: make([]unix.EpollEvent, maxEvents), clock: now(), batch: newBatch()}
 	var err error
@@ -126,70 +107,6 @@ func (l *eventLoop) run(s *stack) {
 		l.expire()
 	}
 	l.going = nil
-}
-
-// post delivers m and wakes the loop when it sleeps. From any thread. A loop that has stopped ignores it.
-func (l *eventLoop) post(m mail) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	l.mail = append(l.mail, m)
-	l.mailed.Store(true)
-	if !l.asleep.CompareAndSwap(true, false) {
-		return // it looks at its mail before it sleeps; so no write when the loop itself is the sender, either
-	}
-	l.wakeups.Add(1)
-	// The write cannot fail: the counter never reaches its maximum of 2^64-2, and the descriptor is open.
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(l.wakeFd, one[:])
-}
-
-func (l *eventLoop) takeMail() {
-	if !l.mailed.Load() {
-		return
-	}
-	l.mu.Lock()
-	mails := l.mail
-	l.mail = l.spare[:0]
-	l.mailed.Store(false)
-	l.mu.Unlock()
-	for i, m := range mails {
-		l.open(m)
-		mails[i] = mail{}
-	}
-	l.spare = mails
-}
-
-func (l *eventLoop) open(m mail) {
-	t := m.task
-	if t != nil && t.loop.Load() != l {
-		t.loop.Load().post(m) // it moved on meanwhile
-		return
-	}
-	switch m.what {
-	case mailStart:
-		l.tasks[t] = struct{}{}
-		l.enqueue(t, Ready)
-	case mailWake:
-		if t.state == parked && t.woken.Load() {
-			l.unpark(t, Woken)
-		}
-	case mailResume:
-		l.enqueue(t, Ready)
-	case mailArrive:
-		l.arrive(t)
-	case mailClosing:
-		for t := range l.tasks {
-			if t.state == parked && (!t.internal || l.eng.killed.Load()) {
-				l.unpark(t, Closing)
-			}
-		}
-	case mailStop:
-		l.stop = true
-	}
 }
 
 func (l *eventLoop) expire() {
@@ -290,81 +207,6 @@ func (l *eventLoop) end(t *Task) {
 	l.timers.remove(t)
 	delete(l.tasks, t)
 	l.eng.ended(t)
-}
-
-// poll takes events without blocking.
-func (l *eventLoop) poll() {
-	l.polls.Add(1)
-	l.dispatch(l.events[:epollNow(l.ep, l.events)])
-}
-
-// sleep blocks until there is an event, a timer or mail.
-func (l *eventLoop) sleep() {
-	timeout := -1
-	if len(l.timers) > 0 {
-		wait := l.timers[0].timerAt - l.clock
-		if wait <= 0 {
-			return
-		}
-		timeout = int(min((wait+int64(time.Millisecond)-1)/int64(time.Millisecond), 1<<30))
-	}
-	l.asleep.Store(true)
-	if l.mailed.Load() {
-		l.asleep.Store(false)
-		return
-	}
-	l.sleeps.Add(1)
-	before := l.fallAsleep()
-	n, err := unix.EpollWait(l.ep, l.events, timeout)
-	l.asleep.Store(false)
-	l.clock = l.wakeUp(before)
-	if err != nil {
-		if errors.Is(err, unix.EINTR) {
-			return
-		}
-		panic(fmt.Sprintf("loop: epoll_wait: %v", err)) // the descriptor is ours and open: a bug
-	}
-	l.dispatch(l.events[:n])
-}
-
-// dispatch remembers what the kernel reported, and makes runnable who waited for it.
-func (l *eventLoop) dispatch(events []unix.EpollEvent) {
-	for i := range events {
-		ev := &events[i]
-		if ev.Fd == wakeDatum {
-			continue
-		}
-		c := l.eng.conns.get(int(ev.Fd))
-		if c == nil || !c.remember(uint32(ev.Pad), readinessOf(ev.Events)) {
-			continue // closed, moved, or another connection by now
-		}
-		if c.tls != nil && ev.Events&unix.EPOLLOUT != 0 {
-			c.tls.flush(c)
-		}
-		// The waiter can be one of another loop, when the connection has moved since remember. A task's state may
-		// be looked at only after it is known to belong here.
-		t := c.waiter.Load()
-		if t != nil && t.loop.Load() == l && t.state == parked && c.readySocket(c.want) {
-			reads := c.want&Readable != 0
-			l.unpark(t, Ready)
-			if reads {
-				l.readAhead(t, c)
-			}
-		}
-	}
-}
-
-// control changes the epoll set, from any thread.
-func (l *eventLoop) control(op, fd int, ev unix.EpollEvent) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return ErrEngineClosed
-	}
-	if err := unix.EpollCtl(l.ep, op, fd, &ev); err != nil {
-		return fmt.Errorf("epoll_ctl: %w", err)
-	}
-	return nil
 }
 
 func (l *eventLoop) closeDescriptors() {
