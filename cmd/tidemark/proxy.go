@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/tidemarkdb/tidemark/cqrs"
@@ -19,7 +18,6 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/config"
 	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/proxy"
-	"github.com/tidemarkdb/tidemark/router"
 )
 
 func newProxy() *cobra.Command {
@@ -70,6 +68,7 @@ type proxyProcess struct {
 	views   []*lateView
 	proxy   *proxy.Proxy
 	tracing *tracing
+	schema  catalogConn
 
 	current   atomic.Pointer[config.Config] // c, or what a reload has put in its place
 	reloading sync.Mutex
@@ -186,30 +185,6 @@ func (p *proxyProcess) openBus() (*kafka.Bus, error) {
 	return kafka.Open(cfg)
 }
 
-// catalog reads the schema, and with it the columns of the tables of views, from the primary of the default shard.
-func (p *proxyProcess) catalog(ctx context.Context) (*router.Catalog, error) {
-	home := p.c.Shards[0]
-	for _, s := range p.c.Shards {
-		if s.Name == p.c.Sharding.DefaultShard {
-			home = s
-		}
-	}
-	conn, err := pgx.Connect(ctx, p.current.Load().PrimaryConnString(home))
-	if err != nil {
-		return nil, fmt.Errorf("shard %s: %w", home.Name, err)
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	if err := onCatalog(ctx, conn); err != nil {
-		return nil, fmt.Errorf("shard %s: %w", home.Name, err)
-	}
-	for _, v := range p.views {
-		if err := v.learn(ctx, conn); err != nil {
-			return nil, err
-		}
-	}
-	return proxy.ReadCatalog(ctx, conn, len(p.c.Shards))
-}
-
 // serve serves clients until ctx ends, then drains: engine and backend outlive the clients. A process that has been handed
 // its sockets leaves the clients to the one before until it can serve them; any other accepts them while it starts, and
 // tells them why they are not served.
@@ -257,6 +232,7 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 	last, cancelLast := context.WithTimeout(running, stopMargin/2)
 	defer cancelLast()
 	err = errors.Join(err, p.backend.Close(last), p.engine.Close(last))
+	p.schema.close()
 	p.tracing.close(running)
 	stop()
 	return errors.Join(err, <-checked)
