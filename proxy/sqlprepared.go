@@ -60,33 +60,42 @@ func errNoStatement(name string) *wire.Error {
 	return wire.Errorf(wire.InvalidSQLStatementName, "prepared statement \"%s\" does not exist", name)
 }
 
+// madeBy is the statement that the PREPARE at start of the text makes, if it can be planned. Positions in the refusal are those in the text.
+func (s *session) madeBy(text []byte, start int, x *router.Prepared) (*statement, error) {
+	_, to, err := nameIn(text[start:], x)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.prepareText(text, start, start+len(trimStatement(text[start:])), to, x)
+	if err != nil {
+		return nil, err
+	}
+	if goesOn, err := s.lookUp(st); err != nil {
+		return nil, err
+	} else if !goesOn {
+		return nil, errAnswered
+	}
+	if g := st.template.Generic(); g.Kind == router.Refuse {
+		e := refusal(g.Refusal)
+		if e.Position > 0 {
+			e.Position += engine.Characters(string(text[:st.offset]))
+		}
+		return nil, e
+	}
+	return st, nil
+}
+
 // prepareAlone runs a Query that is one PREPARE. It begins at start of the text.
 func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 	s.note(p)
 	if err := s.quiet(); err != nil {
 		return err
 	}
-	_, to, err := nameIn(text[start:], p.Prepared)
+	st, err := s.madeBy(text, start, p.Prepared)
 	if err != nil {
 		return err
-	}
-	st, err := s.prepareText(text, start, start+len(trimStatement(text[start:])), to, p.Prepared)
-	if err != nil {
-		return err
-	}
-	if goesOn, err := s.lookUp(st); err != nil {
-		return err
-	} else if !goesOn {
-		return errAnswered
 	}
 	g := st.template.Generic()
-	if g.Kind == router.Refuse {
-		e := refusal(g.Refusal)
-		if e.Position > 0 {
-			e.Position += engine.Characters(string(text[:st.offset]))
-		}
-		return e
-	}
 	taken := s.stmts[st.name] != nil
 	if taken { // which PostgreSQL says of a statement that is right
 		st.id = s.p.statements.fresh()
@@ -233,23 +242,11 @@ func (s *session) executePrepared(pt *portal) error {
 		s.replyInOrder(wire.AppendCommandComplete(nil, pt.plan.Tag))
 		return nil
 	}
-	_, to, err := nameIn(pt.st.sql, x)
+	st, err := s.madeBy(pt.st.sql, 0, x)
 	if err != nil {
 		return err
-	}
-	st, err := s.prepareText(pt.st.sql, 0, len(trimStatement(pt.st.sql)), to, x)
-	if err != nil {
-		return err
-	}
-	if goesOn, err := s.lookUp(st); err != nil {
-		return err
-	} else if !goesOn {
-		return errAnswered
 	}
 	g := st.template.Generic()
-	if g.Kind == router.Refuse {
-		return refusal(g.Refusal)
-	}
 	taken := s.stmts[x.Name] != nil
 	if s.proxyOwn(g) {
 		if taken {
