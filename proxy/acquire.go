@@ -196,6 +196,8 @@ func (s *session) endOverBefore(p *router.Plan) error {
 // leave ends the link's part in a batch or transaction that may go on elsewhere: only reads, or nothing that matters,
 // have run there. After an error the transaction stays where it failed.
 func (s *session) leave() error {
+	s.portals.leaving = true
+	defer func() { s.portals.leaving = false }()
 	l := s.link
 	failed := false
 	if s.batch.sent {

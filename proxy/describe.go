@@ -41,8 +41,21 @@ func (s *session) describe() error {
 	}
 	g := st.template.Generic()
 	if executes(g) {
+		params := st.template.Params()
 		if st, g, err = s.executed(st, st.template.Bind(nil, nil).Prepared); err != nil {
 			return s.failBatch(err)
+		}
+		if st.needs == nil { // there is none, and so there are no rows: PostgreSQL says that in a transaction that has failed, too
+			if err := s.prepareHeld(); err != nil {
+				return s.failBatch(err)
+			}
+			if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+				return err
+			}
+			if s.tx.state == txFailed || s.aborted() {
+				s.replyInOrder(wire.AppendNoData(wire.AppendParameterDescription(nil, params)))
+				return nil
+			}
 		}
 	}
 	if s.proxyOwn(g) || g.Kind == router.Tx { // a server may lack it and, in a transaction that has failed, not get it any more

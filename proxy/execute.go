@@ -115,6 +115,7 @@ func (s *session) beginAgain(l *engine.Link, p *router.Plan) error {
 		return err
 	}
 	syncUnseen(l)
+	s.portals.clear()
 	s.batch.queried, s.batch.parsed, s.batch.ran, s.batch.snapped = false, false, false, false
 	if s.discard(); s.settings.print != 0 {
 		s.queryUnseen(l, s.settings.syncSQL(), nil)
@@ -180,6 +181,9 @@ func (s *session) executeOwn(pt *portal) error {
 	}
 	if err := s.local(pt.plan, &m); err != nil {
 		return s.failBatch(err)
+	}
+	if pt.plan.Has(router.NoTx) { // DISCARD ALL commits at once, and so ends all portals
+		s.portals.clear()
 	}
 	return nil
 }

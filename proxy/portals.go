@@ -26,6 +26,8 @@ type portals struct {
 	named   map[string]*portal
 	bytes   uint32 // of the names, and of the messages kept: at most maxPortalBytes and one message
 	bound   bool   // unnamed is
+	// leaving: the session leaves its link for another server, amid a transaction: those that the proxy runs stay.
+	leaving bool
 }
 
 // maxName is how much of the name of a statement or portal counts, in bytes (NAMEDATALEN, less its end).
@@ -89,10 +91,19 @@ func (p *portals) open(l *engine.Link) bool {
 // any says whether there are any.
 func (p *portals) any() bool { return p.bound || len(p.named) > 0 }
 
-// clear forgets all: their transaction has ended.
+// clear forgets all: their transaction has ended. Or those of the server that the session leaves.
 func (p *portals) clear() {
-	if p.bound {
+	if p.bound && !(p.leaving && p.unnamed.link == nil) {
 		p.remove(nil)
+	}
+	if p.leaving {
+		for name, x := range p.named {
+			if x.link != nil {
+				p.bytes -= uint32(len(name) + len(x.bind))
+				delete(p.named, name)
+			}
+		}
+		return
 	}
 	if len(p.named) > 0 {
 		clear(p.named)

@@ -98,8 +98,12 @@ func (t *Template) Params() []uint32 {
 
 // NumParams is how many parameters a Bind must have; -1 for statements that one server says it of.
 func (t *Template) NumParams() int {
-	if t.c.keys == nil && t.c.generic.Kind != Scatter {
-		return -1
+	switch t.c.generic.Kind {
+	case Scatter, Broadcast, CopyIn:
+	default:
+		if t.c.keys == nil {
+			return -1
+		}
 	}
 	return max(t.c.params, len(t.oids))
 }
