@@ -87,10 +87,10 @@ func (s *session) reading() backend.Access {
 	return backend.Read
 }
 
-// rollsBack says whether the plan, one of a batch, changes settings, and so is for the primary: what comes behind may write, and takes
-// the change back if it fails.
+// rollsBack says whether the plan, one of a batch, changes settings or channels, and so is for the primary: what comes behind may write, and
+// takes the change back if it fails.
 func (s *session) rollsBack(p *router.Plan) bool {
-	return p.Setting != nil && alters(p.Setting) && s.strung == nil
+	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || s.unlistens(p))
 }
 
 // batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows,

@@ -9,7 +9,7 @@ import (
 
 // effects notes what the statement will have changed. It says whether the session must look at its outcome.
 func (s *session) effects(l *engine.Link, p *router.Plan) bool {
-	s.batch.heard = s.batch.heard || p.Flags&(router.Listens|router.Meets) != 0 || p.Command == sql.Notify
+	s.batch.heard = s.batch.heard || p.Has(router.Meets) || p.Command == sql.Notify || p.Command == sql.Listen || s.unlistens(p)
 	if s.ear != nil || p.Has(router.Listens) {
 		s.heed(l, p)
 	}

@@ -175,6 +175,9 @@ func (s *session) answered(r *notify.Request) error {
 	return nil
 }
 
+// unlistens says whether the plan is an UNLISTEN that may matter.
+func (s *session) unlistens(p *router.Plan) bool { return s.ear != nil && p.Command == sql.Unlisten }
+
 // heed notes what the statement, which is sent to the link now, does to the session's channels.
 func (s *session) heed(l *engine.Link, p *router.Plan) {
 	list, n := []step{{0, p}}, 1
