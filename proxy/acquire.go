@@ -18,6 +18,11 @@ import (
 //
 // What the session has read of its client's input may move meanwhile: take it from Input again.
 func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
+	if len(s.pins) > 0 && s.askState && !s.batch.sent && p.Has(router.Here) { // it may have made more than is known yet
+		if err := s.drain(); err != nil {
+			return nil, err
+		}
+	}
 	p, refused := s.ofHolder(p)
 	if refused != nil {
 		return nil, refused

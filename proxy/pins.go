@@ -95,7 +95,10 @@ func (s *session) ofHolder(p *router.Plan) (*router.Plan, *wire.Error) {
 		return p, nil
 	}
 	shard, ok := s.holder()
-	if home := s.p.shard(&router.Plan{Shards: s.p.defaultShard}, 0); !ok && s.pins[home] != nil {
+	switch home := s.p.shard(&router.Plan{Shards: s.p.defaultShard}, 0); {
+	case s.askState && s.link != nil && s.link.Shard == home: // what code has just left there is not known yet
+		return p, nil
+	case !ok && s.pins[home] != nil:
 		shard, ok = home, true
 	}
 	if !ok {
@@ -179,11 +182,11 @@ func (s *session) judge(l *engine.Link) error {
 	switch {
 	case !ok && !is: // cancelled, for one
 		s.pin(l, "state that is not known")
+	case ok && !clean && !is:
+		s.pin(l, "state that a function made")
 	case !ok || s.mode == backend.Session || s.forever() != "":
 	case clean && is:
 		s.unpin(l)
-	case !clean && !is:
-		s.pin(l, "state that a function made")
 	}
 	if s.coded || s.blind { // blind alone: it is asked again
 		defer func() { s.uncode(!ok) }()
