@@ -70,6 +70,9 @@ func (s *session) bind(size int) error {
 	var restated error
 	if executes(plan) { // and so planned by what it executes
 		x := plan.Prepared
+		if want := len(st.template.Params()); m.NumParams() != want { // here it has the client's name
+			return s.skipped(errParameters(&m, st.name, want))
+		}
 		if st, plan, err = s.executed(st, x); err != nil {
 			return s.skipped(err)
 		}
