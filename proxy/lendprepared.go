@@ -252,7 +252,8 @@ func (s *session) learnPrepared(l *engine.Link, answer []byte) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		if lent[name] == nil && s.stmts[name] == nil {
+		stale := s.lent != nil && s.lent.on != l.Conn && s.lent.ever[name] // it was not looked at ahead of the code: see preparedByName
+		if lent[name] == nil && s.stmts[name] == nil && !stale {
 			s.adopt(name, found[name])
 		}
 	}
