@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/router"
+)
+
+// linkFor returns a link on which the plan may run: the one in use if it suits, else a fresh one, after the old one has
+// answered. It refuses what would take a transaction to a second shard. Errors that are *wire.Error are for the client;
+// others end the session.
+//
+// What the session has read of its client's input may move meanwhile: take it from Input again.
+func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
+	if len(s.pins) > 0 && s.askState && !s.batch.sent && p.Has(router.Here) { // it may have made more than is known yet
+		if err := s.drain(); err != nil {
+			return nil, err
+		}
+	}
+	p, refused := s.ofHolder(p)
+	if refused != nil {
+		return nil, refused
+	}
+	fresh := (p.Setting != nil || s.strung != nil) && s.setsTempBuffers(p)
+	if fresh && s.link != nil && s.tx.state == txNone && !s.batch.sent {
+		if err := s.drain(); err != nil {
+			return nil, err
+		}
+	}
+	if s.link != nil && s.suits(s.link, p) {
+		return s.link, nil
+	}
+	if s.link != nil {
+		if err := s.endOver(); err != nil {
+			return nil, err
+		}
+	}
+	shard := ""
+	if l := s.link; l != nil {
+		if p.Kind == router.Tx {
+			shard = l.Shard // from its replica to its primary
+		}
+		switch {
+		case s.suits(l, p):
+			return l, nil
+		case s.tx.state == txOpen && s.aborted():
+			return nil, s.errAborted()
+		case s.tx.state == txOpen && (!s.tx.neutral || s.portals.open(l)), s.tx.state != txOpen && s.batchBound(l, p):
+			return nil, s.errElsewhere(l, p)
+		case s.skipping(): // the error has come while the session waited for something else
+			return nil, errAnswered
+		}
+		if err := s.leave(); err != nil {
+			return nil, err
+		}
+	}
+	if s.tx.state == txFailed {
+		return nil, s.errAborted()
+	}
+	if shard == "" {
+		shard = s.p.shard(p, 0)
+	}
+	if p.Kind == router.AnyShard && len(p.Shards) > 1 && !p.Has(router.Neutral) {
+		shard = s.p.shard(p, int(s.p.turn.Add(1)%uint32(len(p.Shards))))
+	}
+	if p.Has(router.Here) && p.Kind != router.Route {
+		if held, ok := s.holder(); ok {
+			shard = held
+		}
+	}
+	access := backend.Write
+	if p.Access == router.Read && (s.tx.state == txNone && !s.rollsBack(p) || s.tx.readOnly) {
+		access = s.reading()
+	}
+	if fresh {
+		return s.preface(s.reachUnused(shard, access))
+	}
+	return s.acquire(shard, access)
+}
+
+// reading is the access of what a replica could answer: none runs a serializable transaction.
+func (s *session) reading() backend.Access {
+	if s.settings.serializable || s.tx.serializable { // by default, even where this one is not: the connection is another's next
+		return backend.Write
+	}
+	return backend.Read
+}
+
+// rollsBack says whether the plan, one of a batch, changes settings or channels, and so is for the primary: what comes behind may write, and
+// takes the change back if it fails.
+func (s *session) rollsBack(p *router.Plan) bool {
+	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || s.unlistens(p))
+}
+
+// batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows,
+// settings, by code for one, or channels, or begun a transaction block.
+func (s *session) batchBound(l *engine.Link, p *router.Plan) bool {
+	return s.batch.wrote || s.batch.heard || s.batch.sent && (len(s.after.changes) > 0 || s.coded) || s.begins(l, p)
+}
+
+// begins says whether the batch that l has got begins a transaction, or says what that is like, and the plan would leave it for another
+// shard, or for several.
+func (s *session) begins(l *engine.Link, p *router.Plan) bool {
+	tx := s.after.tx
+	if !s.batch.sent || tx == nil || p.Kind == router.Tx {
+		return false
+	}
+	switch {
+	case tx.Op == router.SetTransaction && wide(p): // which may not write, say
+		return true
+	case tx.Op == router.Begin || tx.Op == router.SetTransaction || tx.Chain:
+		return s.p.shard(p, 0) != l.Shard
+	}
+	return false
+}
+
+// suits says whether the plan may run on the link in use, whatever state that is in.
+func (s *session) suits(l *engine.Link, p *router.Plan) bool {
+	if l.Err != nil {
+		return false
+	}
+	if p.Kind == router.Tx && p.Tx.Op == router.Begin && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
+		return false // it may go on to write
+	}
+	if s.strung != nil && l.Conn.Endpoint().Role() == backend.RoleReplica && s.beginsAnew() {
+		return false // the same of what begins within a string
+	}
+	if s.tx.state == txNone && s.rollsBack(p) && l.Conn.Endpoint().Role() == backend.RoleReplica {
+		return false
+	}
+	if p.Kind == router.Tx || p.Has(router.Here) && p.Kind != router.Route {
+		return true
+	}
+	if s.tx.state == txOpen && p.OnPrimary() && l.Conn.Endpoint().Role() == backend.RoleReplica {
+		return false
+	}
+	there := anywhere(p) && (s.tx.state == txOpen || s.batch.sent)
+	for i := range p.Shards {
+		there = there || s.p.shard(p, i) == l.Shard
+	}
+	return there && (s.tx.state == txOpen || p.Access == router.Read || l.Conn.Endpoint().Role() != backend.RoleReplica)
+}
+
+// beginsAnew says whether the query string in hand ends the transaction and begins one that is not read only for all that is known.
+func (s *session) beginsAnew() bool {
+	ended := false
+	for _, x := range s.strung.steps {
+		c := x.plan.Tx
+		switch {
+		case x.plan.Kind != router.Tx:
+		case c.Op == router.Begin && ended, c.Chain && s.aborted() && s.tx.began&onlyReads == 0:
+			return true
+		case c.Op == router.Commit || c.Op == router.Rollback:
+			ended = !c.Chain
+		}
+	}
+	return false
+}
