@@ -90,7 +90,9 @@ func (s *session) endTransaction(l *engine.Link) {
 	if s.ear != nil {
 		s.heeded(l, ok && !failed, a.outcome.Tags)
 	}
-	if failed && (len(a.changes) > 0 || a.tx != nil) {
+	// AND CHAIN has happened once it has its tag: what has failed came behind it.
+	chained := a.tx != nil && a.tx.Chain && !a.unclear && a.outcome.Tags == 1
+	if failed && (len(a.changes) > 0 || a.tx != nil && !chained) {
 		ok, a.unclear = false, true
 	}
 	// It may be what has run before the error; and only the last of several tags is known.
