@@ -23,8 +23,9 @@ type meaning struct {
 	blind bool // and what names mean is not known
 }
 
-// namesSQL asks for what changes the meaning of names.
-const namesSQL = "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_setting('role'), pg_catalog.current_setting('session_authorization')"
+// restating are the settings that change the meaning of names. They are shown, not selected: that would take a snapshot, behind which it is
+// too late to choose what the transaction is like.
+var restating = [...]string{"search_path", "role", "session_authorization"}
 
 // restatesUnseen says whether a statement may change unseen what names mean for those behind it.
 func (s *session) restatesUnseen(p *router.Plan, coded bool) bool {
@@ -67,22 +68,36 @@ func (s *session) see() (goesOn bool, err error) {
 	if err != nil || !s.blind || l == nil || l.Err != nil || l.Conn.TxStatus == wire.TxAborted {
 		return err == nil, err
 	}
-	var reply engine.Reply
-	if s.batch.sent {
-		s.runUnseen(l, namesSQL, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError, Reply: &reply})
-		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
-			return false, err
+	var replies [len(restating)]engine.Reply
+	for i, name := range restating {
+		if s.batch.sent {
+			s.runUnseen(l, "SHOW "+name, engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError, Reply: &replies[i]})
+		} else {
+			s.queryUnseen(l, "SHOW "+name, &replies[i])
 		}
-	} else if reply, err = s.Ask(l, namesSQL, engine.MuteAll); err != nil {
+	}
+	if !s.batch.sent {
+		err = s.Await(l)
+	} else if goesOn, err = s.caughtUp(); !goesOn {
 		return false, err
 	}
-	var names [3]string
-	row := wire.DataRow(reply.Row)
-	for i := range names {
-		if !row.Next() {
-			return false, wire.Errorf(wire.InternalError, "no answer about search_path")
+	var names [len(restating)]string
+	for i := range replies {
+		row := wire.DataRow(replies[i].Row)
+		switch {
+		case err != nil:
+		case l.Err != nil:
+			err = l.Err
+		case replies[i].Err != nil:
+			err = replies[i].Err
+		case !row.Next():
+			err = wire.Errorf(wire.InternalError, "no answer about %s", restating[i])
+		default:
+			names[i] = string(row.Value())
 		}
-		names[i] = string(row.Value())
+	}
+	if err != nil {
+		return false, err
 	}
 	user := names[1]
 	if user == "none" {

@@ -150,7 +150,13 @@ func (s *session) prepareApart(l *engine.Link, st *statement) error {
 		return err
 	}
 	if failed {
-		if s.tx.state == txBegun {
+		if s.tx.state == txBegun { // with its savepoints, see refuse
+			s.beginToFail()
+		}
+		if l := s.link; l != nil && l.Err == nil {
+			s.failThere(l, nil)
+			s.batch.sent = true
+		} else if s.tx.state == txBegun {
 			s.tx.fail(nil)
 		}
 		s.batch.skip = true

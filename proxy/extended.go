@@ -112,6 +112,7 @@ func (s *session) sync() error {
 	if s.batch.parsed && !s.skipping() {
 		s.lookedAhead()
 	}
+	s.tx.looked = s.tx.looked || s.batch.snapped
 	defer func() {
 		s.closes = s.closes || s.batch.closes
 		s.batch = batch{held: s.batch.held[:0]}

@@ -45,12 +45,10 @@ func (s *session) refuse(e *wire.Error) (byLink bool) {
 		s.traced.fail(e.Code)
 	}
 	if s.tx.state == txBegun && s.link == nil && !unreachable(e) {
-		// If that fails as well the transaction just fails.
-		_, _ = s.linkFor(&router.Plan{Kind: router.AnyShard, Flags: router.Neutral, Shards: s.p.defaultShard})
+		s.beginToFail()
 	}
 	if l := s.link; l != nil && l.Err == nil && (s.batch.sent || s.tx.state == txOpen || l.Owed() > 0) {
-		l.SetOut(wire.AppendExecute(l.Out(), noPortal, 0))
-		l.Expect(engine.Expect{Kind: engine.Execute, Instead: e, Mute: engine.MuteError})
+		s.failThere(l, e)
 		return true
 	}
 	if s.tx.state == txBegun {
@@ -58,6 +56,18 @@ func (s *session) refuse(e *wire.Error) (byLink bool) {
 	}
 	s.SetOut(wire.AppendErrorResponse(s.Out(), e))
 	return false
+}
+
+// beginToFail begins the transaction that no server has heard of on one, where it is about to fail. If that fails as well the
+// transaction just does.
+func (s *session) beginToFail() {
+	_, _ = s.linkFor(&router.Plan{Kind: router.AnyShard, Flags: router.Neutral, Shards: s.p.defaultShard})
+}
+
+// failThere sends l a request that is sure to fail, of which the client gets e; nil: it has been told.
+func (s *session) failThere(l *engine.Link, e *wire.Error) {
+	l.SetOut(wire.AppendExecute(l.Out(), noPortal, 0))
+	l.Expect(engine.Expect{Kind: engine.Execute, Instead: e, Mute: engine.MuteError})
 }
 
 // unreachable says whether an error is about servers that cannot be had, by its class. The client's own violation of the protocol is in

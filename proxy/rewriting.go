@@ -50,8 +50,11 @@ func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (
 	switch x.Op {
 	case router.PrepareOp:
 		if known != nil { // the server says so, when it comes to it
-			taken := &statement{name: x.Name, sql: []byte("SELECT"), id: s.p.statements.fresh()}
-			q.needs = append(q.needs, taken)
+			taken := known
+			if !changed {
+				taken = &statement{name: x.Name, sql: []byte("SELECT"), id: s.p.statements.fresh()}
+				q.needs = append(q.needs, taken)
+			}
 			q.name(text, at, st.Start+to, taken.id, x.Name)
 			return here, nil
 		}
@@ -84,10 +87,12 @@ func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (
 			q.missing(text, at, st.Start+to, x.Name)
 			return here, nil
 		}
-		drop := &statement{sql: []byte("SELECT"), id: s.p.statements.fresh()}
-		drop.name = x.Name
+		drop := known
+		if !changed {
+			drop = &statement{name: x.Name, sql: []byte("SELECT"), id: s.p.statements.fresh()}
+			q.needs = append(q.needs, drop)
+		}
 		q.seen[x.Name] = nil
-		q.needs = append(q.needs, drop)
 		q.steps = append(q.steps, preparedStep{n: i, st: drop, drop: true})
 		q.name(text, at, st.Start+to, drop.id, x.Name)
 		return here, nil

@@ -116,7 +116,7 @@ const maxPreamble = 16 << 10
 // follow notes what was said to the server of a transaction that may still move: it is said again where that goes.
 func (t *transaction) follow(c *router.TxControl) {
 	if c.Chain {
-		t.began = t.character()
+		t.began, t.looked = t.character(), false
 	}
 	if t.state != txOpen || !t.neutral {
 		return
