@@ -154,13 +154,17 @@ func (l *Link) flush() bool {
 		l.broke()
 		return true
 	}
-	if l.sent == len(l.out) {
-		l.sent = 0
-		if cap(l.out) > 2*maxPending {
-			l.out = nil
-		} else {
-			l.out = l.out[:0]
-		}
+	if l.out, l.sent = unsent(l.out, l.sent); len(l.out) == 0 && cap(l.out) > 2*maxPending {
+		l.out = nil
 	}
 	return n > 0
+}
+
+// unsent drops what was sent of out once that is no less than the rest: to move the rest costs no more than to write the other was, and
+// a socket that takes all of it bit by bit, but never everything, does not make it grow.
+func unsent(out []byte, sent int) ([]byte, int) {
+	if sent < len(out)-sent {
+		return out, sent
+	}
+	return out[:copy(out, out[sent:])], 0
 }

@@ -63,13 +63,8 @@ func (r *Relay) writePending() bool {
 		r.gone = true
 		r.sent = len(r.out)
 	}
-	if r.sent == len(r.out) {
-		r.sent = 0
-		if cap(r.out) > maxKept && !r.inBulk() {
-			r.out = nil
-		} else {
-			r.out = r.out[:0]
-		}
+	if r.out, r.sent = unsent(r.out, r.sent); len(r.out) == 0 && cap(r.out) > maxKept && !r.inBulk() {
+		r.out = nil
 	}
 	return n > 0
 }
