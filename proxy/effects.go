@@ -13,14 +13,13 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if s.ear != nil || p.Has(router.Listens) {
 		s.heed(l, p)
 	}
-	if p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.strung == nil && s.ear == nil && len(s.owns) == 0 {
+	if s.tx.looked = s.looks(p); p.Flags == 0 && p.Kind != router.Tx && p.Setting == nil && s.strung == nil && s.ear == nil && len(s.owns) == 0 {
 		s.tx.neutral = false
 		return false
 	}
 	if !p.Has(router.Neutral) && p.Kind != router.Setting && p.Kind != router.Tx {
 		s.tx.neutral = false
 	}
-	s.tx.looked = s.tx.looked || looks(p.Command) || s.strung != nil
 	if p.Has(router.Dirty) {
 		l.Conn.Dirty = true
 	}

@@ -49,7 +49,7 @@ func leakSchema(clients int) []string {
 		`create procedure leak_proc(v text) language plpgsql as $$ begin perform set_config('my.y', v, false); end $$`,
 	}
 	for _, name := range slices.Concat([]string{"leak_key"}, leakNames("leak_%d", clients), leakNames("split_%d", clients)) {
-		list = append(list, fmt.Sprintf("create table %s (a int primary key, b text)", name), fmt.Sprintf("grant all on %s to public", name))
+		list = append(list, fmt.Sprintf("create table %s (a int primary key, b text) with (autovacuum_enabled = off)", name), fmt.Sprintf("grant all on %s to public", name))
 	}
 	return list
 }

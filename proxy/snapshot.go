@@ -33,6 +33,21 @@ func looks(c sql.Command) bool {
 	return true
 }
 
+// looks says whether something has taken a snapshot in the transaction of the link, behind p.
+func (s *session) looks(p *router.Plan) bool {
+	switch q, c := s.strung, p.Tx; {
+	case q != nil:
+		return q.looks || s.tx.looked && !q.ends
+	case p.Kind != router.Tx:
+		return s.tx.looked || looks(p.Command)
+	case c.Op == router.Commit || c.Op == router.Rollback:
+		return false
+	case c.Op == router.Begin && s.tx.state != txOpen:
+		return s.batch.snapped
+	}
+	return s.tx.looked
+}
+
 // bound notes that the link has got a Bind.
 func (b *batch) bound(p *router.Plan) {
 	if looksAhead(p.Command) {

@@ -121,7 +121,7 @@ func (s *session) prepareAlone(p *router.Plan, text []byte, start int) error {
 // queriedHere has the server of the transaction under way know that there has been a query that takes a snapshot, of which it has not heard.
 func (s *session) queriedHere() error {
 	s.tx.seal()
-	if l := s.link; l != nil && s.tx.state == txOpen && s.tx.neutral && l.Err == nil {
+	if l := s.link; l != nil && s.tx.state == txOpen && !s.tx.looked && l.Err == nil {
 		s.tx.looked = true
 		s.queryUnseen(l, "SELECT 1", nil)
 		return s.Await(l)

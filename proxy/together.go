@@ -102,7 +102,9 @@ func setsTransaction(p *router.Plan) bool {
 
 // queryString is a query string of several statements.
 type queryString struct {
-	n       int // statements, empty ones left out
+	n       int  // statements, empty ones left out
+	ends    bool // it ends a transaction
+	looks   bool // something takes a snapshot, behind that if it ends one
 	changes []*router.SettingChange
 	steps   []step
 	ahead   []*statement // to be prepared before its transaction begins
@@ -123,6 +125,11 @@ func (q *queryString) add(p *router.Plan) {
 		q.steps = append(q.steps, step{q.n, p})
 	} else if p.Kind == router.Tx || p.Has(router.Listens) {
 		q.steps = append(q.steps, step{q.n, p})
+	}
+	if c := p.Tx; p.Kind == router.Tx && (c.Op == router.Commit || c.Op == router.Rollback) {
+		q.ends, q.looks = true, false
+	} else if looks(p.Command) {
+		q.looks = true
 	}
 	q.n++
 }

@@ -45,7 +45,7 @@ type transaction struct {
 	sealed bool
 	// neutral: nothing but neutral statements has run on the server, so that the transaction may still move elsewhere.
 	neutral bool
-	// looked: something that takes a snapshot has run on the server all the same.
+	// looked: something that takes a snapshot has run on the server.
 	looked bool
 	// wrote: a statement may have changed data, so a mark is taken behind COMMIT. schema: ... the catalog.
 	wrote, schema bool
@@ -116,7 +116,7 @@ const maxPreamble = 16 << 10
 // follow notes what was said to the server of a transaction that may still move: it is said again where that goes.
 func (t *transaction) follow(c *router.TxControl) {
 	if c.Chain {
-		t.began, t.looked = t.character(), false
+		t.began = t.character()
 	}
 	if t.state != txOpen || !t.neutral {
 		return
@@ -220,7 +220,7 @@ func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bo
 // those otherwise than what BEGIN says: an error does not take them back. So the preamble has it, once.
 func (s *session) chain(sql []byte) bool {
 	t := &s.tx
-	if t.sealed = false; t.state == txFailed {
+	if t.sealed, t.looked = false, false; t.state == txFailed {
 		s.chainFailed()
 		return true
 	}
