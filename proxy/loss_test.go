@@ -346,3 +346,28 @@ func TestPoolFull(t *testing.T) {
 		})
 	})
 }
+
+// A client whose state is on a connection that breaks amid a query of several shards is ended, as amid one of its own: it would go on
+// without its lock.
+func TestLossOfWhatIsKeptAmidAQueryOfSeveralShards(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		k := newLeaks(t, leakVariants[1], engineName)
+		client, other, holder := k.dial(k.tidemark), k.dial(k.tidemark), k.primaries[1]
+		client.play(simpleAction("select pg_advisory_lock(5)"))
+		pid := strings.Split(client.play(simpleAction("select pg_backend_pid()")), `"`)[1]
+		if got := holder.play(simpleAction("begin; lock table leak_key")); !strings.HasSuffix(got, "ready T\n") {
+			t.Fatal(got)
+		}
+		answer := make(chan string, 1)
+		go func() { answer <- client.play(simpleAction("select a from leak_key where b like 'r%'")) }()
+		for waits := "select wait_event_type from pg_stat_activity where pid = " + pid; !strings.Contains(other.play(simpleAction(waits)), `"Lock"`); {
+			time.Sleep(time.Millisecond)
+		}
+		other.play(simpleAction(fmt.Sprintf("select pg_terminate_backend(%s)", pid)))
+		got := <-answer + client.play(simpleAction("select 1"))
+		if !strings.Contains(got, "57P01 ") || !strings.Contains(got, "(connection: ") {
+			t.Errorf("the client goes on:\n%s", got)
+		}
+		holder.play(simpleAction("rollback"))
+	})
+}

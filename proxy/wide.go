@@ -99,8 +99,10 @@ func (s *session) giveBack(links []*engine.Link) {
 		}
 		if l.Err != nil || !l.Idle() {
 			if s.hasPinned(l) {
-				s.client.unpin(l.Conn)
-				delete(s.pins, l.Shard)
+				if l.Err != nil {
+					continue // which ends the session: see lostPin
+				}
+				s.unpin(l)
 			}
 			s.p.abandon(l)
 			continue
@@ -147,10 +149,27 @@ func (s *session) wide(p *router.Plan, text string, needs ...*statement) error {
 func (s *session) concatenateTagged(links []*engine.Link, replies []engine.Reply) error {
 	rows, err := s.Concatenate(links, replies)
 	if err != nil {
+		s.quitPinned(links)
 		return err
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), "SELECT "+strconv.FormatUint(rows, 10)))
 	return nil
+}
+
+// quitPinned has the links that the session is pinned to end a query that has failed on another shard, or there: they stay with it, with what
+// it keeps there, where others are closed.
+func (s *session) quitPinned(links []*engine.Link) {
+	for _, l := range links {
+		if !s.hasPinned(l) || l.Err != nil || l.Idle() {
+			continue
+		}
+		l.Hush()
+		key := l.Conn.CancelKey()
+		s.Task.Await(func() { s.p.cancelKeys([]backend.CancelKey{key}) })
+		if s.Await(l) != nil {
+			return // the client has left
+		}
+	}
 }
 
 // change runs a broadcast or a split COPY, takes the marks behind it, and reads the catalog again if it changed.

@@ -34,6 +34,17 @@ func (r *Relay) Concatenate(links []*Link, replies []Reply) (rows uint64, err er
 	return rows, nil
 }
 
+// Hush has the client hear nothing of what the link, which is between two messages, still owes.
+func (l *Link) Hush() {
+	l.Paused = false
+	for i := l.head; i < len(l.queue); i++ {
+		l.queue[i].Mute = MuteAll
+		if reply := l.queue[i].Reply; reply != nil {
+			reply.PassNotices = false
+		}
+	}
+}
+
 // Serve is a Step that ends when the client has left.
 func (r *Relay) Serve() error {
 	if err := r.Step(time.Time{}); err != nil {
