@@ -209,6 +209,35 @@ func TestShowPreparedBehindSetTransaction(t *testing.T) {
 	}
 }
 
+// A server would keep what an EXECUTE of a PREPARE makes, under the client's name, for the next client.
+func TestExecuteOfPrepare(t *testing.T) {
+	k := newLeaks(t, leakVariants[0], "epoll")
+	p, err := dialPeer(k.tidemark, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.conn.Close() }()
+	const refused = "0A000 EXECUTE of a statement that is itself PREPARE, EXECUTE or DEALLOCATE is not supported"
+	for _, step := range []struct{ script, want string }{
+		{"parse p prepare q as select 1 ; parse e execute q ; parse d deallocate q ; parse c commit ; sync", "ready I"},
+		{"execute p", refused},
+		{"[execute p] ; sync", refused},
+		{"select 1; execute p", refused},
+		{"execute e", refused},
+		{"execute d", refused},
+		{"run p ; sync", "PREPARE"},
+		{"execute q", `"1"`},
+		{"run d ; sync", "DEALLOCATE"},
+		{"begin", "BEGIN"},
+		{"execute c", "COMMIT"}, // which the server does, and says
+		{"select name from pg_prepared_statements where name in ('q', 'c')", "SELECT 1"},
+	} {
+		if got := p.play(parseSession(step.script).actions[0]); !strings.Contains(got, step.want) {
+			t.Fatalf("%s\ngot\n%swant %s", step.script, got, step.want)
+		}
+	}
+}
+
 func parseSession(script string) history {
 	h := history{options: map[string]string{"application_name": "leak"}}
 	for _, line := range strings.Split(script, "\n") {

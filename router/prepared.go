@@ -155,6 +155,9 @@ func plainInteger(b []byte) bool {
 // Execute is the plan of the template's statement for the arguments of an EXECUTE. An argument that is not known is no
 // obstacle unless a key hangs on it.
 func (t *Template) Execute(x *Prepared) *Plan {
+	if t.c.generic.Kind == OfPrepared { // a server would do it, under a name that the session does not know of and others would meet
+		return t.refuse("EXECUTE of a statement that is itself PREPARE, EXECUTE or DEALLOCATE is not supported", "", "Run that directly.")
+	}
 	p := t.c.always
 	if t.c.scan != nil {
 		for _, a := range x.Args {
