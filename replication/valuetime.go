@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -139,18 +140,12 @@ func cutClock(s string) (clock, offset string, err error) {
 	if len(clock) == len("03:04") {
 		clock += ":00"
 	}
-	if len(clock) < len("03:04:05") {
+	clock, fraction, dotted := strings.Cut(clock, ".")
+	if len(clock) != len("03:04:05") || clock[2] != ':' || clock[5] != ':' || !isDigits([]byte(clock[:2]+clock[3:5]+clock[6:])) || dotted && !isDigits([]byte(fraction)) {
 		return "", "", strconv.ErrSyntax
 	}
-	if len(clock) > len("03:04:05") {
-		end := len(clock)
-		for clock[end-1] == '0' {
-			end--
-		}
-		if clock[end-1] == '.' {
-			end--
-		}
-		clock = clock[:end]
+	if fraction = strings.TrimRight(fraction, "0"); fraction != "" {
+		clock += "." + fraction
 	}
 	if offset != "" && offset[0] != 'Z' && offset[0] != '+' && offset[0] != '-' {
 		return "", "", strconv.ErrSyntax
