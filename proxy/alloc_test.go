@@ -56,25 +56,32 @@ func testAllocations(t *testing.T, config func(*proxy.Config)) {
 	parsed = wire.AppendDescribe(parsed, wire.KindPortal, "")
 	parsed = wire.AppendSync(wire.AppendExecute(parsed, "", 0))
 	for _, tt := range []struct {
-		name    string
-		request []byte
-		rounds  int
-		rows    int
+		name     string
+		requests [][]byte
+		rounds   int
+		rows     int
 	}{
-		{"simple", wire.AppendQuery(nil, "SELECT v FROM kept WHERE id = 7"), 4000, 1},
-		{"extended", parsed, 4000, 1},
-		{"prepared", bind, 4000, 1},
-		{"rows", wire.AppendQuery(nil, "SELECT generate_series(1, 20000)"), 20, 20000},
+		{"simple", [][]byte{wire.AppendQuery(nil, "SELECT v FROM kept WHERE id = 7")}, 4000, 1},
+		{"extended", [][]byte{parsed}, 4000, 1},
+		{"prepared", [][]byte{bind}, 4000, 1},
+		{"rows", [][]byte{wire.AppendQuery(nil, "SELECT generate_series(1, 20000)")}, 20, 20000},
+		{"transaction", [][]byte{
+			wire.AppendQuery(nil, "BEGIN"), wire.AppendQuery(nil, "UPDATE kept SET v = 'more' WHERE id = 7"),
+			wire.AppendQuery(nil, "SELECT v FROM kept WHERE id = 7"), wire.AppendQuery(nil, "END"),
+		}, 1000, 1},
 	} {
+		if tt.name == "transaction" && config != nil {
+			continue // begin and end go the ordinary way then, and cost four in all
+		}
 		t.Run(tt.name, func(t *testing.T) {
 			c := newRepeater(t, dsn)
 			if _, err := c.Prepare(t.Context(), "byKey", `SELECT v FROM kept WHERE id = $1`, nil); err != nil {
 				t.Fatal(err)
 			}
-			c.repeat(t, tt.request, tt.rounds/4) // fills caches and pools
+			c.repeat(t, tt.requests, tt.rounds/4) // fills caches and pools
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			c.repeat(t, tt.request, tt.rounds)
+			c.repeat(t, tt.requests, tt.rounds)
 			runtime.ReadMemStats(&after)
 			per := float64(after.Mallocs-before.Mallocs) / float64(tt.rounds*tt.rows)
 			t.Logf("%.3f allocations, %.0f bytes each", per, float64(after.TotalAlloc-before.TotalAlloc)/float64(tt.rounds*tt.rows))
@@ -102,9 +109,10 @@ func newRepeater(t *testing.T, dsn string) *repeater {
 	return &repeater{PgConn: conn, net: conn.Conn(), buf: make([]byte, 64<<10)}
 }
 
-func (c *repeater) repeat(t *testing.T, request []byte, rounds int) {
+func (c *repeater) repeat(t *testing.T, requests [][]byte, rounds int) {
 	t.Helper()
-	for range rounds {
+	for i := range rounds * len(requests) {
+		request := requests[i%len(requests)]
 		if _, err := c.net.Write(request); err != nil {
 			t.Fatal(err)
 		}

@@ -54,7 +54,7 @@ func TestBatchByKeyIsForFastPath(t *testing.T) {
 					t.Fatal("the batch is not seen to be plain")
 				}
 				p := s.bound(st.template, batch[next:])
-				if p == nil || !reads(p) {
+				if p == nil || !single(p) {
 					t.Fatalf("key %d, types %v, binary %v: the plan is %v, want one for the fast path", key, oids, i == 1, p)
 				}
 				shard[i] = p.Shards[0]

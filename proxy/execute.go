@@ -130,7 +130,7 @@ func (s *session) executeOwn(pt *portal) error {
 		if err := s.checkMode(pt.plan); err != nil {
 			return s.failBatch(err)
 		}
-		if answer, handled, err := s.control(pt.plan, pt.st.sql); err != nil {
+		if answer, handled, err := s.control(nil, pt.plan, pt.st.sql); err != nil {
 			return s.failBatch(err)
 		} else if handled {
 			s.replyInOrder(answer)

@@ -7,14 +7,16 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/loop"
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
 )
 
-// The fast path is for what most transactions are: a client that has nothing under way sends one request, whole and alone, of one
-// statement that only reads, and a server answers it. Its two halves, request and response, do what the ordinary way does (next to
-// forward, or to sync; settle and release), and leave the session as that would; wherever something else is found the ordinary way
-// goes on. It has half of the ordinary way's code, which is what the time goes by: see docs/decisions.
+// The fast path is for what most statements are: a client that has nothing under way sends one request, whole and alone, of one
+// statement that leaves nothing behind but rows, and one server answers it; in a transaction or not. Its two halves, request and response,
+// do what the ordinary way does (next to forward, or to sync; settle and release), and leave the session as that would; wherever
+// something else is found the ordinary way goes on. It has half of the ordinary way's code, which is what the time goes by: see
+// docs/decisions.
 
 // hurry serves a session at rest on the fast path for as long as that will do. Else the ordinary way goes on, with the cause returned.
 func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
@@ -23,7 +25,7 @@ func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
 		switch l := s.link; {
 		case s.place != nil:
 			done, err = s.dequeue(cause)
-		case l == nil:
+		case l == nil || l.Idle():
 			done, err = s.request(s.Peek())
 		default:
 			done = s.response(l)
@@ -50,7 +52,19 @@ func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
 // calm says that the session has no state of which anything but the two halves would have to know.
 func (s *session) calm() bool {
 	b, tx, a := &s.batch, &s.tx, &s.after
-	return tx.state == txNone && !tx.wrote && !tx.schema && !tx.unclear && !tx.probeLater &&
+	switch tx.state {
+	case txNone:
+		if tx.wrote {
+			return false
+		}
+	case txOpen:
+		if s.link == nil {
+			return false
+		}
+	case txFailed:
+		return false
+	}
+	return !tx.schema && !tx.unclear && !tx.probeLater &&
 		!b.sent && !b.skip && !b.ending && !b.queried && !b.parsed && !b.copying && len(b.held) == 0 &&
 		!a.active && a.prepared == nil && len(a.aside) == 0 && !s.askState && !s.coded && !s.blind &&
 		s.mode == backend.Transaction && s.ear == nil && s.traced == nil && len(s.pins) == 0 && len(s.owns) == 0 && !s.own.notice
@@ -89,37 +103,91 @@ func (s *session) lone(in []byte) (done bool, err error) {
 		delete(s.stmts, "")
 	}
 	p := statements[0].Plan
-	if len(statements) > 1 || !reads(p) {
+	if len(statements) > 1 || !s.fast(p) {
 		s.KeepPeeked()
 		return false, s.runStatements(scratch, statements, s.Input()[wire.HeaderLen:n-1], n)
 	}
 	s.putScratch(scratch)
-	l, in, done, err := s.server(p, in)
-	if l == nil || err != nil {
-		return done, err
+	if s.link == nil && p.Kind == router.Tx {
+		return true, s.beginsHere(p, in)
 	}
-	s.note(p)
-	s.tx.neutral = false
-	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or says something first
+	l := s.link
+	if s.tx.state != txOpen {
+		if l, in, done, err = s.server(p, in); l == nil || err != nil {
+			return done, err
+		}
+	}
+	if err := s.takesPart(l, p); err != nil {
+		return false, err
+	}
+	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or something is said first
 		s.KeepPeeked()
-		return false, s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)
+		err := s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)
+		l.Push()
+		return s.Clear() && l.Err == nil && len(l.Out()) == 0, err
 	}
-	s.batch.wrote = false
 	l.Query(in)
 	s.ConsumePeeked(n)
 	return l.Err == nil, nil
 }
 
-// reads says whether a plan is for the fast path: one statement that only reads, on one shard.
-func reads(p *router.Plan) bool {
-	return p.Plain() && p.Access == router.Read && len(p.Shards) == 1
+// fast says whether a plan is for the fast path, in the transaction in which the session is, if it is in one.
+func (s *session) fast(p *router.Plan) bool {
+	switch s.tx.state {
+	case txNone:
+		if c := p.Tx; p.Kind == router.Tx {
+			return c.Op == router.Begin && s.link == nil && c.Isolation == "" && c.ReadOnly == router.Unset && c.Deferrable == router.Unset
+		}
+		return single(p) && (p.Flags == 0 || !s.marksMatter())
+	case txBegun:
+		return single(p)
+	}
+	l := s.link
+	if !l.Idle() || l.Conn.TxStatus != wire.TxOpen || s.portals.any() {
+		return false
+	}
+	if c := p.Tx; p.Kind == router.Tx {
+		return (c.Op == router.Commit || c.Op == router.Rollback) && !c.Chain && s.endsPlainly()
+	}
+	return single(p) && s.suits(l, p)
+}
+
+// single says whether a plan is one statement on one shard that leaves nothing behind but rows, read or written.
+func single(p *router.Plan) bool {
+	return (p.Kind == router.Route || p.Kind == router.AnyShard) && len(p.Shards) == 1 && p.Flags&^router.Writes == 0 &&
+		p.Setting == nil && len(p.Bare) == 0 && p.Command != sql.CopyFrom
+}
+
+// endsPlainly says whether nothing of the transaction has to be followed behind its end.
+func (s *session) endsPlainly() bool { return !s.tx.wrote && !s.settings.touched() }
+
+// beginsHere answers BEGIN, see transaction.go.
+func (s *session) beginsHere(p *router.Plan, in []byte) error {
+	s.note(p)
+	answer, _, err := s.control(s.Out(), p, in[wire.HeaderLen:len(in)-1])
+	if err != nil {
+		return err
+	}
+	answer = wire.AppendReadyForQuery(answer, s.status())
+	s.SetOut(answer[:0])
+	s.ReplyLate(answer)
+	s.ConsumePeeked(len(in))
+	return nil
+}
+
+// takesPart notes that the statement runs on l, in the session's transaction if there is one.
+func (s *session) takesPart(l *engine.Link, p *router.Plan) error {
+	s.note(p)
+	s.tx.neutral, s.batch.wrote = false, false
+	s.tx.wrote = s.tx.wrote || p.Has(router.Writes) && s.marksMatter()
+	return s.speaks(l, p)
 }
 
 // sameBatch is request for a batch that begins with a Parse: of the unnamed statement, and in the same words as the last time. Drivers
 // that prepare nothing send such batches. It has done nothing where it is not done.
 func (s *session) sameBatch(in []byte) (done bool, err error) {
 	st := s.stmts[""]
-	if st == nil || st.needs != nil || st.view != s.view || st.rt != s.p.router.Load() || s.portals.any() || len(s.replaced) > 0 {
+	if s.tx.state != txNone || st == nil || st.needs != nil || st.view != s.view || st.rt != s.p.router.Load() || s.portals.any() || len(s.replaced) > 0 {
 		return false, nil
 	}
 	bind := sameParse(in, st)
@@ -131,7 +199,7 @@ func (s *session) sameBatch(in []byte) (done bool, err error) {
 		return false, nil
 	}
 	p := s.bound(st.template, in[bind:])
-	if p == nil || !reads(p) {
+	if p == nil || p.Kind == router.Tx || !s.fast(p) {
 		return false, nil
 	}
 	n := len(in)
@@ -142,10 +210,12 @@ func (s *session) sameBatch(in []byte) (done bool, err error) {
 	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or says something first
 		return false, nil
 	}
-	s.note(p)
+	if err := s.takesPart(l, p); err != nil {
+		return false, err
+	}
 	*st = statement{sql: st.sql, oids: st.oids, template: st.template, rt: st.rt, view: st.view, id: s.p.statements.fresh(), syncs: s.syncs}
 	s.syncs++
-	s.drawn, s.tx.neutral = false, false
+	s.drawn = false
 	l.Batch(in, st.id, describes)
 	s.ConsumePeeked(n)
 	return l.Err == nil, nil
@@ -201,9 +271,20 @@ func (s *session) bound(t *router.Template, in []byte) *router.Plan {
 	return t.Bind(s.params(&m))
 }
 
-// response passes on what the server has said. When that was the whole answer the connection is given back, and done is true.
+// response passes on what the server has said. When that was the whole answer, and has ended the transaction or not begun any, the
+// connection is given back; then, and within a transaction, done is true.
 func (s *session) response(l *engine.Link) (done bool) {
-	if !s.Take(l) || !l.Idle() || l.Conn.TxStatus != wire.TxIdle || l.Stale != 0 || len(l.Unparsed) > 0 || len(l.Again) > 0 {
+	if !s.Take(l) || !l.Idle() || l.Stale != 0 || len(l.Unparsed) > 0 || len(l.Again) > 0 {
+		return false
+	}
+	switch status := l.Conn.TxStatus; {
+	case status == wire.TxOpen && s.tx.state == txOpen:
+		s.measure(l, s.Task.Clock())
+		return true
+	case status == wire.TxIdle && s.tx.state == txOpen && s.endsPlainly():
+		s.settings.end(false)
+		s.tx.reset()
+	case status != wire.TxIdle || s.tx.state != txNone:
 		return false
 	}
 	s.measure(l, s.Task.Clock())

@@ -68,14 +68,18 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 			shard = held
 		}
 	}
-	access := backend.Write
-	if p.Access == router.Read && (s.tx.state == txNone && !s.rollsBack(p) || s.tx.readOnly) {
-		access = s.reading()
-	}
 	if fresh {
-		return s.preface(s.reachUnused(shard, access))
+		return s.preface(s.reachUnused(shard, s.access(p)))
 	}
-	return s.acquire(shard, access)
+	return s.acquire(shard, s.access(p))
+}
+
+// access is that of a plan for which there is no link yet.
+func (s *session) access(p *router.Plan) backend.Access {
+	if p.Access == router.Read && (s.tx.state == txNone && !s.rollsBack(p) || s.tx.readOnly) {
+		return s.reading()
+	}
+	return backend.Write
 }
 
 // reading is the access of what a replica could answer: none runs a serializable transaction.

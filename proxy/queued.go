@@ -12,8 +12,8 @@ import (
 // and not looked at any further: thousands may wait without a stack. When its turn comes it goes on from the beginning of the request, for
 // the schema may be another by then.
 
-// server finds a connection for in, a request with plan p. Where l is nil the session has queued for one, and done is true, or the client
-// was told why it gets none. The input may have moved.
+// server finds a connection for in, a request with plan p, and begins there the transaction that the client has begun. Where l is nil the
+// session has queued for one, and done is true, or the client was told why it gets none. The input may have moved.
 func (s *session) server(p *router.Plan, in []byte) (l *engine.Link, input []byte, done bool, err error) {
 	if l = s.link; l != nil { // it has queued for that
 		if l.Shard != s.p.shard(p, 0) {
@@ -26,18 +26,19 @@ func (s *session) server(p *router.Plan, in []byte) (l *engine.Link, input []byt
 	simple := err == nil && !sh.Replicated() && !s.p.gate.any.Load()
 	if simple {
 		if l = s.atHand(sh, e); l != nil {
-			return l, in, false, nil
+			l, err = s.preface(l, nil)
+			return l, in, false, err
 		}
 	}
 	s.KeepPeeked()
 	if !simple {
-		l, err = s.reach(sh.Name(), s.reading())
+		l, err = s.acquire(sh.Name(), s.access(p))
 	} else if conn, w, none := e.Enqueue(s.Task, s.identity); w != nil {
 		s.place = w
 		return nil, nil, true, nil
 	} else {
 		l, err = s.got(sh.Name(), conn, none)
-		l, err = s.fit(l, backend.Write, err)
+		l, err = s.preface(s.fit(l, backend.Write, err))
 	}
 	if err != nil {
 		return nil, nil, false, s.unserved(err, len(in))
@@ -74,7 +75,7 @@ func (s *session) dequeue(cause loop.Cause) (done bool, err error) {
 	s.place = nil
 	n := len(s.Input())
 	l, err := s.got(shard, conn, err)
-	if _, err = s.fit(l, backend.Write, err); err != nil {
+	if _, err = s.preface(s.fit(l, backend.Write, err)); err != nil {
 		return false, s.unserved(err, n)
 	}
 	return s.request(s.Input())

@@ -142,7 +142,7 @@ func endsFailed(statements []router.Statement) []router.Statement {
 func (s *session) endFailed(first router.Statement, rest []router.Statement, text []byte, n int) error {
 	p := s.ended(first.Plan)
 	s.note(p)
-	answer, _, err := s.control(p, text[first.Start:first.End])
+	answer, _, err := s.control(nil, p, text[first.Start:first.End])
 	if err != nil {
 		s.Consume(n)
 		return err
@@ -271,7 +271,7 @@ func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Pla
 			}
 		}
 		text = s.Input()[wire.HeaderLen : n-1]
-		if answer, handled, err := s.control(p, text); err != nil {
+		if answer, handled, err := s.control(nil, p, text); err != nil {
 			s.Consume(n)
 			return nil, true, err
 		} else if handled {

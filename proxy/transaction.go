@@ -142,13 +142,14 @@ func (s *session) inTransaction() bool {
 	return s.tx.state == txOpen || s.after.tx != nil && (s.after.tx.Op == router.Begin || s.after.tx.Chain)
 }
 
-// control handles transaction commands that no server needs to hear of. Its answer is a command tag, perhaps with a notice
-// before it; handled is false when the command must go to the link. The error is a *wire.Error for the client.
-func (s *session) control(p *router.Plan, sql []byte) (answer []byte, handled bool, err error) {
+// control handles transaction commands that no server needs to hear of. Its answer, behind what is in dst, is a command tag, perhaps with
+// a notice before it; handled is false when the command must go to the link. The error is a *wire.Error for the client.
+func (s *session) control(dst []byte, p *router.Plan, sql []byte) (answer []byte, handled bool, err error) {
 	if s.link != nil {
 		return nil, false, nil
 	}
 	c := p.Tx
+	answer = dst
 	warn := func(code, text string) {
 		answer = wire.AppendNoticeResponse(answer, wire.Noticef(wire.SeverityWarning, code, "%s", text))
 	}

@@ -15,11 +15,16 @@ import (
 // Clear says that nothing waits to be sent, and nothing of the client's to be looked at.
 func (r *Relay) Clear() bool { return len(r.out) == 0 && !r.gone && !r.stop.Load() && !r.bulk.on }
 
-// Peek reads once from the client, where nothing is left of what came before, and returns what has come: nil for none. It may still be
-// the loop's, which has read it ahead: it is Input, and outlasts a wait, only after KeepPeeked.
+// Peek reads once from the client, where nothing is left of what came before and no link has anything under way, and returns what has
+// come: nil for none. It may still be the loop's, which has read it ahead: it is Input, and outlasts a wait, only after KeepPeeked.
 func (r *Relay) Peek() []byte {
-	if !r.Clear() || r.in.len() > 0 || len(r.links) > 0 {
+	if !r.Clear() || r.in.len() > 0 {
 		return nil
+	}
+	for _, l := range r.links {
+		if !l.Idle() {
+			return nil
+		}
 	}
 	if in := r.Client.Ahead(); len(in) > 0 {
 		return in
@@ -139,8 +144,8 @@ func (l *Link) Unsent(b []byte, err error) {
 	l.out = append(l.out, b...)
 }
 
-// forwardLate is forward for an owner that is about to wait for the client's next request.
-func (r *Relay) forwardLate(b []byte) {
+// ReplyLate is Reply for an owner that is about to wait for the client's next request, and to whom nothing else waits to be sent.
+func (r *Relay) ReplyLate(b []byte) {
 	r.written += uint64(len(b))
 	r.Task.WriteLate(r.Client, b, r)
 }
@@ -157,36 +162,43 @@ func (r *Relay) Unsent(b []byte, err error) {
 
 // answered passes b on, what was read, where that is the whole answer to what Query or Batch has sent, without an error.
 func (l *Link) answered(r *Relay, b []byte) bool {
-	if l.sole == 0 || l.sole != len(l.queue) || l.head > 0 || l.rest > 0 || len(r.out) > 0 || r.gone || !whole(b) {
+	if l.sole == 0 || l.sole != len(l.queue) || l.head > 0 || l.rest > 0 || len(r.out) > 0 || r.gone {
 		return false
 	}
-	l.Conn.TxStatus = wire.TxIdle
+	status := whole(b)
+	if status == 0 {
+		return false
+	}
+	l.Conn.TxStatus = status
 	l.Conn.Outstanding--
 	l.Skipping, l.Copying = false, false
 	for i := range l.queue {
 		l.queue[i].Kind, l.queue[i].Statement = 0, 0 // the rest of it is empty
 	}
 	l.queue, l.sole, l.parses, l.early, l.ended = l.queue[:0], 0, 0, 0, 0
-	r.forwardLate(b)
+	r.ReplyLate(b)
 	return true
 }
 
-// whole says whether b is a whole answer outside of a transaction, with nothing but what a request brings that succeeds.
-func whole(b []byte) bool {
-	for len(b) > len(idle) {
+// whole is the transaction status at the end of b, if that is a whole answer with nothing but what a request brings that succeeds; else 0.
+func whole(b []byte) byte {
+	for len(b) > len(ready)+1 {
 		size := int(binary.BigEndian.Uint32(b[1:]))
 		switch b[0] {
 		case 'D', 'T', 'C', '1', '2', 'n':
 		default:
-			return false
+			return 0
 		}
 		if size < 4 || size >= len(b) {
-			return false
+			return 0
 		}
 		b = b[1+size:]
 	}
-	return string(b) == idle
+	if len(b) != len(ready)+1 || string(b[:len(ready)]) != ready || b[len(ready)] == wire.TxAborted {
+		return 0
+	}
+	return b[len(ready)]
 }
 
-// idle is a ReadyForQuery outside of a transaction.
-const idle = "Z\x00\x00\x00\x05I"
+// ready is a ReadyForQuery without its last byte, the status.
+const ready = "Z\x00\x00\x00\x05"
