@@ -24,7 +24,9 @@ func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
 		done := false
 		switch l := s.link; {
 		case s.place != nil:
-			done, err = s.dequeue(cause)
+			if done, err = s.dequeue(cause); cause == loop.Timeout { // of that wait
+				cause = loop.Ready
+			}
 		case l == nil || l.Idle():
 			done, err = s.request(s.Peek())
 		default:
@@ -178,7 +180,7 @@ func (s *session) beginsHere(p *router.Plan, in []byte) error {
 // takesPart notes that the statement runs on l, in the session's transaction if there is one.
 func (s *session) takesPart(l *engine.Link, p *router.Plan) error {
 	s.note(p)
-	s.tx.neutral, s.batch.wrote = false, false
+	s.tx.looked, s.tx.neutral, s.batch.wrote = s.looks(p), false, false
 	s.tx.wrote = s.tx.wrote || p.Has(router.Writes) && s.marksMatter()
 	return s.speaks(l, p)
 }
