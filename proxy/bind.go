@@ -50,7 +50,11 @@ func (s *session) bind(size int) error {
 		}
 	}
 	plan := st.template.Generic()
-	if want := st.template.NumParams(); want >= 0 && m.NumParams() != want {
+	want := st.template.NumParams()
+	if want < 0 && (s.tx.state == txFailed || s.aborted()) { // no server says it any more, of a statement that it has not got yet
+		want = st.template.TextParams()
+	}
+	if want >= 0 && m.NumParams() != want {
 		return s.skipped(errParameters(&m, st.name, want))
 	}
 	if !st.template.Fixed() || s.proxyOwn(plan) || wide(plan) {
@@ -125,6 +129,9 @@ func (s *session) bind(size int) error {
 			WithHint("Close those that are not used any more, or end the transaction."))
 	}
 	if old := s.portals.get(name); len(name) > 0 && old != nil && old.link == nil { // of others the server knows
+		if want := st.template.TextParams(); m.NumParams() != want { // which PostgreSQL finds first
+			return s.skipped(errParameters(&m, st.name, want))
+		}
 		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
 			if err == nil {
 				err = s.Skip(size)

@@ -142,6 +142,8 @@ func (s *session) prepareApart(l *engine.Link, st *statement) error {
 		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
 	}
 	parsed := s.batch.parsed // what is prepared here is no part of the batch
+	s.portals.leaving = true
+	defer func() { s.portals.leaving = false }()
 	failed, err := s.endPart(l)
 	if s.batch.parsed = parsed; err != nil {
 		return err

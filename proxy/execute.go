@@ -87,11 +87,14 @@ func (s *session) execute() error {
 		return s.failBatch(wire.Errorf(wire.FeatureNotSupported, "a row limit cannot be used with a query of %s", s.p.whereOf(pt.plan)).
 			WithHint("Fetch all rows (fetch size 0), or add a LIMIT."))
 	}
-	if pt.ran {
-		return s.executeAgain(pt)
-	}
-	pt.ran = true
 	own := *pt // the portal is gone as soon as its transaction ends
+	pt.ran = true
+	if err := s.prepareHeld(); err != nil { // its reply comes first
+		return s.failBatch(err)
+	}
+	if own.ran {
+		return s.executeAgain(&own)
+	}
 	return s.executeOwn(&own)
 }
 
@@ -196,6 +199,8 @@ func (s *session) executeAgain(pt *portal) error {
 	switch p := pt.plan; {
 	case s.aborted() || s.tx.state == txFailed:
 		return s.failBatch(s.errAborted())
+	case pt.gone:
+		return s.failBatch(errNoPortal(pt.name))
 	case p.Kind == router.Nothing:
 		s.replyInOrder(wire.AppendEmptyQueryResponse(nil))
 	case p.Kind == router.Scatter, p.Kind == router.ViewScan:

@@ -14,6 +14,7 @@ type portal struct {
 	bind []byte       // the Bind message, for those the proxy runs
 	name string       // of one that the proxy runs
 	ran  bool         // ... and has run
+	gone bool         // a Query has made its own of this name since
 	told bool         // Describe was asked and is to be answered when it runs
 	// last is the reply to the last Execute of one with a name in a transaction that may move; nil: not asked for.
 	last *engine.Reply
@@ -76,6 +77,14 @@ func (p *portals) remove(name []byte) {
 		return
 	}
 	p.unnamed, p.bound = portal{}, false
+}
+
+// queried has a Query end the unnamed portal, as the server does with its own: PostgreSQL runs that as an unnamed portal, too. Where the
+// transaction fails there still is one.
+func (p *portals) queried() {
+	if x := &p.unnamed; p.bound && x.link == nil {
+		x.ran, x.gone = true, true
+	}
 }
 
 // open says whether a portal on the link has a name and, as far as is known, more rows: it would be lost elsewhere.

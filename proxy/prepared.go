@@ -38,11 +38,8 @@ func (s *session) parse() error {
 	if goesOn, err := s.foreseeOne(); !goesOn || err != nil {
 		return err
 	}
-	if s.closes { // an error may open the name again
-		s.closes = false
-		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
-			return err
-		}
+	if goesOn, err := s.closed(); !goesOn || err != nil {
+		return err
 	}
 	frame, err := s.Frame(s.p.cfg().MaxMessage)
 	if err != nil {
@@ -178,9 +175,9 @@ func (s *session) errTaken(st *statement, taken error) error {
 	if err != nil {
 		return err
 	}
-	other := *st
-	other.name, other.id = "", s.p.statements.fresh()
-	s.ensure(l, &other, engine.MuteAck)
+	st.id = s.p.statements.fresh()
+	s.define(l, st, engine.Expect{Mute: engine.MuteAck, Statement: st.id})
+	s.batch.sent = true
 	return taken
 }
 
@@ -193,10 +190,13 @@ func (s *session) statement(name []byte) *statement {
 }
 
 // pending says whether it depends on an earlier batch, which is not answered yet, that the link's connection has the statement, or
-// what it executes, or all that it shows: an error there skips a Parse.
+// what it executes, or all that it shows: an error there skips a Parse. Or that there is none: it skips a Close.
 func (s *session) pending(st *statement) bool {
 	l := s.link
-	if st == nil || l == nil || !l.Preparing() {
+	if st == nil {
+		return l != nil && s.closes
+	}
+	if l == nil || !l.Preparing() {
 		return false
 	}
 	s.template(st)
@@ -257,7 +257,7 @@ func (s *session) close() error {
 			of = pt.link
 		}
 		s.portals.remove(target.Name)
-		if l := s.link; l != nil && (pt == nil || of == l) {
+		if l := s.link; l != nil && (of == nil || of == l) { // also where one of the proxy's own has taken the name of one there
 			s.flushHeld(l)
 			l.Queue(frame)
 			l.Expect(engine.Expect{Kind: engine.Close})
@@ -284,6 +284,15 @@ func (s *session) close() error {
 	}
 	s.Reply(wire.AppendCloseComplete(nil))
 	return nil
+}
+
+// closed waits until what earlier batches close is closed: an error may open the name again, and only what comes behind that may take it.
+func (s *session) closed() (goesOn bool, err error) {
+	if !s.closes {
+		return true, nil
+	}
+	s.closes = false
+	return s.caughtUp()
 }
 
 // reopen takes back a Close that was skipped, and with it what came behind that.

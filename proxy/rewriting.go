@@ -119,7 +119,7 @@ func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (
 // executedBy is how errors of what statement number n of a text executes are told. PostgreSQL does not look at the values given for a
 // statement without parameters.
 func executedBy(n int, target *statement) engine.Executed {
-	return engine.Executed{Statement: n, Names: namesOf(target), Args: target.template.HasParams()}
+	return engine.Executed{Statement: n, Names: namesOf(target), Args: target.template.TextParams() > 0}
 }
 
 // discard takes a DEALLOCATE ALL, or a DISCARD ALL, which fails in a string of several.

@@ -17,7 +17,8 @@ import (
 //	@name=value       a setting of the startup message
 //	select 1          a Query
 //	[select 1] ; sync a batch of the extended protocol, divided by " ; ": a statement that is parsed, bound, described and executed;
-//	                  or parse NAME sql, describe NAME, run NAME, close NAME, portal NAME sql, again NAME, sync
+//	                  or parse NAME sql, describe NAME, bind NAME, run NAME, close NAME, portal NAME sql, again NAME, end NAME
+//	                  (Close of a portal), sync. Without a name or with an empty one it is the unnamed one
 //	! select 1        one of these, the last, at which Tidemark must diverge as docs/limits.md says
 func TestSessions(t *testing.T) {
 	text, err := os.ReadFile("testdata/sessions.txt")
@@ -274,10 +275,14 @@ func partMessages(part string) []pgproto3.FrontendMessage {
 		return []pgproto3.FrontendMessage{&pgproto3.Parse{Name: name, Query: sql}}
 	case "describe":
 		return []pgproto3.FrontendMessage{&pgproto3.Describe{ObjectType: 'S', Name: name}}
+	case "bind":
+		return []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: name}}
 	case "run":
 		return []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: name}, &pgproto3.Execute{}}
 	case "close":
 		return []pgproto3.FrontendMessage{&pgproto3.Close{ObjectType: 'S', Name: name}}
+	case "end":
+		return []pgproto3.FrontendMessage{&pgproto3.Close{ObjectType: 'P', Name: name}}
 	case "portal":
 		return []pgproto3.FrontendMessage{&pgproto3.Parse{Query: sql}, &pgproto3.Bind{DestinationPortal: name}, &pgproto3.Execute{Portal: name}}
 	case "again":

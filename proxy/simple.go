@@ -31,6 +31,9 @@ func (s *session) query() error {
 		text = frame[wire.HeaderLen : len(frame)-1]
 	}
 	s.trace(text, false)
+	if goesOn, err := s.closed(); !goesOn || err != nil {
+		return err
+	}
 	if len(s.stmts) > 0 {
 		delete(s.stmts, "") // a simple query drops the unnamed statement, whatever becomes of it
 	}
@@ -68,6 +71,9 @@ func (s *session) runStatements(scratch *router.Scratch, statements []router.Sta
 // planned runs the statements of the Query message of n bytes at the start of Input. Its errors are for the client, or the session's end.
 func (s *session) planned(statements []router.Statement, text []byte, n int) (err error) {
 	p := statements[0].Plan
+	if p.Kind != router.Nothing {
+		s.portals.queried()
+	}
 	if s.after.foreseen != nil && s.batch.sent {
 		if err := s.restated(statements, text); err != nil {
 			s.Consume(n)

@@ -105,11 +105,11 @@ func (t *Template) NumParams() int {
 			return -1
 		}
 	}
-	return max(t.c.params, len(t.oids))
+	return t.TextParams()
 }
 
-// HasParams says whether the statement has parameters, used or only declared.
-func (t *Template) HasParams() bool { return t.c.params > 0 || len(t.oids) > 0 }
+// TextParams is how many parameters the statement has by its text, or by the types that were declared for it.
+func (t *Template) TextParams() int { return max(t.c.params, len(t.oids)) }
 
 // Bind is the plan for the values of a Bind message: values in order, nil for NULL; formats as in the message (none: all
 // text, one: all alike, else one each). It allocates nothing when the plan is a matter of place. A value that cannot
