@@ -90,6 +90,9 @@ func newBatches(t *testing.T, v leakVariant, engineName string) *batches {
 			}
 		}
 	}
+	for i := range v.shards {
+		exec(t, direct[1+i], "delete from bt_key")
+	}
 	_ = c.Close(t.Context())
 	return x
 }
