@@ -106,7 +106,7 @@ func (s *session) lookUnseen(l *engine.Link) {
 // transaction goes on, it must.
 func (s *session) lookedAhead() {
 	s.tx.seal()
-	if l := s.link; l != nil && l.Err == nil && s.batch.sent && s.inTransaction() && !s.tx.looked {
+	if l := s.link; l != nil && l.Err == nil && s.inTransaction() && !s.tx.looked {
 		s.lookUnseen(l)
 	}
 }
