@@ -19,6 +19,9 @@ func (s *statement) ddl() *compiled {
 		}
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags | s.leaves(), Shards: s.r.oneShard[s.r.m.Default()], Reason: "materialized views live on the default shard"})
 	}
+	if f.Flags&sql.LargeObject != 0 {
+		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[s.r.m.Default()], Reason: "large objects live on the default shard"})
+	}
 	if f.Flags&sql.Temporary != 0 {
 		for i := range f.Relations {
 			if ref := s.hides(f.Relations[i].Name); ref != nil {

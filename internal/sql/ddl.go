@@ -95,14 +95,19 @@ func (b *builder) ddl(n *pg.Node) {
 	case *pg.Node_AlterTypeStmt:
 		named(e.AlterTypeStmt.TypeName)
 	case *pg.Node_AlterOwnerStmt:
+		b.largeObject(e.AlterOwnerStmt.ObjectType)
 		b.temporaries(e.AlterOwnerStmt.Object)
+	case *pg.Node_SecLabelStmt:
+		b.largeObject(e.SecLabelStmt.Objtype)
 	case *pg.Node_CommentStmt:
+		b.largeObject(e.CommentStmt.Objtype)
 		b.temporaries(e.CommentStmt.Object)
 		names, kind := strs(e.CommentStmt.Object.GetList().GetItems()), e.CommentStmt.Objtype
 		if kind == pg.ObjectType_OBJECT_TABLE && len(names) == 1 || kind == pg.ObjectType_OBJECT_COLUMN && len(names) == 2 {
 			f.Bare = append(f.Bare, names[0])
 		}
 	case *pg.Node_GrantStmt:
+		b.largeObject(e.GrantStmt.Objtype)
 		b.temporaries(e.GrantStmt.Objects...)
 		for _, o := range e.GrantStmt.Objects {
 			if o.GetRangeVar().GetSchemaname() != "" {
@@ -112,7 +117,7 @@ func (b *builder) ddl(n *pg.Node) {
 			b.bare(o.GetRangeVar())
 		}
 	case *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
-		*pg.Node_CreateSchemaStmt, *pg.Node_SecLabelStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
+		*pg.Node_CreateSchemaStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_ReassignOwnedStmt,
 		*pg.Node_DropOwnedStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterObjectDependsStmt,
 		*pg.Node_CreateExtensionStmt, *pg.Node_AlterExtensionStmt, *pg.Node_AlterExtensionContentsStmt, *pg.Node_CreatePolicyStmt,
@@ -170,6 +175,13 @@ func (b *builder) temporaries(objects ...*pg.Node) {
 	}
 	if len(objects) > 0 {
 		b.f.Flags |= Temporary
+	}
+}
+
+// largeObject notes that a statement is about large objects, which are on the shard where lo_create() and the like make them.
+func (b *builder) largeObject(kind pg.ObjectType) {
+	if kind == pg.ObjectType_OBJECT_LARGEOBJECT {
+		b.f.Flags = b.f.Flags&^SchemaChange | LargeObject
 	}
 }
 

@@ -58,6 +58,7 @@ const (
 	SchemaChange                   // may change the catalog
 	CurrentOf                      // WHERE CURRENT OF cursor
 	Materialize                    // CREATE MATERIALIZED VIEW
+	LargeObject                    // COMMENT ON LARGE OBJECT, GRANT, ALTER and SECURITY LABEL of such
 )
 
 // Relation is a table (or view) that the statement names. Names that mean a WITH query are not listed.
