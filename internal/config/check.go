@@ -69,8 +69,10 @@ func (d *decoder) checkUsers(c *Config) {
 			d.addAt(path+".md5", "SCRAM cannot check it; expected a rule of method md5 or password in auth.rules")
 		case hasPassword && u.Password.Empty():
 			d.addAt(path+".password", "it is empty; expected a password")
-		case hasSCRAM && !wire.IsVerifier(u.SCRAM.Reveal()):
-			d.addAt(path+".scram", "it is not a verifier; expected SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>, as in pg_authid.rolpassword")
+		case hasSCRAM:
+			if _, err := wire.ParseVerifier(u.SCRAM.Reveal()); err != nil {
+				d.addAt(path+".scram", "it is not a verifier; expected SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>, as in pg_authid.rolpassword")
+			}
 		}
 	}
 }
