@@ -142,7 +142,7 @@ func (s *session) fast(p *router.Plan) bool {
 		}
 		return single(p) && (p.Flags == 0 || !s.marksMatter())
 	case txBegun:
-		return single(p)
+		return single(p) && !s.portals.any()
 	}
 	l := s.link
 	if !l.Idle() || l.Conn.TxStatus != wire.TxOpen || s.portals.any() {
