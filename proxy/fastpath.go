@@ -54,16 +54,7 @@ func (s *session) hurry(cause loop.Cause) (_ loop.Cause, err error) {
 // calm says that the session has no state of which anything but the two halves would have to know.
 func (s *session) calm() bool {
 	b, tx, a := &s.batch, &s.tx, &s.after
-	switch tx.state {
-	case txNone:
-		if tx.wrote {
-			return false
-		}
-	case txOpen:
-		if s.link == nil {
-			return false
-		}
-	case txFailed:
+	if tx.state == txFailed || tx.state == txOpen && s.link == nil || tx.state == txNone && tx.wrote {
 		return false
 	}
 	return !tx.schema && !tx.unclear && !tx.probeLater &&
@@ -279,9 +270,9 @@ func (s *session) response(l *engine.Link) (done bool) {
 	if !s.Take(l) || !l.Idle() || l.Stale != 0 || len(l.Unparsed) > 0 || len(l.Again) > 0 {
 		return false
 	}
+	s.measure(l, s.Task.Clock())
 	switch status := l.Conn.TxStatus; {
 	case status == wire.TxOpen && s.tx.state == txOpen:
-		s.measure(l, s.Task.Clock())
 		return true
 	case status == wire.TxIdle && s.tx.state == txOpen && s.endsPlainly():
 		s.settings.end(false)
@@ -289,7 +280,6 @@ func (s *session) response(l *engine.Link) (done bool) {
 	case status != wire.TxIdle || s.tx.state != txNone:
 		return false
 	}
-	s.measure(l, s.Task.Clock())
 	s.portals.clear()
 	s.release()
 	return !s.p.draining.Load()
