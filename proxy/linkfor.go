@@ -126,8 +126,8 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if p.Kind == router.Tx && p.Tx.Op == router.Begin && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false // it may go on to write
 	}
-	if s.strung != nil && l.Conn.Endpoint().Role() == backend.RoleReplica && s.beginsAnew() {
-		return false // the same of what begins within a string
+	if s.strung != nil && l.Conn.Endpoint().Role() == backend.RoleReplica && s.leavesReplica() {
+		return false // the same of what comes behind the end of a transaction within a string
 	}
 	if s.tx.state == txNone && s.rollsBack(p) && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false
@@ -145,8 +145,12 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	return there && (s.tx.state == txOpen || p.Access == router.Read || l.Conn.Endpoint().Role() != backend.RoleReplica)
 }
 
-// beginsAnew says whether the query string in hand ends the transaction and begins one that is not read only for all that is known.
-func (s *session) beginsAnew() bool {
+// leavesReplica says whether the query string in hand ends the transaction and goes on with what is for the primary, or begins one that is
+// not read only for all that is known.
+func (s *session) leavesReplica() bool {
+	if s.strung.primary {
+		return true
+	}
 	ended := false
 	for _, x := range s.strung.steps {
 		c := x.plan.Tx

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -92,6 +93,13 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 			return err
 		}
 		return s.simple(p, text, n)
+	}
+	if s.failedOnReplica() && endsFailed(statements) != nil && (p.Tx == nil || !p.Tx.Chain) {
+		if _, goesOn, err := s.rollBack(); err != nil || !goesOn {
+			s.Consume(n)
+			return cmp.Or(err, errAnswered)
+		}
+		text = s.Input()[wire.HeaderLen : n-1]
 	}
 	if s.tx.state == txFailed && s.link == nil {
 		if rest := endsFailed(statements); rest != nil {

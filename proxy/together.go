@@ -105,6 +105,7 @@ type queryString struct {
 	n       int  // statements, empty ones left out
 	ends    bool // it ends a transaction
 	looks   bool // something takes a snapshot, behind that if it ends one
+	primary bool // something behind that is for the primary
 	changes []*router.SettingChange
 	steps   []step
 	ahead   []*statement // to be prepared before its transaction begins
@@ -128,8 +129,9 @@ func (q *queryString) add(p *router.Plan) {
 	}
 	if c := p.Tx; p.Kind == router.Tx && (c.Op == router.Commit || c.Op == router.Rollback) {
 		q.ends, q.looks = true, false
-	} else if looks(p.Command) {
-		q.looks = true
+	} else {
+		q.looks = q.looks || looks(p.Command)
+		q.primary = q.primary || q.ends && (p.Kind == router.Route || p.Kind == router.AnyShard) && p.Access == router.Write
 	}
 	q.n++
 }

@@ -269,6 +269,12 @@ func (s *session) offReplica(p *router.Plan) error {
 	return err
 }
 
+// failedOnReplica says whether the transaction has failed on a replica. What a query string has behind its end may be for the primary.
+func (s *session) failedOnReplica() bool {
+	l := s.link
+	return l != nil && s.tx.state == txOpen && !s.batch.sent && s.aborted() && l.Conn.Endpoint().Role() == backend.RoleReplica
+}
+
 // goesOnElsewhere says whether a plan that is about to be executed may end a transaction that has failed on a server, and what comes behind
 // it in its batch may need another one. Where that has only a Sync behind the Execute of n bytes at hand, nothing does.
 func (s *session) goesOnElsewhere(p *router.Plan, n int) bool {
@@ -334,9 +340,9 @@ func (s *session) errAborted() *wire.Error {
 // errElsewhere refuses a statement that would take a transaction to a second shard.
 func (s *session) errElsewhere(l *engine.Link, p *router.Plan) *wire.Error {
 	onReplica := l.Conn.Endpoint().Role() == backend.RoleReplica
-	if onReplica && s.strung != nil && s.beginsAnew() {
+	if onReplica && s.strung != nil && s.leavesReplica() {
 		return wire.Errorf(wire.FeatureNotSupported, "a transaction that reads on a replica cannot do what is for the primary").
-			WithDetail("The transaction is read only and runs on a replica; the query string ends it and begins another, which may write.").
+			WithDetail("The transaction is read only and runs on a replica; the query string ends it and goes on, which may write.").
 			WithHint("Send them one by one.")
 	}
 	if onReplica && p.OnPrimary() {
