@@ -50,9 +50,9 @@ func (s *session) bind(size int) error {
 		}
 	}
 	plan := st.template.Generic()
-	want := st.template.NumParams()
+	want, inText := st.template.NumParams(), st.template.TextParams()
 	if want < 0 && (s.tx.state == txFailed || s.aborted()) { // no server says it any more, of a statement that it has not got yet
-		want = st.template.TextParams()
+		want = inText
 	}
 	if want >= 0 && m.NumParams() != want {
 		return s.skipped(errParameters(&m, st.name, want))
@@ -128,9 +128,10 @@ func (s *session) bind(size int) error {
 		return s.skipped(wire.Errorf(wire.ProgramLimitExceeded, "too many portals: %d", len(s.portals.named)).
 			WithHint("Close those that are not used any more, or end the transaction."))
 	}
-	if old := s.portals.get(name); len(name) > 0 && old != nil && old.link == nil { // of others the server knows
-		if want := st.template.TextParams(); m.NumParams() != want { // which PostgreSQL finds first
-			return s.skipped(errParameters(&m, st.name, want))
+	abortive := plan.Kind == router.Nothing || !endsTransaction(plan) || m.NumParams() > 0 // what a transaction that has failed does not bind
+	if old := s.portals.get(name); len(name) > 0 && old != nil && old.link == nil {        // of others the server knows
+		if m.NumParams() != inText { // which PostgreSQL finds first
+			return s.skipped(errParameters(&m, st.name, inText))
 		}
 		if goesOn, err := s.caughtUp(); !goesOn || err != nil {
 			if err == nil {
@@ -138,7 +139,7 @@ func (s *session) bind(size int) error {
 			}
 			return err
 		}
-		if s.aborted() {
+		if s.aborted() && abortive {
 			return s.skipped(s.errAborted())
 		}
 		return s.skipped(errTakenPortal(string(name)))
@@ -146,7 +147,7 @@ func (s *session) bind(size int) error {
 	if plan.Kind == router.Refuse {
 		return s.skipped(refusal(plan.Refusal))
 	}
-	if s.tx.state == txFailed && (plan.Kind == router.Nothing || !endsTransaction(plan) || m.NumParams() > 0) {
+	if s.tx.state == txFailed && abortive {
 		return s.skipped(s.errAborted())
 	}
 	if s.proxyOwn(plan) || wide(plan) {

@@ -220,11 +220,18 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 			return err
 		}
 	}
+	named := p.Flags&(router.ShowsPrepared|router.Executes) != 0
+	if named && s.link != nil && s.link.Preparing() { // what an earlier batch has parsed may yet be skipped
+		if err := s.quiet(); err != nil {
+			s.Consume(n)
+			return err
+		}
+	}
 	l, err := s.linkFor(p)
 	if err == nil {
 		err = s.speaks(l, p)
 	}
-	if err == nil && p.Flags&(router.ShowsPrepared|router.Executes) != 0 {
+	if err == nil && named {
 		err = s.preparedByName(l, p)
 	}
 	if err != nil {
