@@ -283,7 +283,7 @@ func reload(ctx context.Context, c *console) error {
 	if err := c.a.parts.Reload(ctx); err != nil {
 		first, rest, _ := strings.Cut(err.Error(), "\n")
 		e := wire.Errorf(wire.InvalidParameterValue, "the configuration was not reloaded: %s", first).
-			WithHint("Nothing has changed. tidemark check shows the same problems.")
+			WithHint("Nothing has changed.")
 		if rest != "" {
 			e = e.WithDetail("%s", rest)
 		}

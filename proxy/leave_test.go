@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -319,6 +320,50 @@ func TestDrain(t *testing.T) {
 		}
 		if got := text(t, connect(t, f.direct(0)), "select count(*) from drained"); got != want {
 			t.Errorf("%s rows are committed", got)
+		}
+	})
+}
+
+// A farewell behind a transaction comes apart from its answer, or as the answer to what the client asks next: libpq takes an error that it
+// reads together with an answer for a notice, and then knows no reason why its connection is lost.
+func TestDrainBehindAnswer(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 8})
+	engines(t, func(t *testing.T, engineName string) {
+		p := f.run(t, engineName)
+		var begun [6]*wireClient
+		ask := func(c *wireClient, query string) {
+			c.send(t, &pgproto3.Query{String: query})
+			if _, err := receive[*pgproto3.ReadyForQuery](c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range begun {
+			begun[i] = dialWire(t, p.dsn)
+			ask(begun[i], "begin")
+			ask(begun[i], "select 1")
+		}
+		p.drain()
+		apart := 0
+		for i, c := range begun {
+			ask(c, "commit")
+			if i%2 == 0 {
+				c.send(t, &pgproto3.Query{String: "select 2"})
+			} else if err := c.conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+				t.Fatal(err)
+			} else if _, err := c.fe.Receive(); errors.Is(err, os.ErrDeadlineExceeded) {
+				apart++
+			} else {
+				continue
+			}
+			switch e, err := receive[*pgproto3.ErrorResponse](c); {
+			case err != nil:
+				t.Error(err)
+			case e.Code != "57P01" || e.Severity != "FATAL":
+				t.Errorf("client %d: %v", i, e)
+			}
+		}
+		if apart == 0 { // one would do: this machine may be slow
+			t.Error("farewells come together with answers")
 		}
 	})
 }

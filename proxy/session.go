@@ -101,9 +101,10 @@ func (a *after) plain() bool {
 }
 
 // run serves the client until it leaves, or there is nothing to do: then the session rests. The error says why it ended, nil for a Terminate.
-func (s *session) run() error {
-	for {
-		typ, size, err := s.next()
+// Busy says that the client was being served when the session rested.
+func (s *session) run(busy bool) error {
+	for ; ; busy = true {
+		typ, size, err := s.next(busy)
 		if err != nil || s.rests {
 			return err
 		}
@@ -139,7 +140,7 @@ func (s *session) complete() error {
 }
 
 // next finds the header of the client's next message. It returns only when that message may be handled, or s.rests.
-func (s *session) next() (typ byte, size int, err error) {
+func (s *session) next(busy bool) (typ byte, size int, err error) {
 	for {
 		if err := s.settle(); err != nil {
 			return 0, 0, err
@@ -164,7 +165,7 @@ func (s *session) next() (typ byte, size int, err error) {
 		case s.Gone():
 			return 0, 0, engine.ErrClientGone
 		case s.p.draining.Load() && s.link == nil && s.tx.state == txNone && !s.batch.sent:
-			if err := s.leaves(); err != nil {
+			if err := s.leaves(busy); err != nil {
 				return 0, 0, err
 			}
 			continue
@@ -204,7 +205,7 @@ func (s *session) begunAhead(size int) bool {
 
 // leaves ends an idle session while the process drains: errDrained. Not when something has just come from the client, nor
 // when it has logged in a moment ago and not asked anything yet: clients that connect for each transaction would notice.
-func (s *session) leaves() error {
+func (s *session) leaves(busy bool) error {
 	until := time.Time{}
 	if s.Client.Readable() {
 		until = time.Now().Add(drainPoll)
@@ -212,13 +213,29 @@ func (s *session) leaves() error {
 	if s.last.plan == nil && time.Since(s.client.since) < firstRequest {
 		until = s.client.since.Add(firstRequest)
 	}
-	if until.IsZero() {
+	switch {
+	case until.IsZero() && busy:
+		return s.lull()
+	case until.IsZero():
 		return errDrained
 	}
 	if err := s.Step(until); err != nil && !errors.Is(err, engine.ErrDeadline) {
 		return err
 	}
 	return nil
+}
+
+// lull ends a session whose client has just had an answer, a moment later or in answer to its next request: libpq drops an error that comes
+// in one breath with an answer, so that the next request would fail for no known reason.
+func (s *session) lull() error {
+	for until := time.Now().Add(drainPoll); !s.Gone() && len(s.Input()) == 0; {
+		if err := s.Step(until); errors.Is(err, engine.ErrDeadline) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	return errDrained
 }
 
 // firstRequest is how long after its login a client may take to ask something before it counts as idle.

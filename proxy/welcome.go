@@ -114,7 +114,7 @@ func (s *session) serveClient(asked []wire.Parameter, params map[string]string) 
 	defer s.depart()
 	err := s.start(asked, params)
 	if err == nil {
-		err = s.run()
+		err = s.run(false)
 	}
 	if !s.rests {
 		s.farewell(err)
@@ -183,6 +183,7 @@ func sortedKeys(m map[string]string) []string {
 func (s *session) goOn(_ *loop.Task, cause loop.Cause) {
 	s.rests = false
 	defer s.depart()
+	busy := s.link != nil
 	cause, err := s.hurry(cause)
 	if s.rests {
 		return
@@ -194,7 +195,7 @@ func (s *session) goOn(_ *loop.Task, cause loop.Cause) {
 		l.MayRepeat = false
 	}
 	if err == nil {
-		err = s.run()
+		err = s.run(busy)
 	}
 	if !s.rests {
 		s.farewell(err)

@@ -102,6 +102,9 @@ All commands read one YAML file, described in docs/config.md.`,
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root && cmd.Flags().NArg() > 0 { // the flags are those of a command that there is not
+			return cmd.Args(cmd, cmd.Flags().Args())
+		}
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newDemo(), newProxy(), newProjector(), newDLQ(), newCheck(), newVersion())
