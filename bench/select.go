@@ -15,6 +15,9 @@ var latencyColumns = []column{
 	{name: "CPU µs", digits: 1, proxy: true},
 }
 
+// modes are the protocols of pgbench.
+var modes = []string{"simple", "extended", "prepared"}
+
 // selects is pgbench -S: one row by primary key.
 func selects(b *bench) *scenario {
 	sc := &scenario{
@@ -24,7 +27,7 @@ func selects(b *bench) *scenario {
 		keys: []string{"mode", "clients"}, columns: latencyColumns, cost: "CPU µs",
 		sharding: "pgbench_accounts: {key: aid, type: int}",
 	}
-	for _, mode := range []string{"simple", "extended", "prepared"} {
+	for _, mode := range modes {
 		for _, n := range b.clients {
 			sc.points = append(sc.points, point{
 				labels: []string{mode, strconv.Itoa(n)},

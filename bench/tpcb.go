@@ -21,29 +21,31 @@ INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, :bid, :a
 END;
 `
 
-// tpcb is pgbench's default transaction, and a variant of it that can be sharded.
+// tpcb is pgbench's default transaction, and a variant of it that can be sharded, by each of its protocols.
 func tpcb(b *bench) *scenario {
 	const clients = 8
-	run := func(args ...string) func(context.Context, *peer) (sample, error) {
-		return func(ctx context.Context, p *peer) (sample, error) {
-			return load{clients: clients, seconds: b.seconds, mode: "simple", sampling: 1, args: args}.sample(ctx, p)
-		}
+	s := &scenario{
+		name: "tpcb", title: "TPC-B",
+		note: "8 clients, seven statements in each transaction. *default* is pgbench's own script; it cannot be sharded, because its account is of any branch and " +
+			"a transaction stays on one shard. *by branch* names the branch in every statement; tidemark-sharded keeps the four tables sharded by it.",
+		keys: []string{"script", "mode"}, columns: latencyColumns, cost: "CPU µs",
+		sharding: "{pgbench_accounts: {key: bid, type: int}, pgbench_branches: {key: bid, type: int}, pgbench_tellers: {key: bid, type: int}, pgbench_history: {key: bid, type: int}}",
 	}
 	script := filepath.Join(b.dir, "tpcb-by-branch.sql")
-	return &scenario{
-		name: "tpcb", title: "TPC-B",
-		note: "8 clients, simple protocol, seven statements in each transaction. *default* is pgbench's own script; it cannot be sharded, because its account is of any branch and " +
-			"a transaction stays on one shard. *by branch* names the branch in every statement; tidemark-sharded keeps the four tables sharded by it.",
-		keys: []string{"script"}, columns: latencyColumns, cost: "CPU µs",
-		sharding: "{pgbench_accounts: {key: bid, type: int}, pgbench_branches: {key: bid, type: int}, pgbench_tellers: {key: bid, type: int}, pgbench_history: {key: bid, type: int}}",
-		points: []point{
-			{labels: []string{"default"}, skip: (*peer).sharded, measure: run("-b", "tpcb-like")},
-			{labels: []string{"by branch"}, measure: func(ctx context.Context, p *peer) (sample, error) {
+	for _, mode := range modes {
+		run := func(ctx context.Context, p *peer, args ...string) (sample, error) {
+			return load{clients: clients, seconds: b.seconds, mode: mode, sampling: 1, args: args}.sample(ctx, p)
+		}
+		s.points = append(s.points,
+			point{labels: []string{"default", mode}, skip: (*peer).sharded, measure: func(ctx context.Context, p *peer) (sample, error) {
+				return run(ctx, p, "-b", "tpcb-like")
+			}},
+			point{labels: []string{"by branch", mode}, measure: func(ctx context.Context, p *peer) (sample, error) {
 				if err := os.WriteFile(script, []byte(tpcbByBranch), 0o644); err != nil {
 					return nil, err
 				}
-				return run("-f", script, "-D", "branches="+strconv.Itoa(b.scale))(ctx, p)
-			}},
-		},
+				return run(ctx, p, "-f", script, "-D", "branches="+strconv.Itoa(b.scale))
+			}})
 	}
+	return s
 }

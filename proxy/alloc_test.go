@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,16 +46,19 @@ func testAllocations(t *testing.T, config func(*proxy.Config)) {
 	if _, err := conn.Exec(t.Context(), `INSERT INTO kept VALUES (7, 'seven')`).ReadAll(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Prepare(t.Context(), "byKey", `SELECT v FROM kept WHERE id = $1`, nil); err != nil {
-		t.Fatal(err)
+	const byKey = `SELECT v FROM kept WHERE id = $1`
+	bound := func(b []byte, statement string, values ...string) []byte {
+		var list [][]byte
+		for _, v := range values {
+			list = append(list, []byte(v))
+		}
+		b = wire.AppendDescribe(wire.AppendBind(b, "", statement, nil, list, nil), wire.KindPortal, "")
+		return wire.AppendSync(wire.AppendExecute(b, "", 0))
 	}
-	bind := wire.AppendBind(nil, "", "byKey", nil, [][]byte{[]byte("7")}, nil)
-	bind = wire.AppendDescribe(bind, wire.KindPortal, "")
-	bind = wire.AppendSync(wire.AppendExecute(bind, "", 0))
-	parsed := wire.AppendParse(nil, "", "SELECT v FROM kept WHERE id = $1", nil)
-	parsed = wire.AppendBind(parsed, "", "", nil, [][]byte{[]byte("7")}, nil)
-	parsed = wire.AppendDescribe(parsed, wire.KindPortal, "")
-	parsed = wire.AppendSync(wire.AppendExecute(parsed, "", 0))
+	unnamed := func(sql string, values ...string) []byte {
+		return bound(wire.AppendParse(nil, "", sql, nil), "", values...)
+	}
+	bind, parsed := bound(nil, "byKey", "7"), unnamed(byKey, "7")
 	for _, tt := range []struct {
 		name     string
 		requests [][]byte
@@ -69,13 +73,15 @@ func testAllocations(t *testing.T, config func(*proxy.Config)) {
 			wire.AppendQuery(nil, "BEGIN"), wire.AppendQuery(nil, "UPDATE kept SET v = 'more' WHERE id = 7"),
 			wire.AppendQuery(nil, "SELECT v FROM kept WHERE id = 7"), wire.AppendQuery(nil, "END"),
 		}, 1000, 1},
+		{"transaction of batches", [][]byte{unnamed("BEGIN"), unnamed("UPDATE kept SET v = 'more' WHERE id = $1", "7"), parsed, unnamed("END")}, 1000, 1},
+		{"transaction of batches between queries", [][]byte{wire.AppendQuery(nil, "BEGIN"), parsed, bind, wire.AppendQuery(nil, "COMMIT")}, 1000, 1},
 	} {
-		if tt.name == "transaction" && config != nil {
+		if strings.HasPrefix(tt.name, "transaction") && config != nil {
 			continue // begin and end go the ordinary way then, and cost four in all
 		}
 		t.Run(tt.name, func(t *testing.T) {
 			c := newRepeater(t, dsn)
-			if _, err := c.Prepare(t.Context(), "byKey", `SELECT v FROM kept WHERE id = $1`, nil); err != nil {
+			if _, err := c.Prepare(t.Context(), "byKey", byKey, nil); err != nil {
 				t.Fatal(err)
 			}
 			c.repeat(t, tt.requests, tt.rounds/4) // fills caches and pools

@@ -73,8 +73,8 @@ func (s *session) request(in []byte) (done bool, err error) {
 	switch in[0] {
 	case wire.MsgQuery:
 		return s.lone(in)
-	case wire.MsgParse:
-		return s.sameBatch(in)
+	case wire.MsgParse, wire.MsgBind:
+		return s.loneBatch(in)
 	}
 	return false, nil
 }
@@ -92,9 +92,7 @@ func (s *session) lone(in []byte) (done bool, err error) {
 		s.putScratch(scratch)
 		return false, nil
 	}
-	if len(s.stmts) > 0 {
-		delete(s.stmts, "")
-	}
+	s.dropUnnamed()
 	p := statements[0].Plan
 	if len(statements) > 1 || !s.fast(p) {
 		s.KeepPeeked()
@@ -113,6 +111,7 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	if err := s.takesPart(l, p); err != nil {
 		return false, err
 	}
+	s.portals.queried()
 	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or something is said first
 		s.KeepPeeked()
 		err := s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)
@@ -133,10 +132,10 @@ func (s *session) fast(p *router.Plan) bool {
 		}
 		return single(p) && (p.Flags == 0 || !s.marksMatter())
 	case txBegun:
-		return single(p) && !s.portals.any()
+		return single(p) && len(s.portals.named) == 0
 	}
 	l := s.link
-	if !l.Idle() || l.Conn.TxStatus != wire.TxOpen || s.portals.any() {
+	if !l.Idle() || l.Conn.TxStatus != wire.TxOpen || len(s.portals.named) > 0 {
 		return false
 	}
 	if c := p.Tx; p.Kind == router.Tx {
@@ -176,98 +175,13 @@ func (s *session) takesPart(l *engine.Link, p *router.Plan) error {
 	return s.speaks(l, p)
 }
 
-// sameBatch is request for a batch that begins with a Parse: of the unnamed statement, and in the same words as the last time. Drivers
-// that prepare nothing send such batches. It has done nothing where it is not done.
-func (s *session) sameBatch(in []byte) (done bool, err error) {
-	st := s.stmts[""]
-	if s.tx.state != txNone || st == nil || st.needs != nil || st.view != s.view || st.rt != s.p.router.Load() || s.portals.any() || len(s.replaced) > 0 {
-		return false, nil
-	}
-	bind := sameParse(in, st)
-	if bind == 0 {
-		return false, nil
-	}
-	describes, ok := plainBatch(in[bind:])
-	if !ok {
-		return false, nil
-	}
-	p := s.bound(st.template, in[bind:])
-	if p == nil || p.Kind == router.Tx || !s.fast(p) {
-		return false, nil
-	}
-	n := len(in)
-	l, in, done, err := s.server(p, in)
-	if l == nil || err != nil {
-		return done, err
-	}
-	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or says something first
-		return false, nil
-	}
-	if err := s.takesPart(l, p); err != nil {
-		return false, err
-	}
-	*st = statement{sql: st.sql, oids: st.oids, template: st.template, rt: st.rt, view: st.view, id: s.p.statements.fresh(), syncs: s.syncs}
-	s.syncs++
-	s.drawn = false
-	l.Batch(in, st.id, describes)
-	s.ConsumePeeked(n)
-	return l.Err == nil, nil
-}
-
-// sameParse says whether in begins with the Parse that made st, the unnamed statement: where the message behind that begins, or 0.
-func sameParse(in []byte, st *statement) (next int) {
-	text, oids := wire.HeaderLen+1, wire.HeaderLen+1+len(st.sql)+1
-	next = oids + 2 + 4*len(st.oids)
-	if len(in) <= next || int(binary.BigEndian.Uint32(in[1:])) != next-1 || in[wire.HeaderLen] != 0 || in[oids-1] != 0 ||
-		int(binary.BigEndian.Uint16(in[oids:])) != len(st.oids) || !bytes.Equal(in[text:oids-1], st.sql) {
-		return 0
-	}
-	for i, o := range st.oids {
-		if binary.BigEndian.Uint32(in[oids+2+4*i:]) != o {
-			return 0
-		}
-	}
-	return next
-}
-
-// plainBatch says whether in is, and is no more than, a Bind of the unnamed statement, perhaps a Describe, an Execute for all rows, and
-// a Sync, the portal being the unnamed one. What else the Bind says is for the server to judge.
-func plainBatch(in []byte) (describes, ok bool) {
-	const describe, end = "D\x00\x00\x00\x06P\x00", "E\x00\x00\x00\x09\x00\x00\x00\x00\x00S\x00\x00\x00\x04"
-	if len(in) < wire.HeaderLen+2 || in[0] != wire.MsgBind || in[wire.HeaderLen] != 0 || in[wire.HeaderLen+1] != 0 {
-		return false, false
-	}
-	size := int(binary.BigEndian.Uint32(in[1:]))
-	if size < wire.HeaderLen+1 || size >= len(in) {
-		return false, false
-	}
-	in = in[1+size:]
-	if len(in) == len(describe)+len(end) && string(in[:len(describe)]) == describe {
-		return true, string(in[len(describe):]) == end
-	}
-	return false, string(in) == end
-}
-
-// bound is the plan of t for the values of the Bind that in begins with; nil where the ordinary way has to say what is wrong with them.
-func (s *session) bound(t *router.Template, in []byte) *router.Plan {
-	want := t.NumParams()
-	switch {
-	case want < 0 && t.Fixed():
-		return t.Generic()
-	case want < 0:
-		return nil
-	}
-	m, err := wire.DecodeBind(in[wire.HeaderLen : 1+binary.BigEndian.Uint32(in[1:])])
-	if err != nil || m.Check() != nil || m.NumParams() != want {
-		return nil
-	}
-	return t.Bind(s.params(&m))
-}
-
 // response passes on what the server has said. When that was the whole answer, and has ended the transaction or not begun any, the
 // connection is given back; then, and within a transaction, done is true.
 func (s *session) response(l *engine.Link) (done bool) {
-	if !s.Take(l) || !l.Idle() || l.Stale != 0 || len(l.Unparsed) > 0 || len(l.Again) > 0 {
+	l.MayRepeat = true
+	taken := s.Take(l)
+	l.MayRepeat = false
+	if !taken || !l.Idle() || l.Stale != 0 || len(l.Unparsed) > 0 || len(l.Again) > 0 {
 		return false
 	}
 	s.measure(l, s.Task.Clock())

@@ -9,14 +9,13 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
-// batchOf is what a driver sends that prepares nothing, as pgx's PgConn.ExecParams does.
-func batchOf(sql string, oids []uint32, describe bool) []byte {
+// batchOf is what drivers send: of a statement that they have prepared under a name, or parse without one, as pgx's PgConn.ExecParams does.
+func batchOf(name, sql string, oids []uint32, describe bool) []byte {
 	var b []byte
-	for _, m := range []pgproto3.FrontendMessage{
-		&pgproto3.Parse{Query: sql, ParameterOIDs: oids}, &pgproto3.Bind{Parameters: [][]byte{[]byte("5"), nil}, ResultFormatCodes: []int16{1}},
-	} {
-		b, _ = m.Encode(b)
+	if name == "" {
+		b, _ = (&pgproto3.Parse{Query: sql, ParameterOIDs: oids}).Encode(b)
 	}
+	b, _ = (&pgproto3.Bind{PreparedStatement: name, Parameters: [][]byte{[]byte("5"), nil}, ResultFormatCodes: []int16{1}}).Encode(b)
 	if describe {
 		b, _ = (&pgproto3.Describe{ObjectType: 'P'}).Encode(b)
 	}
@@ -26,51 +25,55 @@ func batchOf(sql string, oids []uint32, describe bool) []byte {
 }
 
 // The fast path takes a driver's batch, and no byte more or less of it.
-func TestPlainBatch(t *testing.T) {
+func TestLoneBatch(t *testing.T) {
 	const sql = "SELECT $1, $2"
-	for _, describe := range []bool{true, false} {
-		for _, oids := range [][]uint32{nil, {23, 25}} {
-			st := &statement{sql: []byte(sql), oids: oids}
-			whole := batchOf(sql, oids, describe)
-			next := sameParse(whole, st)
-			if next == 0 || whole[next] != wire.MsgBind {
-				t.Fatalf("the Parse of %v ends at %d", oids, next)
-			}
-			if described, ok := plainBatch(whole[next:]); !ok || described != describe {
-				t.Errorf("described %v: %v, %v", describe, described, ok)
-			}
-			for n := range len(whole) {
-				if next := sameParse(whole[:n], st); next > 0 {
-					if _, ok := plainBatch(whole[next:n]); ok {
+	for _, name := range []string{"", "s"} {
+		for _, describe := range []bool{true, false} {
+			for _, oids := range [][]uint32{nil, {23, 25}} {
+				whole := batchOf(name, sql, oids, describe)
+				x, ok := readLoneBatch(whole)
+				if !ok || x.describes != describe || x.parses != (name == "") || string(x.bind.Statement) != name || x.bind.NumParams() != 2 {
+					t.Fatalf("statement %q, described %v, types %v: read as %+v, %v", name, describe, oids, x, ok)
+				}
+				if x.parses && (string(x.parse.SQL) != sql || !x.parse.HasOIDs(oids)) {
+					t.Errorf("parsed %q with types %d", x.parse.SQL, x.parse.AppendOIDs(nil))
+				}
+				for n := range len(whole) {
+					if _, ok := readLoneBatch(whole[:n]); ok {
 						t.Errorf("taken for whole: the first %d of %d bytes", n, len(whole))
 					}
 				}
-			}
-			if _, ok := plainBatch(append(slices.Clone(whole[next:]), 'Q')); ok {
-				t.Error("taken with another message behind it")
-			}
-			for i := 1; i < len(whole); i++ { // the first is looked at before; what a byte more or less in the Bind's values means is for the server to say
-				other := slices.Clone(whole)
-				other[i]++
-				next := sameParse(other, st)
-				if next == 0 {
-					continue
+				if _, ok := readLoneBatch(append(slices.Clone(whole), 'Q')); ok {
+					t.Error("taken with another message behind it")
 				}
-				_, ok := plainBatch(other[next:])
-				size := int(whole[next+4]) + 1
-				if inBind := i >= next+wire.HeaderLen+2 && i < next+size; ok && !inBind {
-					t.Errorf("taken with another byte at %d", i)
+				bind := len(whole) - len(batchOf("s", sql, nil, describe)) // where it begins
+				if name == "" {
+					bind += len("s")
+				}
+				head := bind + wire.HeaderLen + len(name) + 2
+				for i := 1; i < len(whole); i++ { // the first is looked at before; what is in the text, the types and the values is for others to say
+					other := slices.Clone(whole)
+					other[i]++
+					inText := i >= wire.HeaderLen+1 && i < bind-2-4*len(oids)-1 || i < bind && i >= bind-4*len(oids)
+					inName := i >= bind+wire.HeaderLen+1 && i < head-1 && name != ""
+					inValues := i >= head && i < bind+int(whole[bind+4])+1
+					if _, ok := readLoneBatch(other); ok && !inText && !inName && !inValues {
+						t.Errorf("statement %q, described %v, types %v: taken with another byte at %d of %q", name, describe, oids, i, whole)
+					}
 				}
 			}
-		}
-	}
-	for name, st := range map[string]*statement{"text": {sql: []byte("SELECT $1, $3")}, "longer": {sql: []byte(sql + " ")}, "types": {sql: []byte(sql), oids: []uint32{23}}} {
-		if sameParse(batchOf(sql, nil, true), st) > 0 {
-			t.Errorf("the same for another %s", name)
 		}
 	}
 	named, _ := (&pgproto3.Parse{Name: "s", Query: sql}).Encode(nil)
-	if sameParse(append(named, batchOf(sql, nil, true)...), &statement{sql: []byte(sql)}) > 0 {
-		t.Error("the same under a name")
+	if _, ok := readLoneBatch(append(named, batchOf("s", sql, nil, true)...)); ok {
+		t.Error("taken with a Parse under a name")
+	}
+	portal, _ := (&pgproto3.Bind{DestinationPortal: "p", PreparedStatement: "s"}).Encode(nil)
+	portal, _ = (&pgproto3.Execute{}).Encode(portal)
+	if portal, _ = (&pgproto3.Sync{}).Encode(portal); portal == nil {
+		t.Fatal("no messages")
+	}
+	if _, ok := readLoneBatch(portal); ok {
+		t.Error("taken with a portal that has a name")
 	}
 }

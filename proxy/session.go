@@ -46,6 +46,7 @@ type session struct {
 	after after
 
 	stmts    map[string]*statement
+	spare    *statement // the last unnamed one that a Query has dropped, for its memory
 	replaced []replaced // unnamed statements whose successors may not be prepared after all
 	kept     uint64     // how many statements with names the client has prepared
 	lent     *lent      // statements that server connections have under the client's own names; nil: none ever had

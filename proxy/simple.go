@@ -35,9 +35,7 @@ func (s *session) query() error {
 	if goesOn, err := s.closed(); !goesOn || err != nil {
 		return err
 	}
-	if len(s.stmts) > 0 {
-		delete(s.stmts, "") // a simple query drops the unnamed statement, whatever becomes of it
-	}
+	s.dropUnnamed()
 	scratch := scratches.Get(s.Task)
 	n := len(frame)
 	statements := s.plan(scratch, text)

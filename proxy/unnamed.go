@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
 )
 
 // The unnamed statement. Each Parse replaces it, at once in what the session knows, and on the server if that comes so far.
@@ -28,6 +29,38 @@ func (s *session) recycled(m *wire.Parse) *statement {
 	} else {
 		*st = statement{sql: append(st.sql[:0], m.SQL...), oids: m.AppendOIDs(st.oids[:0])}
 	}
+	return st
+}
+
+// dropUnnamed is for a Query, which drops the unnamed statement, whatever becomes of it.
+func (s *session) dropUnnamed() {
+	if len(s.stmts) == 0 {
+		return
+	}
+	if st := s.stmts[""]; st != nil {
+		delete(s.stmts, "")
+		s.spare = st
+	}
+}
+
+// unnamedOf makes the unnamed statement that of a batch of the fast path, of template t. Nothing refers to the one before: all of the
+// client's is answered.
+func (s *session) unnamedOf(m *wire.Parse, t *router.Template) *statement {
+	st := s.stmts[""]
+	if st == nil {
+		if st = s.spare; st == nil || st.needs != nil || cap(st.sql) > maxRecycled {
+			st = &statement{}
+		}
+		if s.spare = nil; s.stmts == nil {
+			s.stmts = map[string]*statement{}
+		}
+		s.stmts[""] = st
+	}
+	*st = statement{
+		sql: append(st.sql[:0], m.SQL...), oids: m.AppendOIDs(st.oids[:0]),
+		template: t, rt: s.p.router.Load(), view: s.view, id: s.p.statements.fresh(), syncs: s.syncs,
+	}
+	s.replaced = nil
 	return st
 }
 

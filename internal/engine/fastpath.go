@@ -96,22 +96,83 @@ func (l *Link) Query(b []byte) {
 	l.sendLate(b)
 }
 
-// Batch sends a whole batch on an idle link, of whose answer the client gets everything: Parse of the unnamed statement, whose id is
-// given, Bind, perhaps Describe, Execute and Sync.
-func (l *Link) Batch(b []byte, statement uint64, describes bool) {
-	n := 4
-	if describes {
+// Batch is what SendBatch sends: perhaps a Parse of the unnamed statement, a Bind, perhaps a Describe of the portal, an Execute and a Sync.
+type Batch struct {
+	Statement uint64 // its id
+	Name      string // what the server calls it
+	Names     *Names
+	Parses    bool
+	Describes bool
+	Again     bool // see Expect
+}
+
+// replies are how many it brings.
+func (x *Batch) replies() int {
+	n := 3
+	if x.Parses {
 		n++
 	}
-	q := l.owe(n)
-	q[0].Kind, q[0].Statement = Parse, statement
-	q[1].Kind, q[1].Statement = Bind, statement
-	q[2].Kind = Describe // or Execute, the last but one
-	q[n-2].Kind = Execute
-	q[n-1].Kind = Sync
-	l.parses++
-	l.Conn.Unnamed = statement
-	l.sendLate(b)
+	if x.Describes {
+		n++
+	}
+	return n
+}
+
+// owes fills in what is owed; q is empty.
+func (x *Batch) owes(q []Expect) {
+	if x.Parses {
+		q[0].Kind, q[0].Statement = Parse, x.Statement
+		q = q[1:]
+	}
+	q[0].Kind, q[0].Statement, q[0].Names, q[0].Again = Bind, x.Statement, x.Names, x.Again
+	if q = q[1:]; x.Describes {
+		q[0].Kind, q[0].Names = Describe, x.Names
+		q = q[1:]
+	}
+	q[0].Kind, q[0].Names = Execute, x.Names
+	q[1].Kind, q[1].Again = Sync, x.Again
+}
+
+// SendBatch sends a whole batch, of whose answer the client gets everything: b, or, where it does not begin with a Parse, b with the
+// statement's name on the server. The link is idle, or has something to be sent ahead of it, which goes with it. What was sent is
+// returned, until the link sends more.
+func (l *Link) SendBatch(b []byte, x *Batch) ([]byte, error) {
+	idle, n := l.Idle(), x.replies()
+	out := l.out
+	switch {
+	case !x.Parses && x.Name != "":
+		size := 1 + int(binary.BigEndian.Uint32(b[1:]))
+		var err error
+		if out, err = wire.AppendRenamed(out, b[:size], x.Name); err != nil {
+			return nil, err
+		}
+		b = append(out, b[size:]...)
+		out = b
+	case !idle:
+		out = append(out, b...)
+	}
+	if idle {
+		if x.owes(l.owe(n)); x.Parses {
+			l.parses++
+		}
+	} else {
+		var q [maxSole]Expect
+		x.owes(q[:n])
+		for _, e := range q[:n] {
+			l.Expect(e)
+		}
+	}
+	if x.Parses {
+		l.Conn.Unnamed = x.Statement
+	}
+	if idle {
+		l.out = out[:0]
+		l.sendLate(b)
+		return b, nil
+	}
+	l.out = out
+	l.flush()
+	return out, nil
 }
 
 // owe is Expect for all n replies to a request on an idle link. They are empty.
@@ -125,7 +186,7 @@ func (l *Link) owe(n int) []Expect {
 	return l.queue
 }
 
-// maxSole is how many replies a request of Query or Batch has at most.
+// maxSole is how many replies a request of Query or SendBatch has at most.
 const maxSole = 5
 
 // sendLate is Send for a request that the owner is about to wait for the answer to.
@@ -160,7 +221,7 @@ func (r *Relay) Unsent(b []byte, err error) {
 	r.out = append(r.out, b...)
 }
 
-// answered passes b on, what was read, where that is the whole answer to what Query or Batch has sent, without an error.
+// answered passes b on, what was read, where that is the whole answer to what Query or SendBatch has sent, without an error.
 func (l *Link) answered(r *Relay, b []byte) bool {
 	if l.sole == 0 || l.sole != len(l.queue) || l.head > 0 || l.rest > 0 || len(r.out) > 0 || r.gone {
 		return false
@@ -173,7 +234,8 @@ func (l *Link) answered(r *Relay, b []byte) bool {
 	l.Conn.Outstanding--
 	l.Skipping, l.Copying = false, false
 	for i := range l.queue {
-		l.queue[i].Kind, l.queue[i].Statement = 0, 0 // the rest of it is empty
+		q := &l.queue[i]
+		q.Kind, q.Statement, q.Names, q.Again = 0, 0, nil, false // the rest of it is empty
 	}
 	l.queue, l.sole, l.parses, l.early, l.ended = l.queue[:0], 0, 0, 0, 0
 	r.ReplyLate(b)

@@ -59,7 +59,7 @@ type Link struct {
 	parses int // owed replies to requests that prepare a statement
 	early  int // how often the client has ended a COPY that has not begun; what is queued before ended stands before that
 	ended  int
-	sole   int // the queue is one request's of Query or Batch while it has so many replies; 0: it is not known to be
+	sole   int // the queue is one request's of Query or SendBatch while it has so many replies; 0: it is not known to be
 }
 
 // links are those that nothing uses, with their memory: a client that is idle should not hold it. The few that are in use at
@@ -95,7 +95,7 @@ func (l *Link) Idle() bool { return l.head == len(l.queue) && len(l.out) == 0 &&
 //	Out and SetOut, Queue    with the relay's next Step
 //	Gather                   with the next Step, or when so much has come together that a server should begin with it
 //	Send                     at once
-//	Query, Batch             of an idle link: behind the round of the loop, with what other sessions send (fastpath.go)
+//	Query, SendBatch         of an idle link: behind the round of the loop, with what other sessions send (fastpath.go)
 //	Relay.Pass, PassCopy     at once, and the client's bytes stay where they were read until the socket takes them
 
 // Send gives bytes to the server: as many as its socket takes now, the rest is kept (see Relay.Pass for large ones).
