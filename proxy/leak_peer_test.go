@@ -17,6 +17,7 @@ type action struct {
 	text     string // for people
 	messages []pgproto3.FrontendMessage
 	ready    int
+	paced    int  // so many of the messages are sent batch by batch
 	leaves   bool // the connection ends behind it, without a word if there is no Terminate among the messages
 }
 
@@ -88,8 +89,15 @@ func (p *peer) playUntil(a action, end string) string {
 	if err := p.conn.SetDeadline(time.Now().Add(leakTimeout)); err != nil {
 		return err.Error()
 	}
-	for _, m := range a.messages {
+	for i, m := range a.messages {
 		p.fe.Send(m)
+		if i >= a.paced || !endsBatch(m) {
+			continue
+		}
+		if err := p.fe.Flush(); err != nil {
+			return "(connection: " + err.Error()
+		}
+		time.Sleep(2 * time.Millisecond) // what has not been answered by then is another test
 	}
 	if err := p.fe.Flush(); err != nil {
 		return "(connection: " + err.Error()
@@ -109,6 +117,15 @@ func (p *peer) playUntil(a action, end string) string {
 			}
 		}
 	}
+}
+
+// endsBatch says whether a client may wait for an answer behind the message.
+func endsBatch(m pgproto3.FrontendMessage) bool {
+	switch m.(type) {
+	case *pgproto3.Sync, *pgproto3.Query:
+		return true
+	}
+	return false
 }
 
 // receive takes one message of the answer and writes its line.
