@@ -336,6 +336,10 @@ func TestPreparedStatementAfterDDL(t *testing.T) {
 			exec(t, direct, sql)
 			_ = direct.Close(t.Context())
 		}
+		play(`Bind {"PreparedStatement":"s"}
+			Describe {"ObjectType":"P"}
+			Execute
+			Sync`, "BindComplete\nRowDescription a:23/0 b:23/0\nDataRow \"1\" \"2\"\nCommandComplete SELECT 1\nReadyForQuery I\n")
 		change("alter table changing add d int default 3") // behind the proxy's back
 		play(`Bind {"PreparedStatement":"s"}
 			Describe {"ObjectType":"P"}
