@@ -104,7 +104,7 @@ func (s *session) meter(shard string) *Meter {
 			return m
 		}
 	}
-	m := s.p.meters.find(s.user, shard)
+	m := s.p.meters.find(s.client.user, shard)
 	s.metered = append(s.metered, m)
 	return m
 }

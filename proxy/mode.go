@@ -40,5 +40,5 @@ func (s *session) checkMode(p *router.Plan) error {
 
 func (s *session) errStatementMode() *wire.Error {
 	return wire.Errorf(wire.FeatureNotSupported, "transaction blocks are not allowed in statement pooling mode").
-		WithHint("User %q shares server connections statement by statement. Set pool_mode to transaction for this user, or leave out BEGIN.", s.user)
+		WithHint("User %q shares server connections statement by statement. Set pool_mode to transaction for this user, or leave out BEGIN.", s.client.user)
 }

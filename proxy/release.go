@@ -64,7 +64,7 @@ func (s *session) dropLink() {
 // lost answers for a server connection that broke. The error ends the session: what it kept on that connection, such as a lock or a
 // temporary table, is lost too.
 func (s *session) lost(l *engine.Link) error {
-	s.log().Warn("server connection lost", "user", s.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
+	s.log().Warn("server connection lost", "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
 	if s.hasPinned(l) && !l.Torn {
 		return l.Err
 	}

@@ -37,7 +37,7 @@ func (s *session) appendReported(dst []byte, params map[string]string) []byte {
 // asTold is a setting's value as the client of this session sees it: it logged in as somebody else than the server's role.
 func (s *session) asTold(name, value string) string {
 	if name == "session_authorization" && value == s.serverUser() {
-		return s.user
+		return s.client.user
 	}
 	return value
 }

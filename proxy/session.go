@@ -19,7 +19,6 @@ import (
 type session struct {
 	*engine.Relay
 	p      *Proxy
-	user   string
 	client *client
 	unseat func() // gives back the seat of the user
 	// identity is who logs in to servers for this session; nil: the shared role.

@@ -38,7 +38,7 @@ func (x *traced) start() {
 func (x *traced) begin(in context.Context, what string, kind trace.SpanKind) (context.Context, trace.Span) {
 	database := x.s.p.cfg().Database
 	return x.Tracer.Start(in, strings.TrimSpace(what+" "+database), x.at(x.began), trace.WithSpanKind(kind), trace.WithAttributes(
-		semconv.DBSystemNamePostgreSQL, semconv.DBNamespace(database), semconv.UserName(x.s.user), semconv.ClientAddress(host(x.s.client.addr)),
+		semconv.DBSystemNamePostgreSQL, semconv.DBNamespace(database), semconv.UserName(x.s.client.user), semconv.ClientAddress(host(x.s.client.addr)),
 		attribute.Int64("tidemark.client_id", int64(x.s.client.pid)),
 	))
 }

@@ -104,7 +104,7 @@ func (p *Proxy) greet(ctx context.Context, l *login) (*client, map[string]string
 // newSession is the session of a client that has logged in; leave gives back its user's seat.
 func (p *Proxy) newSession(t *loop.Task, conn *loop.Conn, x *client, l *login, leave func()) *session {
 	x.task, x.relay = t, engine.NewRelay(t, conn)
-	s := &session{Relay: x.relay, p: p, user: l.user, client: x, identity: l.identity, unseat: leave}
+	s := &session{Relay: x.relay, p: p, client: x, identity: l.identity, unseat: leave}
 	s.resume = s.goOn
 	return s
 }
@@ -127,11 +127,11 @@ func (s *session) start(asked []wire.Parameter, params map[string]string) error 
 	s.Task.Own(s.Client)
 	s.own.defaults(s.p.cfg())
 	if s.identity == nil {
-		s.identity = s.p.backend.SharedAs(s.user)
+		s.identity = s.p.backend.SharedAs(s.client.user)
 	}
-	s.client.tracedUntil.Store(s.p.traces.of(s.user))
+	s.client.tracedUntil.Store(s.p.traces.of(s.client.user))
 	s.p.backend.Admit(s.identity)
-	s.mode = s.p.backend.ModeOf(s.user)
+	s.mode = s.p.backend.ModeOf(s.client.user)
 	if err := s.begin(asked); err != nil {
 		return err
 	}
@@ -231,10 +231,10 @@ func (s *session) farewell(err error) {
 	var r *router.Refusal
 	switch {
 	case err == nil, errors.Is(err, engine.ErrClientGone):
-		s.log().Debug("session ended", "user", s.user, "error", err)
+		s.log().Debug("session ended", "user", s.client.user, "error", err)
 		return
 	case errors.Is(err, errTorn): // an error would be read as the rest of that message, so the log alone can say why
-		s.log().Warn("session ended without an error message", "user", s.user, "error", err)
+		s.log().Warn("session ended without an error message", "user", s.client.user, "error", err)
 		return
 	case errors.Is(err, engine.ErrClosing), errors.Is(err, engine.ErrStopped), errors.Is(err, errDrained):
 		e = wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command")
@@ -242,7 +242,7 @@ func (s *session) farewell(err error) {
 		e = refusal(r)
 	default:
 		e = wire.AsError(err)
-		s.log().Warn("session ended by an error", "user", s.user, "error", err)
+		s.log().Warn("session ended by an error", "user", s.client.user, "error", err)
 	}
 	told := *e
 	s.SetOut(wire.AppendErrorResponse(s.Out(), told.Fatal()))
