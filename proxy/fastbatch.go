@@ -21,6 +21,13 @@ func (s *session) loneBatch(in []byte) (done bool, err error) {
 	if t == nil {
 		return false, nil
 	}
+	text := x.parse.SQL
+	if !x.parses {
+		text = st.sql
+	}
+	if s.trace(text, true); s.traced != nil {
+		return false, nil
+	}
 	p := s.bound(t, &x.bind)
 	if p == nil || !s.fast(p) {
 		return false, nil

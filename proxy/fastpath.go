@@ -67,7 +67,7 @@ func (s *session) calm() bool {
 // and done is true.
 func (s *session) request(in []byte) (done bool, err error) {
 	live := s.p.live.Load()
-	if len(in) <= wire.HeaderLen || len(in) > min(live.MaxMessage, streamFrom) || live.Tracing != nil || s.p.draining.Load() {
+	if len(in) <= wire.HeaderLen || len(in) > min(live.MaxMessage, streamFrom) || s.p.draining.Load() {
 		return false, nil
 	}
 	switch in[0] {
@@ -88,7 +88,10 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	}
 	scratch := scratches.Get(s.Task)
 	statements, ok := s.p.router.Load().Cached(scratch, s.view, text)
-	if !ok {
+	if ok {
+		s.trace(text, false)
+	}
+	if !ok || s.traced != nil {
 		s.putScratch(scratch)
 		return false, nil
 	}
@@ -112,6 +115,7 @@ func (s *session) lone(in []byte) (done bool, err error) {
 		return false, err
 	}
 	s.portals.queried()
+	s.drawn = false
 	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or something is said first
 		s.KeepPeeked()
 		err := s.forward(l, p, s.Input()[:n], engine.Expect{Kind: engine.Query}, n)

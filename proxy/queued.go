@@ -34,7 +34,7 @@ func (s *session) server(p *router.Plan, in []byte) (l *engine.Link, input []byt
 	if !simple {
 		l, err = s.acquire(sh.Name(), s.access(p))
 	} else if conn, w, none := e.Enqueue(s.Task, s.identity); w != nil {
-		s.place = w
+		s.place, s.drawn = w, true
 		return nil, nil, true, nil
 	} else {
 		l, err = s.got(sh.Name(), conn, none)
@@ -87,5 +87,6 @@ func (s *session) unserved(err error, n int) error {
 		s.syncs++
 	}
 	s.Consume(n)
+	s.drawn = false
 	return s.failed(err)
 }

@@ -31,7 +31,7 @@ type session struct {
 	// askState: a statement may have changed what pins, or settings.
 	askState bool
 	closes   bool      // batch.closes, of batches that may not be answered yet
-	drawn    bool      // chance has decided whether the batch is traced
+	drawn    bool      // chance has decided whether the batch, or the request that has queued, is traced
 	parted   bool      // the client was told why its session ends
 	rests    bool      // it waits for the client's next message, and its task has no stack: see goOn
 	steady   bool      // it is calm, for nothing but the fast path has run since it was

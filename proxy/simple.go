@@ -31,7 +31,9 @@ func (s *session) query() error {
 		}
 		text = frame[wire.HeaderLen : len(frame)-1]
 	}
-	s.trace(text, false)
+	if s.trace(text, false); !s.batch.sent {
+		s.drawn = false
+	}
 	if goesOn, err := s.closed(); !goesOn || err != nil {
 		return err
 	}
