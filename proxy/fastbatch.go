@@ -9,7 +9,7 @@ import (
 	"github.com/tidemarkdb/tidemark/router"
 )
 
-// The batches of the fast path are those of drivers: one statement, perhaps parsed without a name, else prepared before, with all its rows.
+// The batches of the fast path are those of drivers: one statement, perhaps parsed without a name, else prepared before.
 
 // loneBatch is request for a batch. It has done nothing where it is not done, but perhaps found a server.
 func (s *session) loneBatch(in []byte) (done bool, err error) {
@@ -95,9 +95,10 @@ type loneBatch struct {
 }
 
 // readLoneBatch reads perhaps a Parse of the unnamed statement, a Bind, of that or of any if there is none, perhaps a Describe of the
-// portal, an Execute for all rows, and a Sync.
+// portal, an Execute, for however many rows, and a Sync.
 func readLoneBatch(in []byte) (x loneBatch, ok bool) {
-	const describe, end = "D\x00\x00\x00\x06P\x00", "E\x00\x00\x00\x09\x00\x00\x00\x00\x00S\x00\x00\x00\x04"
+	const describe, execute, sync = "D\x00\x00\x00\x06P\x00", "E\x00\x00\x00\x09\x00", "S\x00\x00\x00\x04"
+	const end = len(execute) + 4 + len(sync)
 	var err error
 	body, rest := firstMessage(in)
 	if body == nil {
@@ -115,10 +116,10 @@ func readLoneBatch(in []byte) (x loneBatch, ok bool) {
 	if x.bind, err = wire.DecodeBind(body); err != nil || len(x.bind.Portal) > 0 || x.parses && len(x.bind.Statement) > 0 || x.bind.Check() != nil {
 		return x, false
 	}
-	if len(rest) == len(describe)+len(end) && string(rest[:len(describe)]) == describe {
+	if len(rest) == len(describe)+end && string(rest[:len(describe)]) == describe {
 		x.describes, rest = true, rest[len(describe):]
 	}
-	return x, string(rest) == end
+	return x, len(rest) == end && string(rest[:len(execute)]) == execute && string(rest[end-len(sync):]) == sync
 }
 
 // firstMessage is the body of the first of the messages in b, and what comes behind it; nil where it has not come whole.

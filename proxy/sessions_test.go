@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,7 +17,8 @@ import (
 //	# about           over one shard without replicas, if it does not begin with another of leakVariants, as in "# shards: about"
 //	@name=value       a setting of the startup message
 //	select 1          a Query
-//	[select 1] ; sync a batch of the extended protocol, divided by " ; ": a statement that is parsed, bound, described and executed;
+//	[select 1] ; sync a batch of the extended protocol, divided by " ; ": a statement that is parsed, bound, described and executed,
+//	                  with a number behind it, as in [select 1] 2, for so many rows;
 //	                  or parse NAME sql, describe NAME, bind NAME, run NAME, close NAME, portal NAME sql, again NAME, end NAME
 //	                  (Close of a portal), sync. Without a name or with an empty one it is the unnamed one
 //	! select 1        one of these, the last, at which Tidemark must diverge as docs/limits.md says
@@ -266,7 +268,13 @@ func parseSession(script string) history {
 
 func partMessages(part string) []pgproto3.FrontendMessage {
 	if sql, ok := strings.CutPrefix(part, "["); ok {
-		return []pgproto3.FrontendMessage{&pgproto3.Parse{Query: strings.TrimSuffix(sql, "]")}, &pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}}
+		limit := uint32(0)
+		if at := strings.LastIndex(sql, "] "); at >= 0 {
+			if n, err := strconv.ParseUint(sql[at+2:], 10, 32); err == nil {
+				sql, limit = sql[:at], uint32(n)
+			}
+		}
+		return []pgproto3.FrontendMessage{&pgproto3.Parse{Query: strings.TrimSuffix(sql, "]")}, &pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{MaxRows: limit}}
 	}
 	verb, rest, _ := strings.Cut(part, " ")
 	name, sql, _ := strings.Cut(rest, " ")
