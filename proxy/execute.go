@@ -197,12 +197,12 @@ func (s *session) executeAgain(pt *portal) error {
 		return err
 	}
 	switch p := pt.plan; {
+	case p.Kind == router.Nothing && !pt.gone:
+		s.replyInOrder(wire.AppendEmptyQueryResponse(nil))
 	case s.aborted() || s.tx.state == txFailed:
 		return s.failBatch(s.errAborted())
 	case pt.gone:
 		return s.failBatch(errNoPortal(pt.name))
-	case p.Kind == router.Nothing:
-		s.replyInOrder(wire.AppendEmptyQueryResponse(nil))
 	case p.Kind == router.Scatter, p.Kind == router.ViewScan:
 		s.replyInOrder(wire.AppendCommandComplete(nil, "SELECT 0"))
 	case p.Kind == router.Setting && p.Setting.Op == router.ShowOp:
