@@ -46,7 +46,18 @@ func leakSchema(clients int) []string {
 		`create function leak_nothing() returns int language plpgsql volatile as $$ begin return 1; end $$`,
 		`create function leak_trigger() returns trigger language plpgsql as $$ begin perform set_config('my.y', 'row ' || new.a, false); return new; end $$`,
 		`create table traced (a int)`, `grant all on traced to public`, `create trigger t before insert on traced for each row execute function leak_trigger()`,
+		`create function leak_clause(v text) returns text language plpgsql set work_mem = '95MB' as $$ begin
+			perform set_config('my.x', v, false), set_config('work_mem', '96MB', v is null); return current_setting('work_mem'); end $$`,
+		`create function leak_as(name text) returns text language plpgsql set role = 'leak_b' as $$ begin return current_user; end $$`,
+		`create function leak_path() returns text language plpgsql set search_path from current as $$ begin set local search_path = s2; return current_schema(); end $$`,
+		`create function leak_local(v text) returns text language plpgsql set my.x = 'clause' as $$ begin set local work_mem = '97MB'; perform set_config('my.x', v, true); return v; end $$`,
+		`create procedure leak_commits(v text) language plpgsql as $$ begin
+			perform set_config('my.y', v, false); set local work_mem = '98MB'; commit; perform set_config('my.y', v || ' lost', false); rollback; end $$`,
+		`create procedure leak_rolls(v text) language plpgsql as $$ begin set my.y = 'rolled'; rollback; set local my.y = 'local'; end $$`,
 		`create procedure leak_proc(v text) language plpgsql as $$ begin perform set_config('my.y', v, false); end $$`,
+	}
+	for _, name := range leakNames("leak_seq_%d", clients) {
+		list = append(list, fmt.Sprintf("create sequence %s", name), fmt.Sprintf("grant all on sequence %s to public", name))
 	}
 	for _, name := range slices.Concat([]string{"leak_key"}, leakNames("leak_%d", clients), leakNames("split_%d", clients)) {
 		list = append(list, fmt.Sprintf("create table %s (a int primary key, b text) with (autovacuum_enabled = off)", name), fmt.Sprintf("grant all on %s to public", name))
@@ -57,12 +68,13 @@ func leakSchema(clients int) []string {
 // generator makes the requests of one session.
 type generator struct {
 	*rand.Rand
-	keys          [][]int // of leak_key, by shard
-	shard         int     // where the request, or the transaction, is to stay
-	slot, session int
-	status        byte // of the transaction, as PostgreSQL says
-	began         bool // with my.y in the startup message
-	calm          bool // it makes nothing that changes the schema, behind which no two clients share what is prepared
+	keys           [][]int // of leak_key, by shard
+	shard          int     // where the request, or the transaction, is to stay
+	slot, session  int
+	status         byte     // of the transaction, as PostgreSQL says
+	started, began bool     // with settings in the startup message; with my.y
+	plot           []string // what is left of one
+	calm           bool     // it makes nothing that changes the schema, behind which no two clients share what is prepared
 }
 
 func newGenerator(rnd *rand.Rand, keys [][]int, slot, session int) *generator {
@@ -87,7 +99,7 @@ func (g *generator) options() map[string]string {
 		{"options", g.pick("-c work_mem=3MB", "-c role=leak_a", "-c work_mem=4MB -c my.y=s", "-c default_transaction_read_only=on")},
 	} {
 		if g.Intn(5) == 0 {
-			o[set.name] = set.value
+			o[set.name], g.started = set.value, true
 			g.began = g.began || strings.Contains(set.value, "my.y")
 		}
 	}
@@ -286,7 +298,7 @@ func (g *generator) data() string {
 }
 
 func (g *generator) discard() string {
-	return g.pick("discard all", "discard all", "discard temp", "discard plans", "deallocate all")
+	return g.pick("discard all", "discard all", "discard temp", "discard plans", "discard sequences", "deallocate all")
 }
 
 // next is a request.
@@ -295,9 +307,17 @@ func (g *generator) next(status byte) action {
 	if status == 'I' {
 		g.shard = g.Intn(len(g.keys))
 	}
+	if len(g.plot) > 0 && g.Intn(8) > 0 {
+		line := g.plot[0]
+		g.plot = g.plot[1:]
+		return g.request(line)
+	}
 	switch n := g.Intn(100); {
 	case n < 3:
 		return g.leave()
+	case n < 10 && status == 'I' && len(g.plot) == 0 && g.shard == 0:
+		g.plot = plots[g.Intn(len(plots))](g)
+		return g.next(status)
 	case n < 40:
 		return simpleAction(g.statement())
 	case n < 50:

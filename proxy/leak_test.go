@@ -179,7 +179,7 @@ func (k *leaks) clean(slot int) error {
 	k.cleaning.Lock()
 	defer k.cleaning.Unlock()
 	for _, p := range k.primaries {
-		if got := p.play(simpleAction(fmt.Sprintf("delete from leak_%d; delete from split_%[1]d", slot))); !strings.HasPrefix(got, "  DELETE") || strings.Contains(got, "ERROR") {
+		if got := p.play(simpleAction(fmt.Sprintf("delete from leak_%d; delete from split_%[1]d; alter sequence leak_seq_%[1]d restart", slot))); !strings.HasPrefix(got, "  DELETE") || strings.Contains(got, "ERROR") {
 			return fmt.Errorf("cleaning what client %d has left: %s", slot, got)
 		}
 	}
