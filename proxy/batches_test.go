@@ -104,7 +104,7 @@ func (x *batches) run(seed, first int64, lasts time.Duration) {
 	end := time.Now().Add(lasts)
 	scripts, refused, failures := 0, 0, 0
 	for n := first; time.Now().Before(end) && (n < first+150 || os.Getenv("TIDEMARK_BATCHES_FOR") != ""); n++ {
-		g := &batchGenerator{Rand: rand.New(rand.NewSource(seed<<32 + n)), keys: x.keys[int(n)%len(x.keys)], away: int(n)%len(x.keys) > 0, moves: x.replicas || int(n)%len(x.keys) > 0, shards: len(x.keys)}
+		g := &batchGenerator{Rand: rand.New(rand.NewSource(seed*1_000_003 + n)), keys: x.keys[int(n)%len(x.keys)], away: int(n)%len(x.keys) > 0, moves: x.replicas || int(n)%len(x.keys) > 0, shards: len(x.keys)}
 		script := g.script()
 		scripts++
 		x.paced = n%2 > 0

@@ -315,7 +315,9 @@ func (g *generator) next(status byte) action {
 	switch n := g.Intn(100); {
 	case n < 3:
 		return g.leave()
-	case n < 10 && status == 'I' && len(g.plot) == 0 && g.shard == 0:
+	case n < 4:
+		return g.cancelled()
+	case n < 11 && status == 'I' && len(g.plot) == 0 && g.shard == 0:
 		g.plot = plots[g.Intn(len(plots))](g)
 		return g.next(status)
 	case n < 40:
@@ -332,21 +334,6 @@ func (g *generator) next(status byte) action {
 		return simpleAction(g.scattered())
 	}
 	return g.extended()
-}
-
-// leave ends the session, as people do and as machines do.
-func (g *generator) leave() action {
-	switch g.Intn(4) {
-	case 0:
-		return action{text: "(gone)", leaves: true}
-	case 1:
-		return action{text: "select pg_sleep(0.01); (gone)", messages: []pgproto3.FrontendMessage{&pgproto3.Query{String: "select pg_sleep(0.01)"}}, leaves: true}
-	case 2:
-		return action{text: "copy ... (gone)", messages: []pgproto3.FrontendMessage{
-			&pgproto3.Query{String: fmt.Sprintf("copy %s from stdin", g.table())}, &pgproto3.CopyData{Data: []byte("9\tx\n")},
-		}, leaves: true}
-	}
-	return action{text: "(terminate)", messages: []pgproto3.FrontendMessage{&pgproto3.Terminate{}}, leaves: true}
 }
 
 // copy begins one and ends it well, badly, or in the middle.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,7 +20,18 @@ type action struct {
 	ready    int
 	paced    int  // so many of the messages are sent batch by batch
 	leaves   bool // the connection ends behind it, without a word if there is no Terminate among the messages
+	hears    int  // ... when so many messages of the answer have come
+	cancels  cancelling
 }
+
+// cancelling is whether and when the client asks to have its request cancelled.
+type cancelling byte
+
+const (
+	cancelsNot    cancelling = iota
+	cancelsInTime            // again and again, until it is
+	cancelsLate              // when it has its answer
+)
 
 func simpleAction(sql string) action {
 	return action{text: sql, messages: []pgproto3.FrontendMessage{&pgproto3.Query{String: sql}}, ready: 1}
@@ -28,6 +40,8 @@ func simpleAction(sql string) action {
 // peer is one end of a connection, with what the server has told it.
 type peer struct {
 	conn   net.Conn
+	pid    uint32
+	key    []byte // for cancel requests
 	fe     *pgproto3.Frontend
 	params map[string]string
 	status byte
@@ -51,7 +65,7 @@ func newPeer(ctx context.Context, dsn string, options map[string]string) (*peer,
 	if err != nil {
 		return nil, err
 	}
-	return &peer{conn: h.Conn, fe: pgproto3.NewFrontend(h.Conn, h.Conn), params: h.ParameterStatuses, status: 'I'}, nil
+	return &peer{conn: h.Conn, pid: h.PID, key: h.SecretKey, fe: pgproto3.NewFrontend(h.Conn, h.Conn), params: h.ParameterStatuses, status: 'I'}, nil
 }
 
 // play sends the messages and returns the answer, a line for each message. Notifications are left out: when they come is
@@ -66,7 +80,16 @@ func (p *peer) play(a action) string {
 	if err := p.fe.Flush(); err != nil && !a.leaves {
 		return err.Error()
 	}
+	over := p.cancelling(a)
+	defer over()
 	if a.leaves {
+		for range a.hears {
+			m, err := p.fe.Receive()
+			if _, ready := m.(*pgproto3.ReadyForQuery); ready || err != nil {
+				break
+			}
+		}
+		over()
 		_ = p.conn.Close() // the test is what the other side makes of it
 		return ""
 	}
@@ -81,6 +104,43 @@ func (p *peer) play(a action) string {
 		}
 	}
 	return out.String()
+}
+
+// cancelling begins to cancel the request if that is to be, and returns what to call when it is answered.
+func (p *peer) cancelling(a action) (answered func()) {
+	switch a.cancels {
+	case cancelsLate:
+		return p.cancel
+	case cancelsInTime:
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for wait := time.Millisecond; ; wait = 50 * time.Millisecond {
+				select {
+				case <-stop:
+					return
+				case <-time.After(wait):
+					p.cancel()
+				}
+			}
+		}()
+		return sync.OnceFunc(func() { close(stop); <-done })
+	}
+	return func() {}
+}
+
+// cancel asks, and returns when that is over.
+func (p *peer) cancel() {
+	c, err := net.Dial("tcp", p.conn.RemoteAddr().String())
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(leakTimeout))
+	if b, err := (&pgproto3.CancelRequest{ProcessID: p.pid, SecretKey: p.key}).Encode(nil); err == nil {
+		_, _ = c.Write(b)
+		_, _ = c.Read(make([]byte, 1))
+	}
 }
 
 // playUntil sends the messages and returns the answer up to the ReadyForQuery behind a row that begins with end: of what an error skips

@@ -159,7 +159,7 @@ func (g *generator) rolesMixed() []string {
 	}
 	for range 3 + g.Intn(3) {
 		list = append(list, g.pick(g.role(), g.role(), "reset all", "set session authorization leak_a; set role none; reset all", "set role leak_a; reset role; reset session authorization", "[set role leak_b] ; [reset all] ; sync", "[set session authorization leak_b] ; sync",
-			"discard all", "savepoint p0", "rollback to p0", "set role 'leak_a'", "set session authorization 'leak_b'", "set local role none", "select set_config('session_authorization', 'leak_a', true)"),
+			"discard all", "savepoint p0", "rollback to p0", "set role 'leak_a'", "set session authorization 'leak_a'", "set local role none", "select set_config('session_authorization', 'leak_a', true)"),
 			g.pick("select current_user, session_user, current_setting('role')", "show session_authorization", "show is_superuser", "[show role] ; sync"))
 	}
 	return append(list, "rollback", "select current_user, session_user, current_setting('role')")

@@ -210,6 +210,9 @@ func (s *session) executed(st *statement, x *router.Prepared) (*statement, *rout
 		if p = target.template.Execute(x); p.Kind == router.Refuse {
 			return nil, nil, refusal(p.Refusal)
 		}
+		if p.Kind == router.Nothing { // the EXECUTE itself is no empty query
+			p = s.hereOnly(sql.Execute)
+		}
 		name, out.template, out.rt = backend.StatementName(target.id), target.template, target.rt
 	}
 	out.sql = slices.Concat(st.sql[:from], []byte(name), st.sql[to:])
