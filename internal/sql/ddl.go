@@ -41,6 +41,7 @@ func (b *builder) ddl(n *pg.Node) {
 			f.Flags |= NoTxBlock
 		}
 	case *pg.Node_RenameStmt:
+		b.temporary(e.RenameStmt.Relation)
 		b.bare(e.RenameStmt.Relation)
 		b.temporaries(e.RenameStmt.Object)
 		switch e.RenameStmt.RenameType {
@@ -49,6 +50,7 @@ func (b *builder) ddl(n *pg.Node) {
 			b.utilityRelation(e.RenameStmt.Relation)
 		}
 	case *pg.Node_AlterSeqStmt:
+		b.temporary(e.AlterSeqStmt.Sequence)
 		b.bare(e.AlterSeqStmt.Sequence)
 	case *pg.Node_AlterTableStmt:
 		b.bare(e.AlterTableStmt.Relation)
@@ -116,12 +118,20 @@ func (b *builder) ddl(n *pg.Node) {
 			}
 			b.bare(o.GetRangeVar())
 		}
-	case *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
+	case *pg.Node_CreateTrigStmt:
+		b.temporary(e.CreateTrigStmt.Relation)
+	case *pg.Node_RuleStmt:
+		b.temporary(e.RuleStmt.Relation)
+	case *pg.Node_CreatePolicyStmt:
+		b.temporary(e.CreatePolicyStmt.Table)
+	case *pg.Node_AlterPolicyStmt:
+		b.temporary(e.AlterPolicyStmt.Table)
+	case *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
 		*pg.Node_CreateSchemaStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_ReassignOwnedStmt,
 		*pg.Node_DropOwnedStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterObjectDependsStmt,
-		*pg.Node_CreateExtensionStmt, *pg.Node_AlterExtensionStmt, *pg.Node_AlterExtensionContentsStmt, *pg.Node_CreatePolicyStmt,
-		*pg.Node_AlterPolicyStmt, *pg.Node_RuleStmt, *pg.Node_CreateStatsStmt, *pg.Node_AlterStatsStmt, *pg.Node_CreateOpClassStmt,
+		*pg.Node_CreateExtensionStmt, *pg.Node_AlterExtensionStmt, *pg.Node_AlterExtensionContentsStmt,
+		*pg.Node_CreateStatsStmt, *pg.Node_AlterStatsStmt, *pg.Node_CreateOpClassStmt,
 		*pg.Node_CreateOpFamilyStmt, *pg.Node_AlterOpFamilyStmt, *pg.Node_AlterOperatorStmt, *pg.Node_CreateCastStmt, *pg.Node_CreateConversionStmt,
 		*pg.Node_CreateTransformStmt, *pg.Node_CreatePlangStmt, *pg.Node_CreateAmStmt, *pg.Node_AlterCollationStmt,
 		*pg.Node_AlterTsdictionaryStmt, *pg.Node_AlterTsconfigurationStmt, *pg.Node_CreatePublicationStmt, *pg.Node_AlterPublicationStmt,
