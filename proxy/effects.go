@@ -90,6 +90,9 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 		}
 		return true
 	}
+	if p.Tag == router.PrepareTransaction && s.settings.touched() { // a COMMIT on its heels would say that it has kept them
+		a.active, a.unclear = true, true
+	}
 	ends := false
 	if p.Kind == router.Tx {
 		s.tx.follow(p.Tx)

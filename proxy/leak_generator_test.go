@@ -317,6 +317,8 @@ func (g *generator) next(status byte) action {
 		return g.leave()
 	case n < 4:
 		return g.cancelled()
+	case n < 5 && status == 'I' && len(g.keys) == 1: // see docs/limits.md
+		return g.twoPhase()
 	case n < 11 && status == 'I' && len(g.plot) == 0 && g.shard == 0:
 		g.plot = plots[g.Intn(len(plots))](g)
 		return g.next(status)
@@ -337,14 +339,22 @@ func (g *generator) next(status byte) action {
 }
 
 // copy begins one and ends it well, badly, or in the middle.
-func (g *generator) copy() action {
+func (g *generator) copy() (a action) {
 	table := g.table()
 	if g.status != 'I' && !g.stray() { // refused where it is sharded
 		table = fmt.Sprint("leak_", g.slot)
 	}
-	a := simpleAction(g.pick(fmt.Sprintf("copy %s from stdin", table), fmt.Sprintf("copy %s from stdin", table), "copy nosuch from stdin", "copy (select generate_series(1, 3)) to stdout", "begin; copy t0 from stdin"))
+	a = simpleAction(g.pick(fmt.Sprintf("copy %s from stdin", table), fmt.Sprintf("copy %s from stdin", table), "copy nosuch from stdin", "copy (select generate_series(1, 3)) to stdout", "begin; copy t0 from stdin"))
 	if strings.HasSuffix(a.text, "stdout") {
 		return a
+	}
+	switch g.Intn(6) {
+	case 0: // two in a string
+		a = simpleAction(fmt.Sprintf("copy %s from stdin; set my.x = 'copied'; copy %[1]s from stdin; show work_mem", table))
+		a.messages = append(a.messages, &pgproto3.CopyData{Data: []byte("5\tx\n")}, &pgproto3.CopyDone{})
+	case 1: // in a batch
+		a = action{text: "[" + a.text + "]", messages: []pgproto3.FrontendMessage{&pgproto3.Parse{Query: a.text}, &pgproto3.Bind{}, &pgproto3.Execute{}}, ready: 1}
+		defer func() { a.messages = append(a.messages, &pgproto3.Sync{}) }()
 	}
 	a.messages = append(a.messages, &pgproto3.CopyData{Data: []byte(g.pick("1\tx\n", "2\ty\n3\tz\n", "no number\t\n", "4\t"))})
 	if g.Intn(2) == 0 {
@@ -363,7 +373,11 @@ func (g *generator) extended() action {
 		text = append(text, what)
 		a.messages = append(a.messages, m...)
 	}
-	for range 1 + g.Intn(2)*g.Intn(4) {
+	parts := 1 + g.Intn(2)*g.Intn(4)
+	if g.Intn(12) == 0 {
+		parts = 6 + g.Intn(10)
+	}
+	for range parts {
 		name := g.pick("", "", "", "s0", "s1", "S 2", "b0")
 		portal := ""
 		switch n := g.Intn(12); {
@@ -392,7 +406,11 @@ func (g *generator) extended() action {
 			if strings.HasPrefix(sql, "select") && g.Intn(3) == 0 { // what Tidemark answers itself has no portal on a server
 				portal = "q0"
 			}
-			say("["+sql+"]", &pgproto3.Parse{Query: sql}, &pgproto3.Bind{DestinationPortal: portal}, &pgproto3.Describe{ObjectType: 'P', Name: portal}, &pgproto3.Execute{Portal: portal})
+			bind, binary := &pgproto3.Bind{DestinationPortal: portal}, ""
+			if g.Intn(6) == 0 {
+				bind.ResultFormatCodes, binary = []int16{1}, " in binary"
+			}
+			say("["+sql+"]"+binary, &pgproto3.Parse{Query: sql}, bind, &pgproto3.Describe{ObjectType: 'P', Name: portal}, &pgproto3.Execute{Portal: portal})
 		}
 		if g.Intn(3) == 0 {
 			say("sync", &pgproto3.Sync{})

@@ -75,7 +75,7 @@ func (p *peer) play(a action) string {
 		return err.Error()
 	}
 	for _, m := range a.messages {
-		p.fe.Send(m)
+		p.fe.Send(p.own(m))
 	}
 	if err := p.fe.Flush(); err != nil && !a.leaves {
 		return err.Error()
@@ -104,6 +104,24 @@ func (p *peer) play(a action) string {
 		}
 	}
 	return out.String()
+}
+
+// gid is what stands in requests and answers for the identifier of a transaction in two phases: all databases of a server have those together.
+const gid = "GID"
+
+func (p *peer) gid() string { return "leak " + p.conn.LocalAddr().String() }
+
+// own is the message with the peer's own identifier in it.
+func (p *peer) own(m pgproto3.FrontendMessage) pgproto3.FrontendMessage {
+	switch x := m.(type) {
+	case *pgproto3.Query:
+		return &pgproto3.Query{String: strings.ReplaceAll(x.String, gid, p.gid())}
+	case *pgproto3.Parse:
+		y := *x
+		y.Query = strings.ReplaceAll(x.Query, gid, p.gid())
+		return &y
+	}
+	return m
 }
 
 // cancelling begins to cancel the request if that is to be, and returns what to call when it is answered.
@@ -200,7 +218,7 @@ func (p *peer) receive(out *strings.Builder) (pgproto3.BackendMessage, error) {
 		p.params[x.Name] = x.Value
 	case *pgproto3.NotificationResponse:
 	case *pgproto3.ErrorResponse:
-		fmt.Fprintf(out, "  %s %s %s", x.Severity, x.Code, x.Message)
+		fmt.Fprintf(out, "  %s %s %s", x.Severity, x.Code, strings.ReplaceAll(x.Message, p.gid(), gid))
 		for _, more := range []string{x.Detail, x.Hint} {
 			if more != "" {
 				fmt.Fprintf(out, "; %s", more)

@@ -184,7 +184,7 @@ func (g *generator) coded() []string {
 	list := []string{g.pick("do $$ begin listen c0; end $$", "do $$ begin execute 'listen c1'; end $$", "do $$ begin unlisten *; end $$", fmt.Sprintf("do $$ begin perform pg_advisory_lock(%d); end $$", k), fmt.Sprintf("do $$ begin perform pg_advisory_unlock(%d); end $$", k),
 		"do $$ begin set role leak_a; end $$", "do $$ begin set session authorization leak_b; end $$", "do $$ begin reset all; end $$", "do $$ begin discard plans; end $$", "do $$ begin execute 'set work_mem = ''94MB'''; end $$", "do $$ begin create temp table t3 (a int); end $$",
 		"do $$ begin create temp table t3 (a int) on commit drop; end $$", "do $$ begin set search_path = s1; end $$", "do $$ begin set datestyle = 'German'; raise exception 'x'; end $$", "do $$ begin set time zone 'Asia/Tokyo'; end $$",
-		"do $$ begin execute 'prepare s2 as select 5'; end $$", "do $$ begin execute 'deallocate all'; end $$", "do $$ declare c cursor for select 1; begin open c; end $$", "do $$ begin execute 'declare c2 cursor with hold for select 3 as n'; end $$")}
+		"do $$ begin execute 'prepare s2 as select 5'; end $$", "do $$ declare c cursor for select 1; begin open c; end $$", "do $$ begin execute 'declare c2 cursor with hold for select 3 as n'; end $$")}
 	if g.calm && strings.Contains(list[0], "temp") || g.started && strings.Contains(list[0], "reset all") { // see docs/limits.md
 		return nil
 	}
@@ -195,6 +195,20 @@ func (g *generator) coded() []string {
 	return append(list, "select * from pg_listening_channels() order by 1", "select objid, mode from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() order by 1, 2",
 		"select current_user, current_setting('work_mem'), current_setting('search_path'), current_setting('datestyle'), current_setting('timezone')", "select relname::text from pg_class where relnamespace = pg_my_temp_schema() order by 1",
 		"select name, from_sql from pg_prepared_statements order by name", "discard temp", "reset all")
+}
+
+// twoPhase commits in two phases, which only a pipeline does for sure before its client leaves.
+func (g *generator) twoPhase() action {
+	done := func() string {
+		return g.pick("set my.x = 'two'", "set local my.x = 'phase'", "set role leak_a", "set local work_mem = '51MB'", fmt.Sprintf("insert into leak_%d values (%d, 'two')", g.slot, g.key()), "select set_config('my.y', 'two', true)", "savepoint p0", "select 1/0", "listen c0",
+			"notify c0", "select pg_advisory_xact_lock(1)", "declare c0 cursor with hold for select 1 as n", "create temp table t4 (a int)", "prepare s4 as select 4", "set session authorization leak_b", "select * from here")
+	}
+	line := "[begin] ; [" + done() + "] ; [" + done() + "] ; " + g.pick("", "sync ; ") + "[" + done() + "] ; [prepare transaction '" + gid + "'] ; sync ; [" + g.pick("show work_mem", "select current_user", "begin", "select 1/0") + "] ; sync ; [" +
+		g.pick("commit", "rollback", "select 1") + "] ; sync ; [" + g.pick("commit", "rollback") + " prepared '" + gid + "'] ; sync ; [rollback] ; sync ; [rollback prepared '" + gid + "'] ; sync"
+	if g.calm && strings.Contains(line, "temp") {
+		return g.twoPhase()
+	}
+	return g.request(line)
 }
 
 // request is a line of a plot: as in testdata/sessions.txt, or a Query as a batch.
