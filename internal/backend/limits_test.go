@@ -140,6 +140,13 @@ func TestLimits(t *testing.T) {
 			"has size 1", false,
 		},
 		{
+			"reserve, budget used up",
+			func(c *Config) { c.PoolSize, c.Budget, c.ReserveSize, c.ReserveTimeout = 1, 2, 1, 20*time.Millisecond },
+			[]use{{0, alice}, {1, bob}},
+			use{0, alice},
+			"The budget of 2 is used up", false,
+		},
+		{
 			"reserve, too early", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, time.Hour },
 			[]use{{0, alice}},
 			use{0, alice},
