@@ -96,6 +96,7 @@ func (l *eventLoop) rebalance() {
 	load := busy * 1000 / wall
 	l.measured.Store(load)
 	l.shed, l.shedTo = l.decide(load)
+	l.trim()
 	l.windowStart, l.slept, l.active, l.used, l.known = l.clock, 0, 0, 0, 0
 }
 

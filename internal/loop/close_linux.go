@@ -79,24 +79,26 @@ func (c *Conn) readToEnd(t *Task) {
 	}
 }
 
-// free gives the descriptor back. Events that are still on their way carry a generation that is over.
+// free gives the descriptor back, which takes it out of the epoll set: at the latest when no child process between fork and exec
+// holds a copy any more.
 func (c *Conn) free() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.retire()
+	if err := unix.Close(c.fd); err != nil {
+		return c.opError("close", os.NewSyscallError("close", err))
+	}
+	return nil
+}
+
+// retire is for a descriptor that c is about to lose; it needs c.mu. Events that are still on their way carry a generation that is over.
+func (c *Conn) retire() {
 	c.freed = true
 	c.renew(bitClosed)
 	c.eng.conns.remove(c.fd, c)
 	if c.tls != nil {
 		c.tls.fail(net.ErrClosed)
 	}
-	if l := c.home.Load(); l != nil {
-		// close would do this too, but not while a child process between fork and exec holds a copy.
-		_ = l.control(unix.EPOLL_CTL_DEL, c.fd, unix.EpollEvent{})
-	}
-	if err := unix.Close(c.fd); err != nil {
-		return c.opError("close", os.NewSyscallError("close", err))
-	}
-	return nil
 }
 
 func (c *Conn) abortSocket() {

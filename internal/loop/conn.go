@@ -107,10 +107,20 @@ func (c *Conn) Finish() error {
 	return c.finishSocket()
 }
 
+// Detach is the opposite of Adopt, for what is to be done in ordinary goroutines: it returns a blocking connection, which Adopt takes
+// again, also under TLS; a TLS connection as a *tls.Conn. What has been read ahead the next reads bring, before Adopt. c is closed, also by an
+// error, as when the peer has not taken all that it was sent. Only its user may call it. In the goroutine engine it may block.
+func (c *Conn) Detach() (net.Conn, error) {
+	if c.stream != nil {
+		return c.stream.detach()
+	}
+	return c.detachSocket()
+}
+
 // RemoteAddr returns the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
-// LocalAddr returns our address.
+// LocalAddr returns our address; of an accepted connection the listener's.
 func (c *Conn) LocalAddr() net.Addr { return c.local }
 
 // TLS returns the state of the TLS connection, or nil for a plain connection.

@@ -89,9 +89,7 @@ func (e *epoll) adoptSocket(nc net.Conn) (*Conn, error) {
 	if e.closing.Load() {
 		return nil, ErrEngineClosed
 	}
-	c := &Conn{local: nc.LocalAddr(), remote: nc.RemoteAddr()}
-	c.eng = e
-	raw := nc
+	raw, secure := nc, (*tlsSocket)(nil)
 	if tc, ok := nc.(*tls.Conn); ok {
 		w, ok := tc.NetConn().(*wrappedConn)
 		if !ok {
@@ -101,11 +99,14 @@ func (e *epoll) adoptSocket(nc net.Conn) (*Conn, error) {
 			return nil, errors.New("the TLS handshake must be complete, because an event loop never blocks")
 		}
 		raw = w
-		c.tls = &tlsSocket{conn: tc, wrapped: w, limit: e.cfg.TLSBuffer}
+		secure = &tlsSocket{conn: tc, wrapped: w, limit: e.cfg.TLSBuffer}
 	}
 	if w, ok := raw.(*wrappedConn); ok {
 		if w.sock.Load() != nil {
 			return nil, errors.New("it was adopted before")
+		}
+		if len(w.ahead) > 0 {
+			return nil, errors.New("what it was given back has not been read")
 		}
 		raw = w.Conn
 	}
@@ -113,22 +114,33 @@ func (e *epoll) adoptSocket(nc net.Conn) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.fd = fd
 	// Until a loop reports, try: a wrong guess costs one EAGAIN.
 	bits := bitReadable | bitWritable
-	if c.tls != nil {
+	if secure != nil {
 		bits |= bitPending // the handshake may have read more than its own records
 	}
-	c.state.Store(uint64(e.nextGen())<<32 | bits)
-	if err := e.conns.put(fd, c); err != nil {
-		return nil, errors.Join(err, unix.Close(fd))
+	c, err := e.newConn(fd, nc.LocalAddr(), nc.RemoteAddr(), bits)
+	if err != nil {
+		return nil, err
 	}
-	if c.tls != nil {
-		c.tls.wrapped.sock.Store(c)
+	if secure != nil {
+		c.tls = secure
+		secure.wrapped.sock.Store(c)
 	}
 	// The descriptor is duplicated, so this closes the original and takes it out of the runtime's own poller.
 	if err := raw.Close(); err != nil {
 		return nil, errors.Join(fmt.Errorf("close original descriptor: %w", err), c.free())
+	}
+	return c, nil
+}
+
+// newConn is a connection over a descriptor, which it closes when it fails.
+func (e *epoll) newConn(fd int, local, remote net.Addr, bits uint64) (*Conn, error) {
+	c := &Conn{local: local, remote: remote}
+	c.eng, c.fd = e, fd
+	c.state.Store(uint64(e.nextGen())<<32 | bits)
+	if err := e.conns.put(fd, c); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return c, nil
 }

@@ -5,6 +5,7 @@ package loop
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
 	"runtime"
 	"time"
 )
@@ -47,4 +48,5 @@ func (*Conn) setLowWater(int) bool              { panic("unreachable") }
 func (*Conn) abortSocket()                      { panic("unreachable") }
 func (*Conn) closeSocket() error                { panic("unreachable") }
 func (*Conn) finishSocket() error               { panic("unreachable") }
+func (*Conn) detachSocket() (net.Conn, error)   { panic("unreachable") }
 func (*Conn) tlsOfSocket() *tls.ConnectionState { panic("unreachable") }

@@ -42,6 +42,7 @@ type eventLoop struct {
 	going   *stack   // that drive goes on with; nil: the loop has stopped
 	left    *Task    // has just left the thread, and keeps its stack
 	stacks  []*stack // spare; the last one was used last and is used next
+	unused  int      // how many of them nothing has used in this window
 	stop    bool
 	shelves [maxPools]shelf
 

@@ -17,12 +17,18 @@ func (l *eventLoop) poll() {
 // sleep blocks until there is an event, a timer or mail.
 func (l *eventLoop) sleep() {
 	timeout := -1
+	if len(l.stacks) > minStacks {
+		timeout = int(max(1, l.eng.balance.window/time.Millisecond)) // see trim
+	}
 	if len(l.timers) > 0 {
 		wait := l.timers[0].timerAt - l.clock
 		if wait <= 0 {
 			return
 		}
-		timeout = int(min((wait+int64(time.Millisecond)-1)/int64(time.Millisecond), 1<<30))
+		wait = min((wait+int64(time.Millisecond)-1)/int64(time.Millisecond), 1<<30)
+		if timeout < 0 || int(wait) < timeout {
+			timeout = int(wait)
+		}
 	}
 	l.asleep.Store(true)
 	if l.mailed.Load() {

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -62,6 +63,20 @@ func (e *goroutines) Adopt(nc net.Conn) (*Conn, error) {
 		return nil, fmt.Errorf("adopt %v: clear deadline: %w", nc.RemoteAddr(), err)
 	}
 	return &Conn{local: nc.LocalAddr(), remote: nc.RemoteAddr(), stream: newStreamConn(e, nc)}, nil
+}
+
+func (e *goroutines) Listen(ln net.Listener) (*Listener, error) {
+	return &Listener{ln: ln, accept: func() (*Conn, error) {
+		nc, err := ln.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c, err := e.Adopt(nc)
+		if err != nil {
+			return nil, errors.Join(err, nc.Close())
+		}
+		return c, nil
+	}}, nil
 }
 
 func (e *goroutines) Go(f func(t *Task)) {

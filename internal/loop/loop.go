@@ -20,6 +20,10 @@ type Engine interface {
 	// that were set on nc no longer apply.
 	Adopt(nc net.Conn) (*Conn, error)
 
+	// Listen accepts connections from ln, which is the Listener's from then on; after an error it is still the caller's. The epoll engine
+	// takes a *net.TCPListener or a *net.UnixListener.
+	Listen(ln net.Listener) (*Listener, error)
+
 	// Wrap prepares a fresh connection for a login in an ordinary goroutine: it returns a blocking net.Conn over nc,
 	// to be used instead of nc, that Adopt (also of a *tls.Conn over it) can later turn non-blocking.
 	Wrap(nc net.Conn) net.Conn

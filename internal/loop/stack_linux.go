@@ -3,6 +3,7 @@ package loop
 import (
 	"iter"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -19,9 +20,14 @@ type stack struct {
 	over  bool                    // it ends instead of becoming spare
 }
 
-// maxStacks is how many a loop keeps that nothing uses: where many tasks come and go at a time, as those that wait for a connection
-// of a pool do, to make them anew would cost more than a microsecond each.
-const maxStacks = 256
+// How many stacks a loop keeps that nothing uses: where many tasks come and go at a time, as those that wait for a connection of a pool
+// do, to make them anew would cost more than a microsecond each. Of those that nothing has used in a window some end, so that a
+// crowd leaves nothing behind.
+const (
+	maxStacks  = 256
+	minStacks  = 4
+	trimStacks = 8 // the part of those that end, 1/n, in a window
+)
 
 func newStack() *stack {
 	s := &stack{}
@@ -81,6 +87,7 @@ func (l *eventLoop) survive() {
 func (l *eventLoop) spareStack() (s *stack) {
 	if last := len(l.stacks) - 1; last >= 0 {
 		s, l.stacks = l.stacks[last], l.stacks[:last]
+		l.unused = min(l.unused, last)
 	} else {
 		s = newStack()
 	}
@@ -96,6 +103,18 @@ func (l *eventLoop) release(s *stack) {
 	}
 	s.over = true
 	l.eng.freed()
+}
+
+// trim ends a window for the spare stacks.
+func (l *eventLoop) trim() {
+	if n := (l.unused - minStacks + trimStacks - 1) / trimStacks; n > 0 {
+		for _, s := range l.stacks[:n] { // which were used longest ago
+			s.stop()
+		}
+		l.stacks = slices.Delete(l.stacks, 0, n)
+		l.eng.freed()
+	}
+	l.unused = len(l.stacks)
 }
 
 // leave gives the thread back to the loop, and returns when the run queue has got to t again. What runs t keeps its stack.

@@ -8,8 +8,12 @@ import (
 	"time"
 )
 
-// streamBuffer is the bound of read-ahead, and of the data that waits to be written, in bytes per connection and direction.
-const streamBuffer = 32 << 10
+// streamBuffer is the bound of read-ahead, and of the data that waits to be written, in bytes per connection and direction. Read-ahead
+// begins with less: most clients never send so much at a time, and some have only come to knock.
+const (
+	streamBuffer  = 32 << 10
+	streamAtFirst = 2 << 10
+)
 
 // streamConn gives a blocking net.Conn the non-blocking methods of Conn: a reader goroutine reads ahead into one ring, a
 // writer goroutine, started by the first Write, empties another.
@@ -31,8 +35,10 @@ type streamConn struct {
 	closed  bool
 	linger  bool // the writer closes nc, because close found unsent data
 	last    bool // the peer is to read to the end, see finish.go
+	leaving bool // both goroutines end, and nc goes on without them
 
 	reading sync.WaitGroup // for the reader
+	sending sync.WaitGroup // for the writer
 
 	more chan struct{} // capacity 1: in has room again, or closed
 	due  chan struct{} // capacity 1: out has data, or closed
@@ -40,7 +46,7 @@ type streamConn struct {
 
 func newStreamConn(e *goroutines, nc net.Conn) *streamConn {
 	s := &streamConn{eng: e, nc: nc, more: make(chan struct{}, 1), due: make(chan struct{}, 1)}
-	s.in.buf = make([]byte, streamBuffer)
+	s.in.buf = make([]byte, streamAtFirst)
 	s.reading.Go(s.reader)
 	return s
 }
@@ -75,7 +81,7 @@ func (s *streamConn) write(p []byte) (int, error) {
 	if !s.writing {
 		s.writing = true
 		s.out.buf = make([]byte, streamBuffer)
-		go s.writer()
+		s.sending.Go(s.writer)
 	}
 	n := s.out.write(p)
 	signal(s.due)
@@ -178,7 +184,7 @@ func (s *streamConn) reader() {
 			// Nobody reads any more, but a peer that is stuck in a write would not read what we still send.
 			s.in.start, s.in.n = 0, 0
 		}
-		room, over := s.in.room(), s.closed && !s.linger
+		room, over := s.in.room(), s.leaving || s.closed && !s.linger
 		s.mu.Unlock()
 		if over {
 			return
@@ -190,6 +196,9 @@ func (s *streamConn) reader() {
 		n, err := s.nc.Read(room)
 		s.mu.Lock()
 		s.in.n += n
+		if s.in.n == len(s.in.buf) && s.in.n < streamBuffer {
+			s.in.grow(streamBuffer)
+		}
 		if s.inErr == nil {
 			s.inErr = err
 		}
@@ -204,7 +213,7 @@ func (s *streamConn) reader() {
 func (s *streamConn) writer() {
 	for {
 		s.mu.Lock()
-		data, closed, failed := s.out.data(), s.closed, s.outErr != nil
+		data, closed, failed := s.out.data(), s.closed || s.leaving, s.outErr != nil
 		s.mu.Unlock()
 		switch {
 		case len(data) > 0 && !failed:
@@ -229,58 +238,43 @@ func (s *streamConn) writer() {
 	}
 }
 
+// detach has both goroutines end: the reader at once, the writer behind what it still has to send.
+func (s *streamConn) detach() (net.Conn, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, net.ErrClosed
+	}
+	s.leaving = true
+	s.mu.Unlock()
+	signal(s.more)
+	signal(s.due)
+	err := errors.Join(s.nc.SetReadDeadline(time.Unix(1, 0)), s.nc.SetWriteDeadline(time.Now().Add(s.eng.cfg.Linger)))
+	if err == nil {
+		s.sending.Wait()
+		s.reading.Wait()
+		err = s.nc.SetDeadline(time.Time{})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.out.n > 0 {
+		err = errors.Join(err, s.outErr)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.nc.Close())
+	}
+	ahead := make([]byte, s.in.n)
+	if s.in.read(ahead) == 0 {
+		return s.nc, nil
+	}
+	return Unread(s.nc, ahead), nil
+}
+
 // signal sends to a channel of capacity 1 that stands for "look again".
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// ring is a bounded queue of bytes. What room and data return may be used without the lock that guards the ring, by the
-// one goroutine that fills, or empties, it.
-type ring struct {
-	buf   []byte
-	start int // index of the first filled byte
-	n     int // filled bytes
-}
-
-// room returns the next free bytes that lie together. Fill some, then add their number to n.
-func (r *ring) room() []byte {
-	end := r.start + r.n
-	if end < len(r.buf) {
-		return r.buf[end:]
-	}
-	return r.buf[end-len(r.buf) : r.start]
-}
-
-// data returns the next filled bytes that lie together. Use some, then drop them.
-func (r *ring) data() []byte { return r.buf[r.start:min(r.start+r.n, len(r.buf))] }
-
-func (r *ring) drop(n int) {
-	r.n -= n
-	r.start += n
-	if r.start >= len(r.buf) {
-		r.start -= len(r.buf)
-	}
-}
-
-func (r *ring) read(p []byte) int {
-	total := 0
-	for r.n > 0 && total < len(p) {
-		n := copy(p[total:], r.data())
-		r.drop(n)
-		total += n
-	}
-	return total
-}
-
-func (r *ring) write(p []byte) int {
-	total := 0
-	for r.n < len(r.buf) && total < len(p) {
-		n := copy(r.room(), p[total:])
-		r.n += n
-		total += n
-	}
-	return total
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,10 +16,10 @@ import (
 type wrappedConn struct {
 	net.Conn
 	sock  atomic.Pointer[Conn] // set by Adopt
-	ahead []byte               // what Unread gave back; empty after a handshake
+	ahead []byte               // what Unread or Detach gave back; empty after a handshake
 }
 
-func (w *wrappedConn) unread(p []byte) { w.ahead = append([]byte(nil), p...) }
+func (w *wrappedConn) unread(p []byte) { w.ahead = slices.Concat(p, w.ahead) }
 
 func (w *wrappedConn) Read(p []byte) (int, error) {
 	c := w.sock.Load()
