@@ -19,8 +19,8 @@ import (
 )
 
 // The admin database: tables of the process's own state, and commands. A console, as one connection to it is called, is
-// served by ordinary goroutines over its blocking connection and needs no server, pool or loop, so that it answers
-// also when those are in trouble. Clients at their limit do not keep it out, and a drain does not end it before the last client
+// served by ordinary goroutines over its blocking connection and needs no server or pool, and a loop only to log in, so that it
+// answers also when those are in trouble. Clients at their limit do not keep it out, and a drain does not end it before the last client
 // has left.
 
 // AdminDatabase is the name under which the admin database is connected to.

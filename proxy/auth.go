@@ -58,17 +58,23 @@ func (k *doorkeeper) check(cfg *Config) error {
 	return nil
 }
 
-// secret is what is known of a user. known is false for one that does not exist. The error is for the log.
-func (k *doorkeeper) secret(ctx context.Context, user string) (s Secret, known bool, err error) {
-	if s, known = k.users[user]; known || k.directory == nil {
+// lookUp is what is known of a user. known is false for one that does not exist. The error is for the log.
+func (l *login) lookUp() (s Secret, known bool, err error) {
+	k := l.live.doorkeeper
+	if s, known = k.users[l.user]; known || k.directory == nil {
 		return s, known, nil
 	}
-	return k.directory.find(ctx, user)
+	e := k.directory.find(l.user)
+	if e.known() {
+		return e.answer(context.Background())
+	}
+	l.await(func(ctx context.Context) { s, known, err = e.answer(ctx) })
+	return s, known, err
 }
 
 // authenticate has the client prove who it is, in the way that the first matching rule says. What fails, fails alike for
 // wrong passwords and for users that do not exist.
-func (l *login) authenticate(ctx context.Context) error {
+func (l *login) authenticate() error {
 	k := l.live.doorkeeper
 	a := newArrival(l.user, l.database, l.conn.RemoteAddr(), l.tls != nil)
 	r := decide(k.rules, a)
@@ -81,7 +87,7 @@ func (l *login) authenticate(ctx context.Context) error {
 		r.Method == MethodPassword && !r.Cleartext && !a.encrypted && a.addr.IsValid():
 		return errNeedsTLS()
 	}
-	secret, known, err := k.secret(ctx, l.user)
+	secret, known, err := l.lookUp()
 	if err != nil {
 		return errors.Join(wire.Errorf(wire.CannotConnectNow, "cannot look up the user").
 			WithHint("The query of auth.query failed; the proxy's log says why."), err)
@@ -99,8 +105,8 @@ func (l *login) authenticate(ctx context.Context) error {
 		return err
 	}
 	l.method, l.secret = r.Method, secret
-	_, err = l.conn.Write(wire.AppendAuthenticationOK(answer))
-	return err
+	l.out = wire.AppendAuthenticationOK(answer)
+	return nil
 }
 
 // prove runs the method of a rule. What it returns goes in front of AuthenticationOk.

@@ -139,14 +139,14 @@ func TestDirectory(t *testing.T) {
 		}, newDisguise("", []byte("s")), time.Minute, 5*time.Second)
 		find := func(user string, wantFound, wantErr bool, wantAsked int32) {
 			t.Helper()
-			_, found, err := d.find(t.Context(), user)
+			_, found, err := d.find(user).answer(t.Context())
 			if found != wantFound || (err != nil) != wantErr || asked.Load() != wantAsked {
 				t.Errorf("%s: found %t, %v, asked %d times, want %d", user, found, err, asked.Load(), wantAsked)
 			}
 		}
 		var all sync.WaitGroup
 		for range 100 {
-			all.Go(func() { _, _, _ = d.find(t.Context(), "u1") })
+			all.Go(func() { _, _, _ = d.find("u1").answer(t.Context()) })
 		}
 		all.Wait()
 		find("u1", true, false, 1)
@@ -176,7 +176,7 @@ func TestDirectory(t *testing.T) {
 
 		gone, leave := context.WithCancel(t.Context())
 		leave()
-		if _, _, err := d.find(gone, "u2"); !errors.Is(err, context.Canceled) {
+		if _, _, err := d.find("u2").answer(gone); !errors.Is(err, context.Canceled) {
 			t.Errorf("a client that left: %v", err)
 		}
 		find("u2", true, false, 10) // its answer came for the next one

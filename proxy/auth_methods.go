@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 
@@ -28,7 +29,7 @@ func (l *login) bySCRAM(secret Secret, bound bool) ([]byte, error) {
 		return nil, wire.Errorf(wire.InvalidAuthorizationSpecification, "channel binding is required, and the server's certificate does not allow it").
 			WithHint("Certificates signed by Ed25519 have no channel binding; use one signed by RSA or ECDSA.")
 	}
-	if _, err := l.conn.Write(wire.AppendAuthenticationSASL(nil, scram.Mechanisms()...)); err != nil {
+	if err := l.write(wire.AppendAuthenticationSASL(nil, scram.Mechanisms()...)); err != nil {
 		return nil, err
 	}
 	body, err := l.message("SASL", saslLimit)
@@ -43,7 +44,7 @@ func (l *login) bySCRAM(secret Secret, bound bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := l.conn.Write(wire.AppendAuthenticationSASLContinue(nil, challenge)); err != nil {
+	if err := l.write(wire.AppendAuthenticationSASLContinue(nil, challenge)); err != nil {
 		return nil, err
 	}
 	if body, err = l.message("SASL", saslLimit); err != nil {
@@ -83,7 +84,9 @@ func (l *login) byPassword(secret Secret) error {
 	if err != nil {
 		return err
 	}
-	if !l.live.doorkeeper.disguise.fits(secret, l.user, password) {
+	fits := false // which takes a verifier's iterations, for whatever user
+	l.await(func(context.Context) { fits = l.live.doorkeeper.disguise.fits(secret, l.user, password) })
+	if !fits {
 		reason := ""
 		if secret.password == "" && secret.md5 == "" && secret.verifier.Costly() {
 			reason = "the user's verifier has more iterations than are spent on checking a password that is sent; use a rule of method scram-sha-256"
@@ -96,7 +99,7 @@ func (l *login) byPassword(secret Secret) error {
 
 // askPassword sends an authentication request and takes the PasswordMessage.
 func (l *login) askPassword(request []byte) (string, error) {
-	if _, err := l.conn.Write(request); err != nil {
+	if err := l.write(request); err != nil {
 		return "", err
 	}
 	body, err := l.message("password", wire.AuthMessageLimit)

@@ -56,13 +56,28 @@ func newDirectory(lookup Lookup, d *disguise, ttl, absent time.Duration) *direct
 	}
 }
 
-// find is a user's secret. Its error is for the log.
-func (d *directory) find(ctx context.Context, user string) (s Secret, found bool, err error) {
+// find is what answers for a user.
+func (d *directory) find(user string) *directoryEntry {
 	e, mine := d.entry(user)
 	if mine {
 		// The answer is for all who wait for it, so that the first of them must not take it along when it leaves.
-		go d.ask(context.WithoutCancel(ctx), user, e)
+		go d.ask(user, e)
 	}
+	return e
+}
+
+// known says whether answer need not wait.
+func (e *directoryEntry) known() bool {
+	select {
+	case <-e.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// answer waits for a user's secret. Its error is for the log.
+func (e *directoryEntry) answer(ctx context.Context) (s Secret, found bool, err error) {
 	select {
 	case <-e.done:
 		return e.secret, e.found, e.err
@@ -108,8 +123,8 @@ func (d *directory) makeRoom(now time.Time) {
 	}
 }
 
-func (d *directory) ask(ctx context.Context, user string, e *directoryEntry) {
-	ctx, stop := context.WithTimeout(ctx, lookupWithin)
+func (d *directory) ask(user string, e *directoryEntry) {
+	ctx, stop := context.WithTimeout(context.Background(), lookupWithin)
 	defer stop()
 	keep := lookupRetry
 	defer func() {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -91,7 +92,7 @@ func (c *console) run(ctx context.Context) error {
 // readFrame reads one message of a client.
 func readFrame(conn net.Conn) ([]byte, error) {
 	b := make([]byte, wire.HeaderLen)
-	if err := readFull(conn, b); err != nil {
+	if _, err := io.ReadFull(conn, b); err != nil {
 		return nil, err
 	}
 	_, size, err := wire.Header(b, wire.Frontend)
@@ -102,7 +103,8 @@ func readFrame(conn net.Conn) ([]byte, error) {
 		return nil, wire.Errorf(wire.ProgramLimitExceeded, "message of %d bytes is larger than the %d that the admin database takes", size, consoleMessage).Fatal()
 	}
 	b = append(b, make([]byte, size-wire.HeaderLen)...)
-	return b, readFull(conn, b[wire.HeaderLen:])
+	_, err = io.ReadFull(conn, b[wire.HeaderLen:])
+	return b, err
 }
 
 // flush writes what is to be said.

@@ -171,12 +171,12 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 				t.Errorf("proxy ended: %v", err)
 			}
 		}
-		_ = ln.Close() // a drain would
 		ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
 		defer stop()
 		if err := eng.Close(ctx); err != nil {
 			t.Errorf("engine: %v", err)
 		}
+		p.Drain(ctx) // which closes the socket
 		if err := be.Close(ctx); err != nil {
 			t.Errorf("backend: %v", err)
 		}

@@ -14,21 +14,27 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
-// login is one client on its way in. It runs in an ordinary goroutine over a blocking connection; what it reads ahead
-// of the session is nothing, because a client waits for ReadyForQuery before it sends its first request.
+// login is one client on its way in. It runs on the client's task, as the session behind it does, and leaves the loop only for what
+// blocks or takes long: see await. What it reads ahead of the session is nothing, because a client waits for ReadyForQuery before
+// it sends its first request.
 type login struct {
 	p      *Proxy
-	live   *live    // the configuration that the client came under
-	raw    net.Conn // from Wrap
-	conn   net.Conn // raw, or a *tls.Conn over it
+	live   *live // the configuration that the client came under
+	task   *loop.Task
+	conn   *loop.Conn
+	until  time.Time // when the client must have said what is awaited
 	buf    []byte
+	out    []byte       // what the client is to hear with what comes next: it costs less together
 	full   bool         // there are as many clients as may be
 	silent atomic.Int64 // since when a message of the client is awaited, in Unix nanoseconds; 0: none is
 	late   atomic.Bool  // it had to make room for others
 	told   bool         // why it is refused
+	// handshake is the connection while TLS begins over it, away from the loop; else nil.
+	handshake atomic.Pointer[net.Conn]
 
 	user     string
 	admin    bool // it comes for the admin database
@@ -48,8 +54,8 @@ type login struct {
 	identity *backend.Identity
 }
 
-func newLogin(p *Proxy, raw net.Conn) *login {
-	return &login{p: p, live: p.live.Load(), raw: raw, conn: raw}
+func newLogin(p *Proxy, t *loop.Task, conn *loop.Conn) *login {
+	return &login{p: p, live: p.live.Load(), task: t, conn: conn}
 }
 
 // errDone ends a login that was answered and is over: a cancel request, or a client that left.
@@ -59,10 +65,10 @@ var errDone = errors.New("login is over")
 var errLate = errors.New("the client kept silent while others waited to log in")
 
 // run takes the client to where a session can begin. An error that it returns has been told to the client.
-func (l *login) run(ctx context.Context) error {
+func (l *login) run() error {
 	err := l.p.doorstep.enter(l, l.live.MaxLogins)
 	if err == nil {
-		err = l.enter(ctx)
+		err = l.enter()
 		l.p.doorstep.leave(l)
 	}
 	if err != nil {
@@ -72,13 +78,9 @@ func (l *login) run(ctx context.Context) error {
 }
 
 // enter takes the client through all that it must say.
-func (l *login) enter(ctx context.Context) error {
+func (l *login) enter() error {
 	end := time.Now().Add(l.live.LoginTimeout)
-	ctx, stop := context.WithDeadline(ctx, end)
-	defer stop()
-	if err := l.raw.SetDeadline(time.Now().Add(min(firstWord, l.live.LoginTimeout))); err != nil {
-		return err
-	}
+	l.until = time.Now().Add(min(firstWord, l.live.LoginTimeout))
 	start, err := l.startup(end)
 	if err != nil {
 		return err
@@ -86,10 +88,10 @@ func (l *login) enter(ctx context.Context) error {
 	if err := l.accept(start); err != nil {
 		return err
 	}
-	if err := l.awaitStart(ctx); err != nil {
+	if err := l.awaitStart(); err != nil {
 		return err
 	}
-	if err := l.authenticate(ctx); err != nil {
+	if err := l.authenticate(); err != nil {
 		return err
 	}
 	return l.open()
@@ -106,12 +108,9 @@ func (l *login) refuse(err error) error {
 	case !errors.As(err, &e):
 		return err // the connection failed: nobody listens
 	}
-	if derr := l.conn.SetWriteDeadline(time.Now().Add(farewellTime)); derr != nil {
-		return errors.Join(err, derr)
-	}
+	l.until = time.Now().Add(farewellTime)
 	l.told = true
-	msg := wire.AppendErrorResponse(nil, e.Fatal())
-	if _, werr := l.conn.Write(msg); werr != nil {
+	if werr := l.write(wire.AppendErrorResponse(nil, e.Fatal())); werr != nil {
 		return errors.Join(err, werr)
 	}
 	return err
@@ -127,9 +126,7 @@ func (l *login) startup(end time.Time) (wire.Startup, error) {
 			return s, err
 		}
 		if first {
-			if err := l.raw.SetDeadline(end); err != nil {
-				return s, err
-			}
+			l.until = end
 		}
 		switch s.Kind {
 		case wire.SSLRequest:
@@ -137,13 +134,13 @@ func (l *login) startup(end time.Time) (wire.Startup, error) {
 				return s, wire.Errorf(wire.ProtocolViolation, "unexpected SSL request")
 			}
 			askedTLS = true
-			if l.live.tls == nil || isLocal(l.raw) {
-				if _, err := l.conn.Write([]byte{'N'}); err != nil {
+			if l.live.tls == nil || isLocal(l.conn) {
+				if err := l.write([]byte{'N'}); err != nil {
 					return s, err
 				}
 				continue
 			}
-			if _, err := l.conn.Write([]byte{'S'}); err != nil {
+			if err := l.write([]byte{'S'}); err != nil {
 				return s, err
 			}
 			if err := l.encrypt(false); err != nil {
@@ -154,11 +151,11 @@ func (l *login) startup(end time.Time) (wire.Startup, error) {
 				return s, wire.Errorf(wire.ProtocolViolation, "unexpected GSSAPI encryption request")
 			}
 			askedGSS = true
-			if _, err := l.conn.Write([]byte{'N'}); err != nil {
+			if err := l.write([]byte{'N'}); err != nil {
 				return s, err
 			}
 		case wire.CancelRequest:
-			l.p.Cancel(s.PID, s.Key)
+			l.await(func(context.Context) { l.p.Cancel(s.PID, s.Key) })
 			return s, errDone
 		case wire.StartupMessage:
 			return s, nil
@@ -194,7 +191,7 @@ func (l *login) packet(first bool) (wire.Startup, error) {
 
 // accept checks who comes and what for.
 func (l *login) accept(s wire.Startup) error {
-	if l.live.RequireTLS && l.tls == nil && !isLocal(l.raw) {
+	if l.live.RequireTLS && l.tls == nil && !isLocal(l.conn) {
 		return errNeedsTLS()
 	}
 	l.user, l.database, l.version = s.User(), s.Database(), s.Version
@@ -219,7 +216,7 @@ func (l *login) accept(s wire.Startup) error {
 	}
 	if minor, unknown, needed := s.Negotiate(); needed {
 		l.version = wire.Protocol30 | uint32(minor)
-		if _, err := l.conn.Write(wire.AppendNegotiateProtocolVersion(nil, minor, unknown)); err != nil {
+		if err := l.write(wire.AppendNegotiateProtocolVersion(nil, minor, unknown)); err != nil {
 			return err
 		}
 	}
@@ -272,27 +269,7 @@ func (l *login) message(what string, limit int) ([]byte, error) {
 	return body, l.read(body)
 }
 
-// read fills b with what the client sends next.
-func (l *login) read(b []byte) error {
-	l.listen()
-	defer l.silent.Store(0)
-	return readFull(l.conn, b)
-}
-
-func readFull(c net.Conn, b []byte) error {
-	_, err := io.ReadFull(c, b)
-	return err
-}
-
-func (l *login) listen() { l.silent.Store(time.Now().UnixNano()) }
-
-// evict ends the login from outside.
-func (l *login) evict() {
-	l.late.Store(true)
-	_ = l.raw.SetDeadline(time.Unix(1, 0)) // it fails only where the connection is over
-}
-
-func isLocal(c net.Conn) bool { return c.RemoteAddr().Network() == "unix" }
+func isLocal(c *loop.Conn) bool { return c.RemoteAddr().Network() == "unix" }
 
 // cancelKey makes the secret that a client shows to cancel: 4 bytes in protocol 3.0, 32 from 3.2 on.
 func cancelKey(version uint32) ([]byte, error) {

@@ -58,28 +58,47 @@ func protocolOf(c *tls.Config) *tls.Config {
 
 // direct begins TLS with a client that sent the beginning of it already.
 func (l *login) direct() error {
-	if l.live.tls == nil || isLocal(l.raw) {
+	if l.live.tls == nil || isLocal(l.conn) {
 		return errDirect
 	}
-	l.conn = loop.Unread(l.raw, l.buf)
 	return l.encrypt(true)
 }
 
 // errDirect ends logins that no error message in the clear could reach.
 var errDirect = errors.New("the client began with TLS, which is not configured")
 
-// encrypt runs the handshake. Its deadline is the connection's.
+// encrypt begins TLS: with what the client sends next, or direct, with what it has sent. The handshake takes more of a processor
+// than all else that a client ever asks, so that it runs away from the loop.
 func (l *login) encrypt(direct bool) error {
-	var used *tls.Config
-	tc := tls.Server(l.conn, l.live.tls.config)
-	l.listen()
-	err := tc.HandshakeContext(context.WithValue(context.Background(), handshakeKey{}, &used))
-	l.silent.Store(0)
+	nc, err := l.conn.Detach()
 	if err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
+		return err
+	}
+	if direct {
+		nc = loop.Unread(nc, l.buf)
+	}
+	l.handshake.Store(&nc)
+	if err = nc.SetDeadline(l.until); l.late.Load() {
+		err = errLate // before it could find nc
+	}
+	var used *tls.Config
+	tc := tls.Server(nc, l.live.tls.config)
+	if err == nil {
+		l.listen()
+		l.task.Await(func() {
+			err = tc.HandshakeContext(context.WithValue(context.Background(), handshakeKey{}, &used))
+		})
+		l.silent.Store(0)
+	}
+	l.handshake.Store(nil)
+	if err != nil {
+		return errors.Join(fmt.Errorf("TLS handshake: %w", err), nc.Close())
+	}
+	if l.conn, err = l.p.engine.Adopt(tc); err != nil {
+		return errors.Join(err, nc.Close())
 	}
 	state := tc.ConnectionState()
-	l.conn, l.tls = tc, &state
+	l.tls = &state
 	if direct && state.NegotiatedProtocol != alpn {
 		return wire.Errorf(wire.ProtocolViolation, "received direct SSL connection request without ALPN protocol negotiation extension")
 	}

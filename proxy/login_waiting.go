@@ -8,7 +8,7 @@ import (
 )
 
 // doorstep is the clients that have not proven yet who they are. There is a limit on how many, because each costs a
-// goroutine and, over TLS, some tens of kilobytes.
+// stack and, over TLS, some tens of kilobytes.
 //
 // When it is reached, the client goes that has let us wait for its next byte the longest, if that is longer than patience:
 // so nobody keeps others out by opening connections and saying nothing. If all are being served, as when thousands of
@@ -52,6 +52,15 @@ func (d *doorstep) leave(l *login) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.waiting, l)
+}
+
+// clear is for the end of the process.
+func (d *doorstep) clear() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for l := range d.waiting {
+		l.evict()
+	}
 }
 
 // slowest is the client that has not spoken for the longest time, nil if none has been silent for long.

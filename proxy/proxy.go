@@ -87,7 +87,7 @@ type Proxy struct {
 	started      time.Time
 	socketKept   bool
 	elsewhere    func(pid uint32, key []byte)
-	listener     net.Listener // that Drain closes; nil: nothing is left to be closed
+	listener     *loop.Listener // that Drain closes; nil: nothing is left to be closed
 	logins       sync.WaitGroup
 	stats        counters
 	serverZone   atomic.Pointer[string] // the servers' TimeZone, for sessions that set none
@@ -162,11 +162,15 @@ const lateLogins = 2 * time.Second
 // who comes why he is refused, unless others serve it, or hold it for the next process: then it is left to them. Start runs before
 // Serve, or beside it: clients that come meanwhile wait for a moment, and are told then why nobody is served yet.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
+	listener, err := p.engine.Listen(ln)
+	if err != nil {
+		return fmt.Errorf("accept clients: %w", err)
+	}
 	var broken error
 	over := make(chan struct{})
-	go func() { // ends when ln is closed: below, or by Drain
+	go func() { // ends when listener is closed: below, or by Drain
 		defer close(over)
-		broken = p.accept(ctx, ln)
+		broken = p.accept(listener)
 	}()
 	select {
 	case <-over:
@@ -181,11 +185,11 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	p.starting.decide() // who waits for the start waits in vain
 	if !handedOver && !p.socketKept {
-		p.listener = ln
+		p.listener = listener
 		p.sendAway()
 		return nil
 	}
-	if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		p.log.Warn("close listener", "error", err)
 	}
 	p.clients.wakeAll()
@@ -196,10 +200,10 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-// accept welcomes clients until ln is closed.
-func (p *Proxy) accept(ctx context.Context, ln net.Listener) error {
+// accept welcomes clients until ln is closed. Who has been accepted is let in or told why not, whatever comes.
+func (p *Proxy) accept(ln *loop.Listener) error {
 	for {
-		nc, err := ln.Accept()
+		conn, err := ln.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("accept clients: %w", err)
@@ -210,10 +214,7 @@ func (p *Proxy) accept(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		p.logins.Add(1)
-		go func() {
-			defer p.logins.Done()
-			p.welcome(context.WithoutCancel(ctx), nc) // who has been accepted is let in or told why not, whatever comes
-		}()
+		p.engine.Go(func(t *loop.Task) { p.welcome(t, conn) })
 	}
 }
 
@@ -242,6 +243,7 @@ func (p *Proxy) Drain(ctx context.Context) int {
 	if p.listener != nil {
 		_ = p.listener.Close() // it may have been closed
 	}
+	p.doorstep.clear()
 	p.admin.close()
 	return left
 }

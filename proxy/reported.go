@@ -79,7 +79,10 @@ func (s *session) beginWith(params map[string]string) (map[string]string, error)
 		s.reported = backend.ReportedPrint(told)
 		return told, nil
 	}
+	out := s.Out()
+	s.SetOut(nil)
 	l, err := s.acquire(s.p.shardMap.Shards()[s.p.defaultShard[0]].Name, backend.Write)
+	s.SetOut(out) // acquire has told the client what it hears now anyway
 	if err == nil && l.Err != nil {
 		err = l.Err
 	}
@@ -87,7 +90,6 @@ func (s *session) beginWith(params map[string]string) (map[string]string, error)
 		return nil, err
 	}
 	told := maps.Clone(l.Conn.Params)
-	s.SetOut(s.Out()[:0]) // which acquire has told
 	s.release()
 	s.p.startups.put(startup{s.settings.startPrint, s.serverUser()}, told)
 	return told, nil

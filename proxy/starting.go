@@ -120,12 +120,12 @@ func (s *starting) wait(ctx context.Context) {
 }
 
 // awaitStart lets a client on when the proxy has started, and says else why it has not. The admin database is there at once.
-func (l *login) awaitStart(ctx context.Context) error {
+func (l *login) awaitStart() error {
 	p := l.p
 	if l.admin || p.router.Load() != nil {
 		return nil
 	}
-	p.starting.wait(ctx)
+	l.await(p.starting.wait)
 	switch {
 	case p.router.Load() != nil:
 		return nil

@@ -3,10 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -17,82 +14,99 @@ import (
 	"github.com/tidemarkdb/tidemark/router"
 )
 
-// welcome takes a client through its login and starts its session.
-func (p *Proxy) welcome(ctx context.Context, nc net.Conn) {
+// welcome is a client's task: its login, and the session behind it.
+func (p *Proxy) welcome(t *loop.Task, conn *loop.Conn) {
+	if s, asked, params := p.letIn(t, conn); s != nil {
+		s.serveClient(asked, params)
+	}
+}
+
+// letIn takes a client through its login. It returns its session, the settings that it asked for, and those of servers; no session where
+// the client is refused, or has come for the admin database.
+func (p *Proxy) letIn(t *loop.Task, conn *loop.Conn) (s *session, asked []wire.Parameter, params map[string]string) {
+	defer p.logins.Done()
 	n, uncount := int64(0), func() {}
 	if !p.draining.Load() { // else a drain would wait for those whom it refuses
 		n, uncount = p.clients.count.Add(1), func() { p.clients.count.Add(-1) }
 	}
-	log := func() *slog.Logger { return p.log.With("client", nc.RemoteAddr().String()) }
+	log := func() *slog.Logger { return p.log.With("client", conn.RemoteAddr().String()) }
 	leave := func() {} // gives back the seat of the user
-	l := newLogin(p, p.engine.Wrap(nc))
+	t.Keep(conn)
+	l := newLogin(p, t, conn)
 	l.full = n > int64(l.live.MaxClients)
 	in := false
-	defer func() {
-		if e := recover(); e != nil {
-			log().Error("login panicked", "panic", fmt.Sprint(e), "stack", string(debug.Stack()))
-		}
+	defer func() { // also behind a panic
 		p.doorstep.leave(l)
-		if !in {
-			uncount()
-			leave()
-			end := l.conn.Close
-			if l.told {
-				end = func() error { return loop.Finish(l.conn) }
-			}
-			_ = end() // whatever it reports, this client is gone
+		if in {
+			return
 		}
+		uncount()
+		leave()
+		end := l.conn.Close
+		if l.told {
+			end = l.conn.Finish
+		}
+		_ = end() // whatever it reports, this client is gone
 	}()
-	if err := l.run(ctx); err != nil {
+	if err := l.run(); err != nil {
 		if !errors.Is(err, errDone) {
 			p.stats.refused.Add(1)
 			log().Info("login refused", "user", l.user, "error", err)
 		}
-		return
+		return nil, nil, nil
 	}
 	if l.admin {
-		in = true
-		uncount()
-		p.admin.running.Go(func() { p.admin.enter(l.conn, l.user, l.version) })
-		return
+		if err := p.openConsole(l); err != nil {
+			log().Warn("login failed", "user", l.user, "error", err)
+		}
+		return nil, nil, nil
 	}
-	x, params, err := p.greet(ctx, l)
+	x, params, err := p.greet(l)
 	if err == nil {
 		leave, err = p.seats.take(l.user, p.cfg().MaxClientsOf[l.user])
 	}
-	if err == nil {
-		err = l.conn.SetDeadline(time.Time{})
-	}
 	if err != nil {
 		log().Warn("login failed", "user", l.user, "error", l.refuse(err))
-		return
-	}
-	conn, err := p.engine.Adopt(l.conn)
-	if err != nil {
-		log().Warn("login failed", "user", l.user, "error", err)
-		return
+		return nil, nil, nil
 	}
 	in = true
-	// What the login needed is garbage from here on: the task's function keeps hold of nothing.
-	p.engine.Go(func(t *loop.Task) { p.newSession(t, conn, x, l, leave).serveClient(l.params, params) })
+	// What the login needed is garbage from here on: the session keeps hold of nothing.
+	return p.newSession(t, x, l, leave), l.params, params
+}
+
+// openConsole has the admin database serve a client, away from the loop.
+func (p *Proxy) openConsole(l *login) error {
+	if err := l.write(nil); err != nil {
+		return err
+	}
+	nc, err := l.conn.Detach()
+	if err != nil {
+		return err
+	}
+	p.admin.running.Go(func() { p.admin.enter(nc, l.user, l.version) })
+	return nil
 }
 
 // greet makes the client known by a key, and finds what servers tell one that sets nothing.
-func (p *Proxy) greet(ctx context.Context, l *login) (*client, map[string]string, error) {
-	ctx, stop := context.WithTimeout(ctx, p.cfg().LoginTimeout)
-	defer stop()
-	params, err := p.backend.Shard(p.shardMap.Shards()[p.defaultShard[0]].Name).ServerParams(ctx)
+func (p *Proxy) greet(l *login) (x *client, params map[string]string, err error) {
+	home := p.backend.Shard(p.home)
+	params, known := home.Params()
+	if !known {
+		l.until = time.Now().Add(p.cfg().LoginTimeout)
+		l.await(func(ctx context.Context) { params, err = home.ServerParams(ctx) })
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	if z := params["TimeZone"]; p.serverZone.Load() == nil {
+	if p.serverZone.Load() == nil {
+		z := params["TimeZone"]
 		p.serverZone.Store(&z)
 	}
 	key, err := cancelKey(l.version)
 	if err != nil {
 		return nil, nil, err
 	}
-	x := &client{key: key, user: l.user, addr: l.conn.RemoteAddr(), since: time.Now()}
+	x = &client{key: key, user: l.user, addr: l.conn.RemoteAddr(), since: time.Now()}
 	for _, q := range l.params {
 		if strings.EqualFold(q.Name, "application_name") {
 			x.app = q.Value
@@ -102,10 +116,11 @@ func (p *Proxy) greet(ctx context.Context, l *login) (*client, map[string]string
 }
 
 // newSession is the session of a client that has logged in; leave gives back its user's seat.
-func (p *Proxy) newSession(t *loop.Task, conn *loop.Conn, x *client, l *login, leave func()) *session {
-	x.task, x.relay = t, engine.NewRelay(t, conn)
+func (p *Proxy) newSession(t *loop.Task, x *client, l *login, leave func()) *session {
+	x.task, x.relay = t, engine.NewRelay(t, l.conn)
 	s := &session{Relay: x.relay, p: p, client: x, identity: l.identity, unseat: leave}
 	s.resume = s.goOn
+	s.SetOut(l.out)
 	return s
 }
 
@@ -139,12 +154,12 @@ func (s *session) start(asked []wire.Parameter, params map[string]string) error 
 	if err != nil {
 		return err
 	}
-	greeting := noticesOfCut(asked)
+	greeting := append(s.Out(), noticesOfCut(asked)...)
 	for _, name := range sortedKeys(params) {
 		greeting = wire.AppendParameterStatus(greeting, name, s.asTold(name, params[name]))
 	}
 	greeting = wire.AppendBackendKeyData(greeting, s.client.pid, s.client.key)
-	s.Reply(wire.AppendReadyForQuery(greeting, wire.TxIdle))
+	s.SetOut(wire.AppendReadyForQuery(greeting, wire.TxIdle))
 	s.p.stats.logins.Add(1)
 	return nil
 }
@@ -231,7 +246,9 @@ func (s *session) farewell(err error) {
 	var r *router.Refusal
 	switch {
 	case err == nil, errors.Is(err, engine.ErrClientGone):
-		s.log().Debug("session ended", "user", s.client.user, "error", err)
+		if s.p.log.Enabled(context.Background(), slog.LevelDebug) { // every session comes here
+			s.log().Debug("session ended", "user", s.client.user, "error", err)
+		}
 		return
 	case errors.Is(err, errTorn): // an error would be read as the rest of that message, so the log alone can say why
 		s.log().Warn("session ended without an error message", "user", s.client.user, "error", err)
