@@ -232,8 +232,8 @@ func (m *moment) runs(part string) bool {
 }
 
 var (
-	prepares = regexp.MustCompile(`^prepare (s0|s1|"S 2")`)
-	executes = regexp.MustCompile(`^(?:explain \(costs off\) )?execute (s0|s1|"S 2")`)
+	prepares = regexp.MustCompile(`^prepare (s\d|"S 2")`)
+	executes = regexp.MustCompile(`^(?:explain \(costs off\) )?execute (s\d|"S 2")`)
 )
 
 // statements are those in the texts of the request.
