@@ -32,23 +32,20 @@ func (s *session) loneBatch(in []byte) (done bool, err error) {
 	if p == nil || !s.fast(p) {
 		return false, nil
 	}
-	n := len(in)
-	if p.Kind == router.Tx && (x.bind.NumParams() > 0 || x.parse.NumOIDs() > 0) {
+	switch tx := p.Kind == router.Tx; {
+	case tx && (x.bind.NumParams() > 0 || x.parse.NumOIDs() > 0):
+		return false, nil
+	case tx && s.link == nil:
+		return true, s.beginsByBatch(&x, st, t, p, len(in))
+	case !tx && x.describes && !x.parses && st.name != "" && st.told() == 0: // what its rows look like is kept
 		return false, nil
 	}
-	if s.link == nil && p.Kind == router.Tx {
-		return true, s.beginsByBatch(&x, st, t, p, n)
-	}
-	if st != nil && st.name != "" && x.describes && p.Kind != router.Tx && st.told() == 0 {
-		return false, nil // what its rows look like is kept
-	}
-	l := s.link
+	l, was := s.link, in
 	if s.tx.state != txOpen {
-		was := in
 		if l, in, done, err = s.server(p, in); l == nil || err != nil {
 			return done, err
 		}
-		if len(in) != n || !s.Clear() || !l.Idle() && s.tx.state != txOpen { // it had to wait, or says something first
+		if len(in) != len(was) || !s.Clear() || !l.Idle() && s.tx.state != txOpen { // it had to wait, or says something first
 			return false, nil
 		}
 		if &in[0] != &was[0] {
@@ -62,18 +59,18 @@ func (s *session) loneBatch(in []byte) (done bool, err error) {
 		return false, err
 	}
 	s.tx.looked = s.tx.looked || looksAhead(p.Command)
-	b := engine.Batch{Parses: x.parses, Describes: x.describes}
 	if x.parses {
 		st = s.unnamedOf(&x.parse, t)
-	} else if st.name != "" {
+	}
+	return s.sendBatch(l, &x, st, p, in)
+}
+
+// sendBatch sends the batch, which binds st, to l.
+func (s *session) sendBatch(l *engine.Link, x *loneBatch, st *statement, p *router.Plan, in []byte) (done bool, err error) {
+	b := engine.Batch{Statement: st.id, Names: st.names, Parses: x.parses, Describes: x.describes}
+	if st.name != "" {
 		b.Name, _ = l.Conn.Statements.Name(st.id)
 		b.Again = x.describes && s.tx.state == txNone && p.Flags == 0 && repeatable(st, &x.bind)
-	}
-	b.Statement, b.Names = st.id, st.names
-	s.syncs++
-	s.drawn = false
-	if s.tx.state == txOpen {
-		s.portals.put(nil, portal{st: st, plan: p, link: l})
 	}
 	sent, err := l.SendBatch(in, &b)
 	if err != nil {
@@ -82,8 +79,18 @@ func (s *session) loneBatch(in []byte) (done bool, err error) {
 	if b.Again {
 		s.again = append(s.again[:0], sent...)
 	}
-	s.ConsumePeeked(n)
+	if s.tx.state == txOpen {
+		s.portals.put(nil, portal{st: st, plan: p, link: l})
+	}
+	s.batchEnded(len(in))
 	return l.Err == nil && len(l.Out()) == 0, nil
+}
+
+// batchEnded takes what the client has sent, a batch of n bytes.
+func (s *session) batchEnded(n int) {
+	s.syncs++
+	s.drawn = false
+	s.ConsumePeeked(n)
 }
 
 // loneBatch is what a client has sent, where that is a batch of one statement and no more, the portal being the unnamed one.
@@ -186,12 +193,10 @@ func (s *session) beginsByBatch(x *loneBatch, st *statement, t *router.Template,
 		return err
 	}
 	s.portals.put(nil, portal{st: st, plan: p, bind: plainBind, ran: true})
-	s.syncs++
-	s.drawn = false
 	answer = wire.AppendReadyForQuery(answer, s.status())
 	s.SetOut(answer[:0])
 	s.ReplyLate(answer)
-	s.ConsumePeeked(n)
+	s.batchEnded(n)
 	return nil
 }
 
