@@ -71,9 +71,9 @@ func testAllocations(t *testing.T, config func(*proxy.Config)) {
 		{"transaction", [][]byte{
 			wire.AppendQuery(nil, "BEGIN"), wire.AppendQuery(nil, "UPDATE kept SET v = 'more' WHERE id = 7"),
 			wire.AppendQuery(nil, "SELECT v FROM kept WHERE id = 7"), wire.AppendQuery(nil, "END"),
-		}, 1000, 1},
-		{"transaction of batches", [][]byte{unnamed("BEGIN"), unnamed("UPDATE kept SET v = 'more' WHERE id = $1", "7"), parsed, unnamed("END")}, 1000, 1},
-		{"transaction of batches between queries", [][]byte{wire.AppendQuery(nil, "BEGIN"), parsed, bind, wire.AppendQuery(nil, "COMMIT")}, 1000, 1},
+		}, 4000, 1},
+		{"transaction of batches", [][]byte{unnamed("BEGIN"), unnamed("UPDATE kept SET v = 'more' WHERE id = $1", "7"), parsed, unnamed("END")}, 4000, 1},
+		{"transaction of batches between queries", [][]byte{wire.AppendQuery(nil, "BEGIN"), parsed, bind, wire.AppendQuery(nil, "COMMIT")}, 4000, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newRepeater(t, dsn)
