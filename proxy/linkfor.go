@@ -142,7 +142,8 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	for i := range p.Shards {
 		there = there || s.p.shard(p, i) == l.Shard
 	}
-	return there && (s.tx.state == txOpen || p.Access == router.Read || l.Conn.Endpoint().Role() != backend.RoleReplica)
+	open := s.tx.state == txOpen && !s.batch.over // where the transaction is read only, a replica says so of what writes
+	return there && (open || p.Access == router.Read || l.Conn.Endpoint().Role() != backend.RoleReplica)
 }
 
 // leavesReplica says whether the query string in hand ends the transaction and goes on with what is for the primary, or begins one that is
