@@ -88,16 +88,14 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	}
 	scratch := scratches.Get(s.Task)
 	statements, ok := s.p.router.Load().Cached(scratch, s.view, text)
-	if ok {
-		s.trace(text, false)
-	}
-	if !ok || s.traced != nil {
+	if !ok {
 		s.putScratch(scratch)
 		return false, nil
 	}
+	s.trace(text, false)
 	s.dropUnnamed()
 	p := statements[0].Plan
-	if len(statements) > 1 || !s.fast(p) {
+	if len(statements) > 1 || s.traced != nil || !s.fast(p) {
 		s.KeepPeeked()
 		return false, s.runStatements(scratch, statements, s.Input()[wire.HeaderLen:n-1], n)
 	}

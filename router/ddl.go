@@ -22,15 +22,16 @@ func (s *statement) ddl() *compiled {
 	if f.Flags&sql.LargeObject != 0 {
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[s.r.m.Default()], Reason: "large objects live on the default shard"})
 	}
+	hidden := s.hides(f.Name)
 	if f.Flags&sql.Temporary != 0 {
-		for i := range f.Relations {
-			if ref := s.hides(f.Relations[i].Name); ref != nil {
-				return s.fixed(ref)
-			}
+		for i := 0; i < len(f.Relations) && hidden == nil; i++ {
+			hidden = s.hides(f.Relations[i].Name)
+		}
+		if hidden != nil {
+			return s.fixed(hidden)
 		}
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags&^Schema | Pin, Shards: s.r.oneShard[s.r.m.Default()], Reason: "temporary objects live on the default shard"})
 	}
-	hidden := s.hides(f.Name)
 	if s.onlyTemporary() {
 		if hidden != nil {
 			return s.fixed(hidden)
