@@ -67,10 +67,8 @@ func (e *epoll) accept(rc syscall.RawConn, local net.Addr) (*Conn, error) {
 	err := rc.Read(func(listener uintptr) (done bool) {
 		for {
 			fd, peer, failed = syscall.Accept4(int(listener), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			switch failed {
-			case unix.EINTR, unix.ECONNABORTED: // as if that client had not come
-			default:
-				return failed != unix.EAGAIN
+			if !errors.Is(failed, unix.EINTR) && !errors.Is(failed, unix.ECONNABORTED) { // these are as if that client had not come
+				return !errors.Is(failed, unix.EAGAIN)
 			}
 		}
 	})
