@@ -139,9 +139,9 @@ func (l *eventLoop) decide(load int64) (int, *eventLoop) {
 	return 0, nil
 }
 
-// migrate sends a parked task to shedTo. Its connections follow when it arrives, or when it next waits for them.
+// migrate sends a parked task to shedTo, for which nothing waits to be sent. Its connections follow when it arrives, or when it next waits for
+// them.
 func (l *eventLoop) migrate(t *Task) {
-	l.sendLates()
 	l.shed--
 	for _, s := range t.set {
 		if s.Conn != nil {

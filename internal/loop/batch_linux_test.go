@@ -234,3 +234,35 @@ func TestLateWriteToBroken(t *testing.T) {
 	})
 	b.await("writer", done)
 }
+
+// A late write that fails when its task is about to move ends the task's wait, and the task stays: only its loop may resume it.
+func TestLateWriteToBrokenAmidAMove(t *testing.T) {
+	b, e := newLoops(t, "tcp", 2)
+	c, peer := b.pair()
+	ended := make(chan error, 1)
+	b.startOn(e.loops[1], func(tk *Task) {
+		tk.Own(c)
+		_, _ = c.Read(make([]byte, 1)) // finds nothing
+		_ = peer.(*net.TCPConn).SetLinger(0)
+		_ = peer.Close()
+		e.loops[1].shed, e.loops[1].shedTo = 1, e.loops[0]
+		var u unsent
+		tk.WriteLate(c, []byte("x"), &u)
+		if _, over := tk.Rest(func(tk *Task, cause Cause) {
+			defer shut(c)
+			var err error
+			if u.err == nil || cause != Ready {
+				err = fmt.Errorf("its write came to %v, its wait to %s", u.err, cause)
+			}
+			if tk.loop.Load().current != tk {
+				err = errors.Join(err, errors.New("a loop resumes it that it does not belong to"))
+			}
+			ended <- err
+		}, Source{c, Readable}); over {
+			ended <- errors.New("there was nothing to wait for")
+		}
+	})
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

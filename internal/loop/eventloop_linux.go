@@ -193,7 +193,10 @@ func (l *eventLoop) resume(s *stack, t *Task) bool {
 
 // waits looks at a task that has just left the thread.
 func (l *eventLoop) waits(t *Task) {
-	if t.state == parked && l.shed > 0 {
+	if t.state != parked || l.shed == 0 {
+		return
+	}
+	if l.sendLates(); t.state == parked { // what it wrote late may have failed, and so ended its wait
 		l.migrate(t)
 	}
 }
