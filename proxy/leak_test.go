@@ -86,6 +86,7 @@ type leaks struct {
 	tidemark, plain string // how to get there
 
 	keys [][]int // of leak_key, by shard
+	log  *tail   // of the proxy
 
 	cleaning  sync.Mutex
 	primaries []*peer // connections to the databases themselves
@@ -110,8 +111,10 @@ func newLeaks(t *testing.T, v leakVariant, engineName string) *leaks {
 		c.StatementBytes = 8 << 10 // so that some are forgotten
 	}
 	spec.config = func(c *proxy.Config) {
-		c.Users = []proxy.User{{Name: leakUser, Secret: proxy.VerifierSecret(verifier)}}
+		c.Users, c.Admins = []proxy.User{{Name: leakUser, Secret: proxy.VerifierSecret(verifier)}}, []string{leakUser}
 	}
+	log := &tail{}
+	spec.log = log
 	f, plain := newFixture(t, spec), newFixture(t, spec)
 	shards := f.cluster.Shards[:v.shards]
 	for _, s := range shards {
@@ -124,7 +127,7 @@ func newLeaks(t *testing.T, v leakVariant, engineName string) *leaks {
 		exec(t, super, `alter role leak_boss superuser login password '`+clientPassword+`'`)
 		_ = super.Close(t.Context())
 	}
-	k := &leaks{t: t, plain: plain.cluster.Shards[0].Primary.DSNAs(leakUser, clientPassword, plain.database)}
+	k := &leaks{t: t, log: log, plain: plain.cluster.Shards[0].Primary.DSNAs(leakUser, clientPassword, plain.database)}
 	dsns := []string{k.plain}
 	for _, s := range shards {
 		dsns = append(dsns, s.Primary.DSNAs(leakUser, clientPassword, f.database))
@@ -234,6 +237,9 @@ func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 			k.t.Logf("client %d: %s took %v", slot, a.text, d)
 		}
 		if diff != "" {
+			if strings.Contains(diff, "i/o timeout") {
+				k.t.Log(k.scene())
+			}
 			p.end()
 			k.fail(p.life, diff)
 			return

@@ -1,0 +1,50 @@
+package proxy_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// scene is what the proxy and its servers are about, for a client that has no answer: who waits for what can be seen only while it waits.
+func (k *leaks) scene() string {
+	var b strings.Builder
+	show := func(who string, p *peer, sql string) {
+		fmt.Fprintf(&b, "%s: %s\n%s", who, sql, p.play(simpleAction(sql)))
+	}
+	if p, err := dialPeer(consoleDSN(k.tidemark), nil); err != nil {
+		fmt.Fprintf(&b, "the admin database: %v\n", err)
+	} else {
+		for _, table := range []string{"clients", "servers", "shards"} {
+			show("Tidemark", p, "select * from "+table)
+		}
+		_ = p.conn.Close()
+	}
+	k.cleaning.Lock()
+	defer k.cleaning.Unlock()
+	for i, p := range append(append([]*peer{}, k.primaries...), k.replicas...) {
+		show(fmt.Sprint("database ", i), p, "select pid, state, wait_event_type, wait_event, now() - state_change as since, query from pg_stat_activity where datname = current_database()")
+	}
+	return b.String() + "the proxy's log:\n" + k.log.String()
+}
+
+// tail keeps the last lines of a log that are of interest.
+type tail struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *tail) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if strings.Contains(string(b), "level=WARN") || strings.Contains(string(b), "level=ERROR") {
+		l.lines = append(l.lines[max(0, len(l.lines)-99):], string(b))
+	}
+	return len(b), nil
+}
+
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "")
+}
