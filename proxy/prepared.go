@@ -240,6 +240,9 @@ func (s *session) proxyOwn(p *router.Plan) bool {
 
 // close handles Close. A statement stays on the servers, where others use it.
 func (s *session) close() error {
+	if goesOn, err := s.closed(); !goesOn || err != nil {
+		return err
+	}
 	frame, err := s.Frame(wire.SmallMessageLimit)
 	if err != nil {
 		return err
