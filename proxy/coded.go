@@ -11,7 +11,8 @@ import (
 // Code that changes search_path or the role (router.Restates) does so unseen, for its transaction alone or beyond it, and what takes the
 // transaction back takes that back, too. When the transaction is over the server is asked for all settings (learn.go). Until then it is
 // asked by what the session's names mean, and only where that matters: before a statement is planned whose names mean something else
-// under another search_path (router.Plan.ByPath). In a query string it cannot be asked in between, so there such a statement is refused.
+// under another search_path (router.Plan.ByPath), and before one is prepared, which the session shares with all for whom it means the same.
+// In a query string it cannot be asked in between, so there the first is refused, and the second is not shared.
 //
 //	                             coded   blind
 //	code has run                 yes     yes
@@ -27,11 +28,11 @@ type meaning struct {
 // too late to choose what the transaction is like.
 var restating = [...]string{"search_path", "role", "session_authorization"}
 
+// names says whether a statement's place hangs on what its names mean.
+func (p *Proxy) names() bool { return len(p.shards) > 1 || len(p.views) > 0 }
+
 // restatesUnseen says whether a statement may change unseen what names mean for those behind it.
 func (s *session) restatesUnseen(p *router.Plan, coded bool) bool {
-	if len(s.p.shards) == 1 && len(s.p.views) == 0 {
-		return false
-	}
 	// What code has put off may run here: a cursor's query, a deferred trigger.
 	return p.Has(router.Restates) || coded && (p.Kind == router.Tx || p.Setting != nil && alters(p.Setting) || p.Has(router.Here))
 }
@@ -39,7 +40,8 @@ func (s *session) restatesUnseen(p *router.Plan, coded bool) bool {
 // lookUp is template for a statement that is about to be used. goesOn is false where an error of its batch has come first.
 func (s *session) lookUp(st *statement) (goesOn bool, err error) {
 	s.template(st)
-	if !s.blind || !st.template.Generic().ByPath {
+	shares := st.name != "" && st.shared == nil // it is about to be that of all who prepare it where names mean the same
+	if !s.blind || !shares && !(s.p.names() && st.template.Generic().ByPath) {
 		return true, nil
 	}
 	if goesOn, err = s.see(); goesOn {
@@ -162,7 +164,7 @@ type follows struct {
 func (s *session) follows() follows { return follows{s: s, coded: s.coded} }
 
 func (f *follows) next(p *router.Plan) error {
-	if f.blind && p.ByPath {
+	if f.blind && p.ByPath && f.s.p.names() {
 		return errUnseen("query string").WithHint("Send them one by one.")
 	}
 	if f.s.restatesUnseen(p, f.coded) {

@@ -99,7 +99,7 @@ func (s *session) rollsBack(p *router.Plan) bool {
 // batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows,
 // settings, by code for one, or channels, or begun a transaction block.
 func (s *session) batchBound(l *engine.Link, p *router.Plan) bool {
-	return s.batch.wrote || s.batch.heard || s.batch.sent && (len(s.after.changes) > 0 || s.coded) || s.begins(l, p)
+	return s.batch.wrote || s.batch.heard || s.batch.sent && (len(s.after.changes) > 0 || s.coded && s.p.names()) || s.begins(l, p)
 }
 
 // begins says whether the batch that l has got begins a transaction, or says what that is like, and the plan would leave it for another

@@ -53,12 +53,9 @@ func (s *session) restates(p *router.Plan) bool {
 	for c := p.Setting; c != nil; c = c.Next {
 		switch {
 		case !alters(c):
-		case c.Op == router.ResetAll, c.Name == "standard_conforming_strings":
+		case c.Op == router.ResetAll, c.Name == "standard_conforming_strings",
+			c.Name == "search_path", c.Name == "role", c.Name == "session_authorization":
 			return true
-		case c.Name == "search_path", c.Name == "role", c.Name == "session_authorization":
-			if len(s.p.shards) > 1 || len(s.p.views) > 0 {
-				return true
-			}
 		}
 	}
 	return (p.Kind == router.Tx || p.Tag == router.PrepareTransaction) && s.settings.touched()
@@ -136,7 +133,7 @@ func (s *session) restatedBy(st *statement, p *router.Plan, executed *router.Pre
 // sameAhead refuses what has the plan p under the session's settings if it runs otherwise under those foreseen.
 func (s *session) sameAhead(f *foreseen, p *router.Plan, of string, plan func(*router.Router, *router.Session) *router.Plan) error {
 	var views []*router.Session
-	if f != nil && p.Kind != router.Refuse && (len(s.p.shards) > 1 || len(s.p.views) > 0) {
+	if f != nil && p.Kind != router.Refuse && s.p.names() {
 		for _, x := range f.states {
 			if v, err := s.viewOf(x); err == nil && v.Key() != s.view.Key() { // what cannot be read is refused elsewhere
 				views = append(views, v)

@@ -31,7 +31,7 @@ func (s *session) queryRewritten(statements []router.Statement, text []byte) err
 			return err
 		}
 	}
-	if s.blind {
+	if s.blind && s.p.names() {
 		if goesOn, err := s.see(); err != nil {
 			return err
 		} else if !goesOn {

@@ -102,14 +102,16 @@ func (s *session) refreshView() {
 
 // conforming is the text of a Parse, or of a Query amid a batch, as the router and the servers are to read it, behind what has been executed
 // in its batch: if that fails, nobody reads it.
-func (s *session) conforming(text []byte) []byte {
-	view := s.view
+func (s *session) conforming(text []byte) []byte { return s.viewAhead().Conforming(text) }
+
+// viewAhead is the router's view of the session behind what has been executed in its batch.
+func (s *session) viewAhead() *router.Session {
 	if f := s.after.foreseen; f != nil {
 		if v, err := s.viewOf(f.states[0]); err == nil { // what cannot be read is refused elsewhere
-			view = v
+			return v
 		}
 	}
-	return view.Conforming(text)
+	return s.view
 }
 
 // foreseeOne has foreseen be one, where a COMMIT may have been that of a transaction that has failed: that is known when the link has

@@ -96,7 +96,11 @@ func (s *session) keep(st *statement) {
 			s.kept++
 			st.order = s.kept
 		}
-		st.shared = s.p.statements.take(s.view.Key(), st.sql, st.oids, st.types)
+		if s.blind { // what it means is not known, and so not who could share it
+			st.shared = &shared{id: s.p.statements.fresh(), uses: 1}
+		} else {
+			st.shared = s.p.statements.take(s.viewAhead().Key(), st.sql, st.oids, st.types)
+		}
 		st.id = st.shared.id
 		st.names = namesOf(st)
 	}
