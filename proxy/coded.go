@@ -148,7 +148,7 @@ func (s *session) binds(l *engine.Link, p *router.Plan) {
 	if p.Has(router.Dirty) {
 		l.Conn.Dirty = true
 	}
-	s.askState = s.askState || s.mayChangeState(l, p)
+	s.asks(l, p)
 	if s.restatesUnseen(p, false) {
 		s.coded, s.blind = true, true
 	}

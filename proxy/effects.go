@@ -39,7 +39,7 @@ func (s *session) effects(l *engine.Link, p *router.Plan) bool {
 	if len(p.Settings) > 0 {
 		s.mayHaveSet(p.Settings...)
 	}
-	s.askState = s.askState || s.mayChangeState(l, p)
+	s.asks(l, p)
 	if p.Has(router.Executes) && (p.Has(router.Dirty) || s.lent != nil && s.lent.on == l.Conn && len(s.lent.now) > 0) {
 		s.mayHaveSet()
 		s.askState, s.question.prepared = true, true

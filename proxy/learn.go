@@ -9,6 +9,7 @@ import (
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
 )
 
 // A function can change the session's settings, and nothing on the wire shows it. So what asks a server for state that pins
@@ -26,6 +27,7 @@ const (
 type question struct {
 	named    []string     // settings that may have been made
 	prepared bool         // it is about prepared statements too
+	resets   bool         // the role may have been reset
 	reply    engine.Reply // the server's
 }
 
@@ -35,6 +37,15 @@ func (s *session) mayHaveSet(names ...string) {
 		s.question = &question{}
 	}
 	s.question.named = append(s.question.named, names...)
+}
+
+// asks has the question asked of what p may leave in the link's connection.
+func (s *session) asks(l *engine.Link, p *router.Plan) {
+	s.askState = s.askState || s.mayChangeState(l, p)
+	if s.askState && p.Has(router.Resets) {
+		s.mayHaveSet()
+		s.question.resets = true
+	}
 }
 
 // askForState sends the question.
@@ -83,7 +94,10 @@ func (s *session) customSettings() []string {
 
 // learn takes over the settings of the link's connection, as settingsSQL gives them. The error is for settings under which SQL
 // cannot be read safely.
-func (s *session) learn(l *engine.Link, answer []byte) error {
+//
+// Behind SET SESSION AUTHORIZATION and SET ROLE NONE a server has no role, and behind RESET ROLE too, which takes the client back to that of
+// its startup message.
+func (s *session) learn(l *engine.Link, answer []byte, resets bool) error {
 	found := map[string]string{}
 	for record := range bytes.SplitSeq(answer, []byte{recordSeparator}) {
 		if name, value, ok := bytes.Cut(record, []byte{unitSeparator}); ok {
@@ -98,6 +112,7 @@ func (s *session) learn(l *engine.Link, answer []byte) error {
 			asIs = s.settings.undo(name) && asIs
 		}
 	}
+	_, begins := s.settings.start["role"]
 	for name, value := range found {
 		_, had := before[name]
 		switch {
@@ -105,6 +120,8 @@ func (s *session) learn(l *engine.Link, answer []byte) error {
 		case !had && name == "role" && value == "none", !had && name == "session_authorization" && value == s.serverUser():
 		case name == "role" && value == "none" && switched:
 			delete(s.settings.base, name)
+		case name == "role" && value == "none" && begins && !resets:
+			s.settings.put(name, value)
 		case name == "role" && value == "none", name == "session_authorization" && value == s.serverUser():
 			asIs = s.settings.undo(name) && asIs
 		default:
@@ -134,6 +151,7 @@ func serverKnows(name string) bool {
 // stateAnswer is what the server said to stateSQL and what was asked with it.
 type stateAnswer struct {
 	clean              bool   // nothing is left in the connection that would miss its session
+	resets             bool   // see question
 	channels           []byte // that it listens to
 	settings, prepared []byte
 	asked              bool // for prepared
@@ -150,7 +168,7 @@ func (s *session) stateAnswer() (a stateAnswer, ok bool) {
 	if !row.Next() {
 		return a, false
 	}
-	a.clean, a.asked = string(row.Value()) == "t", q.prepared
+	a.clean, a.asked, a.resets = string(row.Value()) == "t", q.prepared, q.resets
 	for _, value := range []*[]byte{&a.channels, &a.settings, &a.prepared} {
 		if value == &a.prepared && !a.asked {
 			break

@@ -197,5 +197,5 @@ func (s *session) judge(l *engine.Link) error {
 	if answer.asked {
 		s.learnPrepared(l, answer.prepared)
 	}
-	return s.learn(l, answer.settings)
+	return s.learn(l, answer.settings, answer.resets)
 }

@@ -13,7 +13,7 @@ type calls struct {
 	writes    bool     // something may change data
 	dirty     bool     // something may change the session unseen
 	pin       bool     // something leaves state in the connection on purpose
-	leaves    Flags    // ... of Dirty, Opaque, Keeps, Executes and Restates
+	leaves    Flags    // ... of Dirty, Opaque, Keeps, Executes, Restates and Resets
 	user      bool     // some function is the user's own, and may read tables
 	meets     bool     // sessions meet at what it does
 	here      bool     // something asks for state of the connection, or takes some away
@@ -78,7 +78,7 @@ func (s *statement) calls() calls {
 			c.leaves |= Keeps
 		}
 		if !found {
-			c.leaves |= Restates
+			c.leaves |= Restates | Resets
 		}
 		if d := s.r.code.function(s.ses, call.Name); f.User {
 			c.leaves |= d.leaves
@@ -132,7 +132,7 @@ func (s *statement) calls() calls {
 		case own && name == "set_config" && len(s.all()) == 1:
 			// Which setting is made, and whether any, only the server knows: pg_dump takes the name from pg_settings, for those that have it.
 			c.volatile, c.harmless, c.dirty, c.here = true, false, true, true
-			c.leaves |= Dirty | Keeps | Opaque | Restates
+			c.leaves |= Dirty | Keeps | Opaque | Restates | Resets
 		case own && name == "set_config":
 			// A setting that is changed unseen would be lost with the server connection.
 			c.refusal = refuse("set_config in a larger query is not supported", "It changes the session, whose settings Tidemark must know to carry them from one server connection to the next.",
@@ -142,7 +142,7 @@ func (s *statement) calls() calls {
 		default:
 			c.volatile, c.harmless, c.writes, c.dirty, c.unsafe = true, false, true, true, label
 			if own { // query_to_xml() and the like run what they are given
-				c.leaves |= Restates
+				c.leaves |= Restates | Resets
 			}
 		}
 	}

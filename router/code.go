@@ -15,7 +15,7 @@ import (
 //     connection, and nobody gets it afterwards.
 //   - Does it run statements by text, so that it may execute what its client has prepared (Executes)?
 //   - May it change search_path or the role, for the session or for the transaction alone, so that names mean something else behind it
-//     (Restates)?
+//     (Restates)? By a RESET (Resets)?
 //
 // All of it errs on the side of too much. follow.go has it pass to who runs such code.
 
@@ -40,7 +40,7 @@ func (f *Function) leftBy() Flags {
 	case keepers[f.Name]:
 		return Dirty | Keeps
 	case f.Name == "set_config" && !f.User:
-		return Dirty | Opaque | Restates
+		return Dirty | Opaque | Restates | Resets
 	}
 	return 0
 }
@@ -75,6 +75,9 @@ var (
 var restatesText = regexp.MustCompile(`(?i)\bsearch_path\b|\bsession_authorization\b|'role'|\bset_config,|` +
 	`\b(?:set|reset)` + gap + `+(?:(?:local|session)` + gap + `+)?"?(?:schema|role|all|(?:session` + gap + `+)?authorization)\b`)
 
+// resetsText finds what may take the role back to its default.
+var resetsText = regexp.MustCompile(`(?i)\b(?:reset|default|null)\b`)
+
 // gap is of what stands between two words: blanks and comments.
 const gap = `(?:\s|--[^\n]*|/\*(?:[^*]|\*[^/])*\*/)`
 
@@ -83,6 +86,9 @@ func read(text string) (leaves Flags, settings []string) {
 	if restatesText.MatchString(text) || runsText.MatchString(text) ||
 		len(setConfigNamed.FindAllStringIndex(text, -1)) < len(setConfigCall.FindAllStringIndex(text, -1)) {
 		leaves |= Restates
+		if resetsText.MatchString(text) || !restatesText.MatchString(text) || runsText.MatchString(text) {
+			leaves |= Resets
+		}
 	}
 	text = setLocal.ReplaceAllString(text, "")
 	calls := setConfigNamed.FindAllStringSubmatch(text, -1)

@@ -108,12 +108,14 @@ const (
 	Meets
 	// Restates: code that it runs may change search_path or the role, unseen: what names mean behind it only the server knows.
 	Restates
+	// Resets: that code may do so by a RESET. Servers do not know the role of a client's startup message, to which a RESET returns.
+	Resets
 )
 
-var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps", "executes", "meets", "restates"}
+var flagNames = [...]string{"writes", "dirty", "pin", "neutral", "here", "no-tx", "schema", "discards", "shows-prepared", "listens", "shows-channels", "opaque", "last-value", "keeps", "executes", "meets", "restates", "resets"}
 
 // leftByRunning are the flags of what happens only if the statement is run, not planned.
-const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps | Executes | Meets | Restates
+const leftByRunning = Writes | Dirty | Pin | Opaque | Keeps | Executes | Meets | Restates | Resets
 
 // Plan says how one execution of one statement runs. It is immutable and shared between sessions.
 type Plan struct {
