@@ -105,7 +105,7 @@ type queryString struct {
 	n       int  // statements, empty ones left out
 	ends    bool // it ends a transaction
 	looks   bool // something takes a snapshot, behind that if it ends one
-	primary bool // something behind that is for the primary
+	primary bool // something is for the primary, or behind that may write
 	changes []*router.SettingChange
 	steps   []step
 	ahead   []*statement // to be prepared before its transaction begins
@@ -131,7 +131,7 @@ func (q *queryString) add(p *router.Plan) {
 		q.ends, q.looks = true, false
 	} else {
 		q.looks = q.looks || looks(p.Command)
-		q.primary = q.primary || q.ends && (p.Kind == router.Route || p.Kind == router.AnyShard) && p.Access == router.Write
+		q.primary = q.primary || p.OnPrimary() || q.ends && (p.Kind == router.Route || p.Kind == router.AnyShard) && p.Access == router.Write
 	}
 	q.n++
 }

@@ -342,7 +342,7 @@ func (s *session) errElsewhere(l *engine.Link, p *router.Plan) *wire.Error {
 	onReplica := l.Conn.Endpoint().Role() == backend.RoleReplica
 	if onReplica && s.strung != nil && s.leavesReplica() {
 		return wire.Errorf(wire.FeatureNotSupported, "a transaction that reads on a replica cannot do what is for the primary").
-			WithDetail("The transaction is read only and runs on a replica; the query string ends it and goes on, which may write.").
+			WithDetail("The transaction is read only and runs on a replica; the query string has something that may lock, listens or notifies, or ends it and goes on, which may write.").
 			WithHint("Send them one by one.")
 	}
 	if onReplica && p.OnPrimary() {
