@@ -58,6 +58,9 @@ func (s *session) leave() error {
 		}
 	}
 	failed = failed || l.Err != nil
+	if !failed && s.aborted() { // by a batch before, whose error has come only now
+		return s.errAborted()
+	}
 	if !failed && s.tx.state == txOpen && l.Conn.TxStatus != wire.TxIdle {
 		s.queryUnseen(l, "ROLLBACK", nil)
 		if err := s.Await(l); err != nil {
