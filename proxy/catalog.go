@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tidemarkdb/tidemark/router"
 )
@@ -80,31 +80,66 @@ func (p *Proxy) reloadCatalog() {
 	p.covered = began
 }
 
-// ReadCatalog reads one state of the schema over a connection to the default shard's primary. shards: how many there are. Operators of
-// the users' own, in a schema where it would look for them, are none that it means, and must not run as the role that reads.
-func ReadCatalog(ctx context.Context, conn *pgx.Conn, shards int) (*router.Catalog, error) {
-	var c *router.Catalog
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
-		if _, err := tx.Exec(ctx, "SET LOCAL search_path TO pg_catalog, pg_temp"); err != nil {
-			return err
-		}
-		c, err = router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
-			return readRows(ctx, conn, statement, each)
-		}, shards)
-		return err
-	})
-	return c, err
+// CatalogReader reads the schema over a connection to the default shard's primary, which is its own from then on, and of no use after an
+// error. What it asks is prepared there: PostgreSQL takes several times as long to plan it as to answer it.
+type CatalogReader struct {
+	conn     *pgconn.PgConn
+	reader   *router.Reader
+	prepared map[string]bool
 }
 
-// readRows calls each with the rows of a statement, in text format.
-func readRows(ctx context.Context, conn *pgx.Conn, statement string, each func(row [][]byte) error) error {
-	result := conn.PgConn().ExecParams(ctx, statement, nil, nil, nil, nil)
-	for result.NextRow() {
-		if err := each(result.Values()); err != nil {
-			_, closed := result.Close()
-			return errors.Join(err, closed)
+// NewCatalogReader makes a CatalogReader. shards: how many there are.
+func NewCatalogReader(conn *pgconn.PgConn, shards int) *CatalogReader {
+	return &CatalogReader{conn: conn, reader: router.NewReader(shards), prepared: map[string]bool{}}
+}
+
+// Read reads one state of the schema, in one round trip. Operators of the users' own, in a schema where it would look for them, are none
+// that it means, and must not run as the role that reads.
+func (r *CatalogReader) Read(ctx context.Context) (c *router.Catalog, err error) {
+	p := r.conn.StartPipeline(ctx)
+	defer func() { err = errors.Join(err, p.Close()) }()
+	return r.reader.Read(func(questions []router.Question) (router.Answers, error) {
+		begin := []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "SET LOCAL search_path TO pg_catalog, pg_temp"}
+		for _, statement := range begin {
+			p.SendQueryParams(statement, nil, nil, nil, nil)
 		}
+		for _, q := range questions {
+			if !r.prepared[q.Name] {
+				r.prepared[q.Name] = true
+				p.SendPrepare(q.Name, q.SQL, nil)
+			}
+			p.SendQueryPrepared(q.Name, q.Params, nil, nil)
+		}
+		p.SendQueryParams("COMMIT", nil, nil, nil, nil)
+		if err := p.Sync(); err != nil {
+			return nil, err
+		}
+		for range begin {
+			if _, err := p.GetResults(); err != nil {
+				return nil, err
+			}
+		}
+		return func(each func(row [][]byte) error) error { return nextRows(p, each) }, nil
+	})
+}
+
+// nextRows calls each with the rows of the next result that has any, in text format.
+func nextRows(p *pgconn.Pipeline, each func(row [][]byte) error) error {
+	for {
+		result, err := p.GetResults()
+		if err != nil {
+			return err
+		}
+		rows, ok := result.(*pgconn.ResultReader)
+		if !ok {
+			continue // prepared
+		}
+		for rows.NextRow() {
+			if err := each(rows.Values()); err != nil {
+				return err
+			}
+		}
+		_, err = rows.Close()
+		return err
 	}
-	_, err := result.Close()
-	return err
 }

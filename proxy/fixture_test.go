@@ -147,7 +147,7 @@ func (f *fixture) run(t *testing.T, engineName string) *instance {
 				return nil, err
 			}
 			defer func() { _ = conn.Close(ctx) }()
-			return proxy.ReadCatalog(ctx, conn, f.spec.shards)
+			return proxy.NewCatalogReader(conn.PgConn(), f.spec.shards).Read(ctx)
 		},
 	})
 	if err != nil {

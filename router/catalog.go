@@ -90,7 +90,6 @@ type Function struct {
 	Volatility   Volatility
 	User         bool     // not one of PostgreSQL's own (its oid is 16384 or greater)
 	Aggregate    bool     // pg_proc.prokind = 'a'
-	Set          bool     // pg_proc.proretset
 	OIDs         []uint32 // of the user's own, and of those in leaving
 	Code         Code
 }

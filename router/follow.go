@@ -43,10 +43,11 @@ func (r *Router) follow(c *Catalog) {
 	g := graph{functions: map[string]int{}, relations: map[Name]int{}, words: map[string][]int{}, places: map[int][Calling]reach{}}
 	for i := range c.Functions {
 		f := &c.Functions[i]
-		name, left := fold(f.Name), f.leftBy()
+		left := f.leftBy()
 		if !f.User && left == 0 {
 			continue
 		}
+		name := fold(f.Name)
 		at, ok := g.functions[name]
 		if !ok {
 			at = g.add(1)
@@ -154,6 +155,9 @@ func (r *Router) keep(g *graph) {
 	for _, overloads := range r.names.functions {
 		for i := range overloads {
 			f := &overloads[i]
+			if !f.User && len(f.OIDs) == 0 {
+				continue
+			}
 			d, ok := r.code.functions[fold(f.Name)]
 			if f.User && d.leaves&Dirty != 0 {
 				f.Volatility = Volatile

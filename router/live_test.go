@@ -38,16 +38,7 @@ func TestReadCatalog(t *testing.T) {
 			if _, err := conn.PgConn().Exec(ctx, schema).ReadAll(); err != nil {
 				t.Fatal(err)
 			}
-			c, err := router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
-				r := conn.PgConn().ExecParams(ctx, statement, nil, nil, nil, nil)
-				for r.NextRow() {
-					if err := each(r.Values()); err != nil {
-						return err
-					}
-				}
-				_, err := r.Close()
-				return err
-			}, 2)
+			c, err := router.NewReader(2).Read(asking(ctx, conn))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +90,7 @@ func TestReadCatalog(t *testing.T) {
 				{Schema: "pg_catalog", Name: "random", Volatility: router.Volatile},
 				{Schema: "pg_catalog", Name: "nextval", Volatility: router.Volatile},
 				{Schema: "pg_catalog", Name: "count", Volatility: router.Immutable, Aggregate: true},
-				{Schema: "pg_catalog", Name: "generate_series", Volatility: router.Stable, Set: true},
+				{Schema: "pg_catalog", Name: "generate_series", Volatility: router.Stable},
 			} {
 				got := functions[want.Schema+"."+want.Name]
 				if want.User != (len(got.OIDs) > 0) {
@@ -312,16 +303,7 @@ func codeIsFollowed(t *testing.T, version string) {
 		t.Fatal(err)
 	}
 	planned := func(shards int) (*router.Catalog, func(statement string) string) {
-		c, err := router.ReadCatalog(func(statement string, each func(row [][]byte) error) error {
-			r := conn.PgConn().ExecParams(ctx, statement, nil, nil, nil, nil)
-			for r.NextRow() {
-				if err := each(r.Values()); err != nil {
-					return err
-				}
-			}
-			_, err := r.Close()
-			return err
-		}, shards)
+		c, err := router.NewReader(shards).Read(asking(ctx, conn))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,9 +21,9 @@ LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
 WHERE c LIKE 'search\_path=%' AND (s.setdatabase = 0 OR d.datname = current_database()) AND (s.setrole = 0 OR r.rolname IS NOT NULL)`
 
 // readPaths reads the paths, and finds out what a role begins with for which there is none.
-func (c *Catalog) readPaths(query Query) error {
+func readPaths(answers Answers) (paths []Path, err error) {
 	var reader, own string
-	err := query(pathsQuery, func(row [][]byte) error {
+	err = answers(func(row [][]byte) error {
 		if len(row) != 3 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
@@ -31,13 +31,13 @@ func (c *Catalog) readPaths(query Query) error {
 			reader, own = string(row[0]), string(row[2])
 			return nil
 		}
-		c.Paths = append(c.Paths, Path{Role: string(row[0]), Database: yes(row[1]), Value: string(row[2])})
+		paths = append(paths, Path{Role: string(row[0]), Database: yes(row[1]), Value: string(row[2])})
 		return nil
 	})
-	if err == nil && pathOf(c.Paths, reader) == "" { // else it hides that of the configuration
-		c.Paths = append(c.Paths, Path{Value: own})
+	if err == nil && pathOf(paths, reader) == "" { // else it hides that of the configuration
+		paths = append(paths, Path{Value: own})
 	}
-	return err
+	return paths, err
 }
 
 // SearchPath is what a role that logs in begins with, as SHOW prints it.

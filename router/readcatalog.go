@@ -3,33 +3,7 @@ package router
 import (
 	"fmt"
 	"strconv"
-	"strings"
 )
-
-// Query runs a statement on a server and calls each with its rows: values in text format, nil for NULL, valid until it returns.
-type Query func(statement string, each func(row [][]byte) error) error
-
-// ReadCatalog reads a Catalog, without Models, from a PostgreSQL of version 15 or later: some statements through query, which
-// should all see one state of the database (a transaction in isolation level repeatable read). shards: how many the database has.
-func ReadCatalog(query Query, shards int) (*Catalog, error) {
-	c := &Catalog{}
-	if err := query(columnsQuery, func(row [][]byte) error { return c.column(row) }); err != nil {
-		return nil, fmt.Errorf("read columns: %w", err)
-	}
-	if err := query(viewsQuery, func(row [][]byte) error { return c.view(row) }); err != nil {
-		return nil, fmt.Errorf("read views: %w", err)
-	}
-	if err := query(functionsQuery, func(row [][]byte) error { return c.function(row) }); err != nil {
-		return nil, fmt.Errorf("read functions: %w", err)
-	}
-	if err := c.readPaths(query); err != nil {
-		return nil, fmt.Errorf("read search paths: %w", err)
-	}
-	if err := c.readCode(query, shards > 1); err != nil {
-		return nil, fmt.Errorf("read functions' code: %w", err)
-	}
-	return c, nil
-}
 
 // columnsQuery: schema, table, column, type, typmod, collation, deterministic, default, generated, volatile, root's schema and
 // name (NULL for all but partitions). A default's functions
@@ -58,12 +32,12 @@ ORDER BY n.nspname, c.relname, a.attnum`
 // viewsQuery: schema, view, base table's schema and name (NULL when it reads none), volatile. Views see through views by their
 // rules' dependencies.
 const viewsQuery = `
-WITH RECURSIVE reads(view, rel) AS (
+WITH RECURSIVE reads(view, rel) AS NOT MATERIALIZED (
   SELECT r.ev_class, d.refobjid FROM pg_catalog.pg_rewrite r
   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
 ), closure(view, rel) AS (
-  SELECT view, rel FROM reads
+  SELECT view, rel FROM reads WHERE view >= 16384
   UNION
   SELECT c.view, r.rel FROM closure c JOIN reads r ON r.view = c.rel
 ), volatile(view) AS (
@@ -80,14 +54,6 @@ LEFT JOIN pg_catalog.pg_class b ON b.oid = c.rel AND b.relkind IN ('r', 'p', 'f'
 LEFT JOIN pg_catalog.pg_namespace bn ON bn.oid = b.relnamespace
 WHERE v.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 ORDER BY 1, 2, 3 NULLS FIRST, 4`
-
-// functionsQuery: schema, name, volatility, user's own, aggregate, set, OIDs; overloads together, the most volatile one counting
-// ('i' < 's' < 'v').
-var functionsQuery = `
-SELECT n.nspname, p.proname, max(p.provolatile), bool_or(p.oid >= 16384), bool_or(p.prokind = 'a'), bool_or(p.proretset),
-  string_agg(p.oid::text, ' ') FILTER (WHERE p.oid >= 16384 OR p.proname IN (` + literals(leaving) + `))
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-GROUP BY 1, 2`
 
 func (c *Catalog) column(row [][]byte) error {
 	if len(row) != 12 {
@@ -128,22 +94,6 @@ func (c *Catalog) view(row [][]byte) error {
 		v := &c.Views[len(c.Views)-1]
 		v.BaseTables = append(v.BaseTables, Name{string(row[2]), string(row[3])})
 	}
-	return nil
-}
-
-func (c *Catalog) function(row [][]byte) error {
-	if len(row) != 7 || len(row[2]) != 1 {
-		return fmt.Errorf("%d values in a row", len(row))
-	}
-	f := Function{Schema: string(row[0]), Name: string(row[1]), Volatility: Volatility(row[2][0]), User: yes(row[3]), Aggregate: yes(row[4]), Set: yes(row[5])}
-	for s := range strings.FieldsSeq(string(row[6])) {
-		oid, err := strconv.ParseUint(s, 10, 32)
-		if err != nil {
-			return fmt.Errorf("OID of %s.%s: %w", f.Schema, f.Name, err)
-		}
-		f.OIDs = append(f.OIDs, uint32(oid))
-	}
-	c.Functions = append(c.Functions, f)
 	return nil
 }
 

@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // codeQuery: schema and name of a function with its code, or of a table with that of a rule of it that is no view, which it is, and
-// whether read would find anything in it: the server is much quicker at that. An aggregate's code are the names of its functions. %s:
-// whether it matters what code names, even if none leaves anything behind.
+// whether read would find anything in it: the server is much quicker at that. An aggregate's code are the names of its functions. %t:
+// whether it matters what code names, even if none leaves anything behind in the session: what it needs of other shards does.
 //
 // What the server keeps as a tree (rules, and bodies of BEGIN ATOMIC or RETURN) is spelled here as far as read and words look at it: what
 // it depends on, writes to and calls, and its texts. PostgreSQL's functions for that lock the tables which the tree names, and so wait as
@@ -63,7 +62,7 @@ WITH trees(class, oid, tree) AS (
 ), code AS MATERIALIZED (
   SELECT *, ` + matches("code", leavesBehind, keepsState, inLanguage, setStatement, runsText, restatesText) + ` AS leaves FROM texts
 )
-SELECT * FROM code WHERE %s OR EXISTS (SELECT FROM code WHERE leaves)
+SELECT * FROM code WHERE %t OR EXISTS (SELECT FROM code WHERE leaves)
   OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND proname IN (` + literals(members(keepers)) + `))`
 
 // matches is SQL for: any of the expressions matches a column.
@@ -84,7 +83,7 @@ func matches(column string, any ...*regexp.Regexp) string {
 var runsQuery = fmt.Sprintf(`
 WITH RECURSIVE trees(rel, domain, way, tree) AS (
   SELECT c.oid, NULL::oid, CASE c.relkind WHEN 'm' THEN %[2]d ELSE %[1]d END, r.ev_action::text
-  FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE r.rulename = '_RETURN'
+  FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE r.rulename = '_RETURN' AND r.ev_class >= 16384
   UNION ALL
   SELECT p.polrelid, NULL, %[1]d, pg_catalog.concat(p.polqual, p.polwithcheck)
   FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid WHERE c.relrowsecurity
@@ -94,7 +93,7 @@ WITH RECURSIVE trees(rel, domain, way, tree) AS (
   UNION ALL
   SELECT conrelid, nullif(contypid, 0), %[2]d, conbin::text FROM pg_catalog.pg_constraint WHERE conbin IS NOT NULL
   UNION ALL
-  SELECT 0, oid, %[2]d, typdefaultbin::text FROM pg_catalog.pg_type WHERE typdefaultbin IS NOT NULL
+  SELECT 0, oid, %[2]d, typdefaultbin::text FROM pg_catalog.pg_type WHERE typdefaultbin IS NOT NULL AND oid >= 16384
   UNION ALL
   SELECT tgrelid, NULL, %[2]d, tgqual::text FROM pg_catalog.pg_trigger WHERE tgqual IS NOT NULL
   UNION ALL
@@ -151,9 +150,8 @@ LEFT JOIN pg_catalog.pg_class used ON used.oid = u.relation LEFT JOIN pg_catalog
 WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v') AND coalesce(used.relname, u.function) IS NOT NULL`,
 	Reading, Writing, Truncating, Calling, literals(leaving))
 
-// readCode reads what functions and rules say, and what tables run. all: also what they name where nothing leaves anything behind in the
-// session, to know what they need of other shards.
-func (c *Catalog) readCode(query Query, all bool) error {
+// readCode reads what functions and rules say, and what tables run: the answers to codeQuery and runsQuery.
+func (c *Catalog) readCode(answers Answers) error {
 	known := map[string]bool{}
 	tables, functions := map[Name]*Table{}, map[Name]*Function{}
 	for i := range c.Tables {
@@ -165,7 +163,7 @@ func (c *Catalog) readCode(query Query, all bool) error {
 			functions[Name{f.Schema, f.Name}], known[fold(f.Name)] = f, true
 		}
 	}
-	err := query(fmt.Sprintf(codeQuery, strconv.FormatBool(all)), func(row [][]byte) error {
+	err := answers(func(row [][]byte) error {
 		if len(row) != 5 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
@@ -192,7 +190,7 @@ func (c *Catalog) readCode(query Query, all bool) error {
 		return err
 	}
 	slices.Sort(c.Settings) // so that sessions ask the same in the same words
-	return query(runsQuery, func(row [][]byte) error {
+	return answers(func(row [][]byte) error {
 		if len(row) != 7 {
 			return fmt.Errorf("%d values in a row", len(row))
 		}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tidemarkdb/tidemark/internal/sql"
@@ -19,7 +20,7 @@ type names struct {
 }
 
 func index(c *Catalog) *names {
-	n := &names{tables: map[Name]*Table{}, views: map[Name]*View{}, models: map[Name]*Model{}, functions: map[string][]Function{}}
+	n := &names{tables: map[Name]*Table{}, views: map[Name]*View{}, models: map[Name]*Model{}}
 	if c == nil {
 		return n
 	}
@@ -37,8 +38,14 @@ func index(c *Catalog) *names {
 		}
 		n.models[Name{schema, c.Models[i].Name}] = &c.Models[i]
 	}
-	for _, f := range c.Functions {
-		n.functions[f.Name] = append(n.functions[f.Name], f)
+	list := slices.Clone(c.Functions) // thousands, of which few share a name: no copy of each by itself
+	n.functions = make(map[string][]Function, len(list))
+	for i := range list {
+		if others := n.functions[list[i].Name]; others != nil {
+			n.functions[list[i].Name] = append(others, list[i])
+		} else {
+			n.functions[list[i].Name] = list[i : i+1 : i+1]
+		}
 	}
 	n.settings = c.Settings
 	return n

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidemarkdb/tidemark/proxy"
 	"github.com/tidemarkdb/tidemark/testcontainers"
 )
 
@@ -19,7 +20,7 @@ func TestCatalogConnection(t *testing.T) {
 	t.Cleanup(c.close)
 	pid := func(dsn string) (pid int) {
 		t.Helper()
-		err := c.use(t.Context(), dsn, func(conn *pgx.Conn) error {
+		err := c.use(t.Context(), dsn, 1, func(conn *pgx.Conn, _ *proxy.CatalogReader) error {
 			return conn.QueryRow(t.Context(), `SELECT pg_backend_pid()`).Scan(&pid)
 		})
 		if err != nil {
@@ -35,14 +36,14 @@ func TestCatalogConnection(t *testing.T) {
 		name string
 		do   func()
 	}{
-		{"idle", c.close},
+		{"old", c.close},
 		{"failed", func() {
-			if err := c.use(t.Context(), dsn, func(*pgx.Conn) error { return errors.ErrUnsupported }); !errors.Is(err, errors.ErrUnsupported) {
+			if err := c.use(t.Context(), dsn, 1, func(*pgx.Conn, *proxy.CatalogReader) error { return errors.ErrUnsupported }); !errors.Is(err, errors.ErrUnsupported) {
 				t.Error(err)
 			}
 		}},
 		{"broken", func() {
-			_ = c.use(t.Context(), dsn, func(conn *pgx.Conn) error {
+			_ = c.use(t.Context(), dsn, 1, func(conn *pgx.Conn, _ *proxy.CatalogReader) error {
 				_, err := conn.Exec(t.Context(), `SELECT pg_terminate_backend(pg_backend_pid())`)
 				if err == nil {
 					t.Error("it has not ended")
@@ -51,7 +52,7 @@ func TestCatalogConnection(t *testing.T) {
 			})
 		}},
 		{"read only", func() {
-			_ = c.use(t.Context(), dsn, func(conn *pgx.Conn) error {
+			_ = c.use(t.Context(), dsn, 1, func(conn *pgx.Conn, _ *proxy.CatalogReader) error {
 				_, err := conn.Exec(t.Context(), `SET default_transaction_read_only = on`)
 				return err
 			})
