@@ -178,14 +178,10 @@ func (s *session) endTransaction(l *engine.Link) {
 		if tx == nil && s.settings.touched() { // it ended within a query of several statements: who knows how
 			s.tx.unclear = true
 		}
-		if s.tx.unclear {
-			for i := range s.settings.log {
-				s.mayHaveSet(s.settings.log[i].name)
-			}
-		}
+		s.asksUnclear()
 		s.settingsEnded(committed, l)
 	}
-	s.askState = s.askState || s.tx.unclear
+	s.asksUnclear()
 	late := s.tx.wrote || s.tx.probeLater
 	if s.tx.schema {
 		a.active, a.schema = true, true
@@ -194,6 +190,17 @@ func (s *session) endTransaction(l *engine.Link) {
 	if late {
 		a.active, s.tx.probeLater = true, true
 	}
+}
+
+// asksUnclear has a server asked what a transaction that is over has done to the session's settings, where that is unclear.
+func (s *session) asksUnclear() {
+	if !s.tx.unclear {
+		return
+	}
+	for i := range s.settings.log {
+		s.mayHaveSet(s.settings.log[i].name)
+	}
+	s.tx.unclear, s.askState = false, true
 }
 
 // finish does what was put off until the link had answered, and gives ReadyForQuery if it was held.

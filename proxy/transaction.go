@@ -319,6 +319,7 @@ func (s *session) rollBack() (ended, goesOn bool, err error) {
 		if s.tx.state = txBegun; s.ear != nil { // it is no longer this server's
 			s.ear.end(false)
 		}
+		s.asksUnclear()
 		s.settingsEnded(false, l)
 	}
 	if err := s.drain(); err != nil {
