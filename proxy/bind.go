@@ -94,9 +94,14 @@ func (s *session) bind(size int) error {
 	if restated != nil {
 		return s.skipped(restated)
 	}
-	if s.maybeTemporary(plan) && !s.batch.sent {
-		if err = s.drain(); err == nil {
-			plan, err = s.asTemporary(plan)
+	if s.maybeTemporary(plan) {
+		if s.batch.sent && s.link != nil && s.tx.state != txOpen && !s.batchBound(s.link, plan) {
+			err = s.leave()
+		}
+		if err == nil && !s.batch.sent { // else all shards are not for it, either
+			if err = s.drain(); err == nil {
+				plan, err = s.asTemporary(plan)
+			}
 		}
 		if err != nil {
 			return s.skipped(err)
