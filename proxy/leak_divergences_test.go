@@ -155,9 +155,9 @@ var (
 	endsAndSpeaks    = regexp.MustCompile(`(commit|rollback|end|abort)\b.*; .*(prepare|execute|deallocate)`)
 
 	// noMore is how the answer to what cannot be prepared any more goes on, alone all of one.
-	noMore      = regexp.MustCompile(`^  ERROR (42P01|42883) (relation|function) [^\n]* does not exist`)
-	alone       = regexp.MustCompile(`^  ERROR (42P01|42883) [^\n]*\n  ready [IE]\n$`)
-	missingName = regexp.MustCompile(`ERROR (?:42P01 relation "([^"]+)"|42883 function ([a-z_]+\())[^\n]* does not exist`)
+	noMore      = regexp.MustCompile(`^  ERROR (42P01|42883|42703) (relation|function|column) [^\n]* does not exist`)
+	alone       = regexp.MustCompile(`^  ERROR (42P01|42883|42703) [^\n]*\n  ready [IE]\n$`)
+	missingName = regexp.MustCompile(`ERROR (?:42P01 relation "([^"]+)"|42703 column "([^"]+)"|42883 function ([a-z_]+\())[^\n]* does not exist`)
 	wrongNumber = regexp.MustCompile(`^(  columns [^\n]*\n|  \*pgproto3.NoData\n)?  ERROR (08P01 bind message supplies|42601 wrong number of parameters)`)
 	description = regexp.MustCompile(`^(  columns |  \*pgproto3.NoData\n)`)
 )
@@ -168,7 +168,7 @@ func missing(answer string) string {
 	if m == nil {
 		return "nothing of the kind"
 	}
-	return m[1] + m[2]
+	return m[1] + m[2] + m[3]
 }
 
 // refused says whether the first difference is a refusal, and that one.
