@@ -25,12 +25,12 @@ func TestChangesShareAReading(t *testing.T) {
 		return &router.Catalog{}, nil
 	}
 	var changes sync.WaitGroup
-	changes.Go(p.reloadCatalog)
+	changes.Go(p.ReloadCatalog)
 	if seen := <-began; seen != 1 {
 		t.Fatalf("the first reading begins behind %d changes", seen)
 	}
 	for range 5 {
-		changes.Go(p.reloadCatalog)
+		changes.Go(p.ReloadCatalog)
 	}
 	for end := time.Now().Add(time.Minute); p.changes.Load() < 6; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -49,7 +49,7 @@ func TestChangesShareAReading(t *testing.T) {
 	case <-began:
 		t.Fatal("a third reading for six changes")
 	}
-	changes.Go(p.reloadCatalog)
+	changes.Go(p.ReloadCatalog)
 	if seen := <-began; seen != 7 {
 		t.Errorf("the third reading begins behind %d changes", seen)
 	}

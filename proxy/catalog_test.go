@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/proxy"
 	"github.com/tidemarkdb/tidemark/router"
+	"github.com/tidemarkdb/tidemark/sharding"
 )
 
 // The catalog is read by PostgreSQL's own operators: one that a user has made, and that fits better, would run as the role that reads. Nor
@@ -39,5 +40,20 @@ func TestCatalogBesideOperators(t *testing.T) {
 	}
 	if !slices.ContainsFunc(read.Tables, func(table router.Table) bool { return table.Name == "watched" }) {
 		t.Error("what was made since is not read")
+	}
+}
+
+// A view that has been made on the servers directly is known for what it is behind ReloadCatalog.
+func TestCatalogChangedElsewhere(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 2, tables: []sharding.Table{{Name: "kept", Kind: sharding.Sharded, Column: "id", Type: sharding.Int8}}})
+	in := f.run(t, "")
+	c := connect(t, in.dsn)
+	exec(t, c, "CREATE TABLE kept (id bigint)")
+	for shard := range 2 {
+		exec(t, connect(t, f.direct(shard)), "CREATE VIEW seen AS SELECT * FROM kept")
+	}
+	in.proxy.ReloadCatalog()
+	if _, err := c.Exec(t.Context(), "SELECT * FROM seen"); code(err) != "0A000" {
+		t.Errorf("a view of a sharded table is asked for on one shard: %v", err)
 	}
 }

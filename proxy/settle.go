@@ -223,7 +223,7 @@ func (s *session) finish(l *engine.Link) error {
 	}
 	if a.schema {
 		a.schema = false
-		s.Task.Await(func() { s.p.reloadCatalog() })
+		s.Task.Await(func() { s.p.ReloadCatalog() })
 	}
 	hold := a.hold
 	if len(s.owns) > 0 && a.outcome.Err != nil {

@@ -221,7 +221,7 @@ func (s *session) change(p *router.Plan, links []*engine.Link, text string) erro
 		}
 	}
 	if p.Has(router.Schema) {
-		s.Task.Await(s.p.reloadCatalog)
+		s.Task.Await(s.p.ReloadCatalog)
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), tag))
 	return nil

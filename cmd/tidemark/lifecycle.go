@@ -103,6 +103,9 @@ func (p *proxyProcess) reload() (err error) {
 	trace()
 	setLogLevel(next.Log)
 	p.current.Store(next)
+	if p.proxy.Starting() == "" { // else it is about to be read
+		p.proxy.ReloadCatalog()
+	}
 	keys := make([]string, len(changes))
 	for i, e := range changes {
 		keys[i] = e.Key
