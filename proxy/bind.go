@@ -234,7 +234,12 @@ func (s *session) bind(size int) error {
 		s.batch.again, s.batch.described, s.batch.from, s.batch.flushes = true, fresh, int32(from), int32(l.Flushes)
 	}
 	l.SetOut(out)
-	l.Expect(engine.Expect{Kind: engine.Bind, Mute: mute, Statement: st.id, Names: st.names, Again: first})
+	e := engine.Expect{Kind: engine.Bind, Mute: mute, Statement: st.id, Names: st.names, Again: first}
+	if s.frees(l, plan) {
+		pt.last = &engine.Reply{}
+		e.Reply = pt.last
+	}
+	l.Expect(e)
 	s.batch.sent = true
 	s.batch.bound(plan)
 	s.Consume(used)

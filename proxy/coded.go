@@ -58,9 +58,7 @@ func byPath(statements []router.Statement) bool {
 // see asks the server what names mean by now. What the session has read of its client's input may move meanwhile. goesOn is false where
 // an error of the batch has come first, or this is one.
 func (s *session) see() (goesOn bool, err error) {
-	if !s.batch.sent {
-		err = s.drain()
-	} else if goesOn, err = s.caughtUp(); !goesOn {
+	if goesOn, err = s.allAnswered(); !goesOn {
 		return false, err
 	}
 	if err == nil && s.blind && s.link == nil {

@@ -30,6 +30,15 @@ func (s *session) execute() error {
 		return s.failBatch(err)
 	}
 	if pt != nil && pt.link != nil && s.goesOnElsewhere(pt.plan, n) {
+		if r := pt.last; r != nil && !r.Done && r.Err == nil {
+			if goesOn, err := s.allAnswered(); !goesOn || err != nil {
+				return err
+			}
+			return s.execute()
+		} else if r != nil && r.Err != nil { // its Bind has failed, or was skipped
+			s.portals.remove(m.Portal)
+			return s.execute()
+		}
 		own := *pt
 		switch ended, goesOn, err := s.rollBack(); {
 		case err != nil:
@@ -229,6 +238,15 @@ func (s *session) caughtUp() (bool, error) {
 	}
 	// After an error of this batch (those before have got their Sync) the client has heard of it, or settle will tell.
 	return !s.link.Skipping && s.link.Err == nil, nil
+}
+
+// allAnswered is caughtUp that settles the link between batches.
+func (s *session) allAnswered() (goesOn bool, err error) {
+	if s.batch.sent {
+		return s.caughtUp()
+	}
+	err = s.drain()
+	return err == nil, err
 }
 
 // stillGoing is caughtUp for what then sends more: errAnswered where an error has ended the batch. A connection that is lost tells itself to

@@ -16,7 +16,8 @@ type portal struct {
 	ran  bool         // ... and has run
 	gone bool         // a Query has made its own of this name since
 	told bool         // Describe was asked and is to be answered when it runs
-	// last is the reply to the last Execute of one with a name in a transaction that may move; nil: not asked for.
+	// last is the reply to the Bind of what ends a transaction that goes on elsewhere, or to the last Execute of one with a name in a transaction
+	// that may move; nil: not asked for.
 	last *engine.Reply
 }
 

@@ -278,18 +278,17 @@ func (s *session) failedOnReplica() bool {
 // goesOnElsewhere says whether a plan that is about to be executed may end a transaction that has failed on a server, and what comes behind
 // it in its batch may need another one. Where that has only a Sync behind the Execute of n bytes at hand, nothing does.
 func (s *session) goesOnElsewhere(p *router.Plan, n int) bool {
-	l := s.link
-	if s.tx.state != txOpen || p.Kind == router.Nothing || !endsTransaction(p) || p.Kind == router.Tx && p.Tx.Chain {
-		return false
-	}
-	if len(s.p.shards) == 1 && l.Conn.Endpoint().Role() != backend.RoleReplica {
-		return false
-	}
-	if !s.aborted() && l.Syncs() == 0 { // with one on its way it may fail yet
+	if s.tx.state != txOpen || !s.frees(s.link, p) || !s.aborted() && s.link.Syncs() == 0 { // with one on its way it may fail yet
 		return false
 	}
 	next := s.Input()[n:]
 	return len(next) == 0 || next[0] != wire.MsgSync
+}
+
+// frees says whether a plan ends a transaction of l, and what comes behind it may be for another server.
+func (s *session) frees(l *engine.Link, p *router.Plan) bool {
+	return p.Kind != router.Nothing && endsTransaction(p) && (p.Kind != router.Tx || !p.Tx.Chain) &&
+		(len(s.p.shards) > 1 || l.Conn.Endpoint().Role() == backend.RoleReplica)
 }
 
 // rollBack ends the transaction of the link, if that has failed, before the client's own command does, which may be one of a batch: the
@@ -297,11 +296,7 @@ func (s *session) goesOnElsewhere(p *router.Plan, n int) bool {
 // the session has read of its client's input may move meanwhile.
 func (s *session) rollBack() (ended, goesOn bool, err error) {
 	l := s.link
-	if !s.batch.sent {
-		if err := s.drain(); err != nil {
-			return false, false, err
-		}
-	} else if goesOn, err := s.caughtUp(); !goesOn || err != nil {
+	if goesOn, err := s.allAnswered(); !goesOn || err != nil {
 		return false, false, err
 	}
 	if s.link != l || l.Err != nil || !s.aborted() {
