@@ -168,7 +168,10 @@ func (s *session) prepareApart(l *engine.Link, st *statement) error {
 }
 
 func (s *session) describePortal(name []byte, n int) error {
-	pt := s.portals.get(name)
+	if goesOn, err := s.portalsKnown(name); !goesOn || err != nil {
+		return err
+	}
+	pt := s.portal(name)
 	if pt == nil {
 		if err := s.useHolder(); err != nil {
 			return err

@@ -18,7 +18,10 @@ func (s *session) execute() error {
 		return s.malformed(err)
 	}
 	n := len(frame)
-	pt := s.portals.get(m.Portal)
+	if goesOn, err := s.portalsKnown(m.Portal); !goesOn || err != nil {
+		return err
+	}
+	pt := s.portal(m.Portal)
 	if pt == nil {
 		if err := s.useHolder(); err != nil {
 			return err
@@ -206,12 +209,10 @@ func (s *session) executeAgain(pt *portal) error {
 		return err
 	}
 	switch p := pt.plan; {
-	case p.Kind == router.Nothing && !pt.gone:
+	case p.Kind == router.Nothing:
 		s.replyInOrder(wire.AppendEmptyQueryResponse(nil))
 	case s.aborted() || s.tx.state == txFailed:
 		return s.failBatch(s.errAborted())
-	case pt.gone:
-		return s.failBatch(errNoPortal(pt.name))
 	case p.Kind == router.Scatter, p.Kind == router.ViewScan:
 		s.replyInOrder(wire.AppendCommandComplete(nil, "SELECT 0"))
 	case p.Kind == router.Setting && p.Setting.Op == router.ShowOp:
@@ -287,11 +288,11 @@ func (s *session) executeLate(pt *portal) error {
 	if err != nil {
 		return err
 	}
-	l.Expect(engine.Expect{Kind: engine.Bind, Mute: engine.MuteAck})
 	m, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
 	if err != nil {
 		return err
 	}
+	l.Expect(engine.Expect{Kind: engine.Bind, Mute: engine.MuteAck, Replaces: len(m.Portal) == 0 && s.replaces(l)})
 	l.SetOut(wire.AppendExecute(out, string(m.Portal), 0))
 	e := engine.Expect{Kind: engine.Execute}
 	if s.effects(l, pt.plan) {
