@@ -257,13 +257,13 @@ func (s *session) handle(typ byte, size int) error {
 	if s.skipping() && typ != wire.MsgSync {
 		return s.Skip(size)
 	}
-	if s.batch.copying || s.link != nil && s.link.Copying {
-		if handled, err := s.amidCopy(typ, size); handled || err != nil {
+	if s.batch.ending && !s.batch.copying {
+		if err := s.queryEnded(); err != nil {
 			return err
 		}
 	}
-	if s.batch.ending && !s.batch.copying {
-		if err := s.queryEnded(); err != nil {
+	if s.batch.copying || s.link != nil && s.link.Copying {
+		if handled, err := s.amidCopy(typ, size); handled || err != nil {
 			return err
 		}
 	}

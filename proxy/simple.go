@@ -374,10 +374,10 @@ func (s *session) endBatch() error {
 }
 
 // queryEnded waits for the end of a Query amid a batch, the session's own work behind it included: then it is known whether what comes now
-// is of that batch, and the client has its ReadyForQuery.
+// is of that batch, and the client has its ReadyForQuery. Or for a COPY in it, whose data comes now.
 func (s *session) queryEnded() error {
 	for {
-		if err := s.settle(); err != nil || s.link == nil || !s.batch.ending && (s.batch.sent || !s.after.active) {
+		if err := s.settle(); err != nil || s.link == nil || s.link.Copying || !s.batch.ending && (s.batch.sent || !s.after.active) {
 			return err
 		}
 		if err := s.Serve(); err != nil {
