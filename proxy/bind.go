@@ -235,9 +235,6 @@ func (s *session) bind(size int) error {
 	}
 	l.SetOut(out)
 	e := engine.Expect{Kind: engine.Bind, Mute: mute, Statement: st.id, Names: st.names, Again: first}
-	if len(name) == 0 {
-		e.Replaces, s.batch.rebound = s.replaces(l), true
-	}
 	if s.frees(l, plan) {
 		pt.last = &engine.Reply{}
 		e.Reply = pt.last

@@ -168,10 +168,7 @@ func (s *session) prepareApart(l *engine.Link, st *statement) error {
 }
 
 func (s *session) describePortal(name []byte, n int) error {
-	if goesOn, err := s.portalsKnown(name); !goesOn || err != nil {
-		return err
-	}
-	pt := s.portal(name)
+	pt := s.portals.get(name)
 	if pt == nil {
 		if err := s.useHolder(); err != nil {
 			return err

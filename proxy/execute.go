@@ -18,10 +18,7 @@ func (s *session) execute() error {
 		return s.malformed(err)
 	}
 	n := len(frame)
-	if goesOn, err := s.portalsKnown(m.Portal); !goesOn || err != nil {
-		return err
-	}
-	pt := s.portal(m.Portal)
+	pt := s.portals.get(m.Portal)
 	if pt == nil {
 		if err := s.useHolder(); err != nil {
 			return err
@@ -209,10 +206,12 @@ func (s *session) executeAgain(pt *portal) error {
 		return err
 	}
 	switch p := pt.plan; {
-	case p.Kind == router.Nothing:
+	case p.Kind == router.Nothing && !pt.gone:
 		s.replyInOrder(wire.AppendEmptyQueryResponse(nil))
 	case s.aborted() || s.tx.state == txFailed:
 		return s.failBatch(s.errAborted())
+	case pt.gone:
+		return s.failBatch(errNoPortal(pt.name))
 	case p.Kind == router.Scatter, p.Kind == router.ViewScan:
 		s.replyInOrder(wire.AppendCommandComplete(nil, "SELECT 0"))
 	case p.Kind == router.Setting && p.Setting.Op == router.ShowOp:
@@ -288,11 +287,11 @@ func (s *session) executeLate(pt *portal) error {
 	if err != nil {
 		return err
 	}
+	l.Expect(engine.Expect{Kind: engine.Bind, Mute: engine.MuteAck})
 	m, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
 	if err != nil {
 		return err
 	}
-	l.Expect(engine.Expect{Kind: engine.Bind, Mute: engine.MuteAck, Replaces: len(m.Portal) == 0 && s.replaces(l)})
 	l.SetOut(wire.AppendExecute(out, string(m.Portal), 0))
 	e := engine.Expect{Kind: engine.Execute}
 	if s.effects(l, pt.plan) {

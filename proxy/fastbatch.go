@@ -72,7 +72,6 @@ func (s *session) sendBatch(l *engine.Link, x *loneBatch, st *statement, p *rout
 		b.Name, _ = l.Conn.Statements.Name(st.id)
 		b.Again = x.describes && s.tx.state == txNone && p.Flags == 0 && repeatable(st, &x.bind)
 	}
-	b.Replaces = s.replaces(l)
 	sent, err := l.SendBatch(in, &b)
 	if err != nil {
 		return false, err

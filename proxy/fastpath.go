@@ -112,7 +112,7 @@ func (s *session) lone(in []byte) (done bool, err error) {
 	if err := s.takesPart(l, p); err != nil {
 		return false, err
 	}
-	replaces := s.queried()
+	s.portals.queried()
 	s.drawn = false
 	if len(in) != n || !s.Clear() || !l.Idle() { // it had to wait, or something is said first
 		s.KeepPeeked()
@@ -120,7 +120,7 @@ func (s *session) lone(in []byte) (done bool, err error) {
 		l.Push()
 		return s.Clear() && l.Err == nil && len(l.Out()) == 0, err
 	}
-	l.Query(in, replaces)
+	l.Query(in)
 	s.ConsumePeeked(n)
 	return l.Err == nil, nil
 }

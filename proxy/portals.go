@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"math"
-
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -16,6 +14,7 @@ type portal struct {
 	bind []byte       // the Bind message, for those the proxy runs
 	name string       // of one that the proxy runs
 	ran  bool         // ... and has run
+	gone bool         // a Query has made its own of this name since
 	told bool         // Describe was asked and is to be answered when it runs
 	// last is the reply to the Bind of what ends a transaction that goes on elsewhere, or to the last Execute of one with a name in a transaction
 	// that may move; nil: not asked for.
@@ -31,10 +30,6 @@ type portals struct {
 	bound   bool   // unnamed is
 	// leaving: the session leaves its link for another server, amid a transaction: those that the proxy runs stay.
 	leaving bool
-	// beneath is the plan of an unnamed portal of the proxy's own, of which no server knows, and over how many requests replace it if they
-	// come so far: in a transaction that has failed it makes a difference whether there is a portal. See replaces.
-	over    uint16
-	beneath *router.Plan
 }
 
 // maxName is how much of the name of a statement or portal counts, in bytes (NAMEDATALEN, less its end).
@@ -61,9 +56,6 @@ func (p *portals) get(name []byte) *portal {
 func (p *portals) put(name []byte, x portal) {
 	if len(name) == 0 {
 		p.unnamed, p.bound = x, true
-		if x.link == nil {
-			p.beneath = nil
-		}
 		return
 	}
 	if p.named == nil {
@@ -88,50 +80,12 @@ func (p *portals) remove(name []byte) {
 	p.unnamed, p.bound = portal{}, false
 }
 
-// replaces notes that a request to l takes the place of the unnamed portal, or takes it away: a Bind, a Close or a Query, which PostgreSQL
-// runs as an unnamed portal, too. It says whether that may be one of the proxy's own.
-func (s *session) replaces(l *engine.Link) bool {
-	p := &s.portals
-	if p.bound && p.unnamed.link == nil {
-		if p.beneath, p.over = p.unnamed.plan, 0; l != nil {
-			l.Kept = 0
-		}
+// queried has a Query end the unnamed portal, as the server does with its own: PostgreSQL runs that as an unnamed portal, too. Where the
+// transaction fails there still is one.
+func (p *portals) queried() {
+	if x := &p.unnamed; p.bound && x.link == nil {
+		x.ran, x.gone = true, true
 	}
-	if p.beneath == nil {
-		return false
-	}
-	if p.over < math.MaxUint16 {
-		p.over++
-	}
-	return true
-}
-
-// portalsKnown waits, where a request of an earlier batch has yet to come so far that it replaces the unnamed portal.
-func (s *session) portalsKnown(name []byte) (goesOn bool, err error) {
-	if len(name) > 0 || s.portals.beneath == nil || s.batch.rebound || s.link == nil || s.link.Owed() == 0 {
-		return true, nil
-	}
-	return s.allAnswered()
-}
-
-// queried has a Query take the unnamed portal's place. It says whether that may be one of the proxy's own.
-func (s *session) queried() bool {
-	replaces := s.replaces(s.link)
-	s.portals.remove(nil)
-	return replaces
-}
-
-// portal is that of the name, or nil. One of the proxy's own is there again where none of the requests that would have replaced it has
-// come so far. It can run no more: its transaction has failed.
-func (s *session) portal(name []byte) *portal {
-	p, kept := &s.portals, 0
-	if s.link != nil {
-		kept = s.link.Kept
-	}
-	if len(name) == 0 && p.beneath != nil && kept >= int(p.over) {
-		p.put(nil, portal{plan: p.beneath, bind: plainBind, ran: true})
-	}
-	return p.get(name)
 }
 
 // open says whether a portal on the link has a name and, as far as is known, more rows: it would be lost elsewhere.
@@ -149,7 +103,6 @@ func (p *portals) any() bool { return p.bound || len(p.named) > 0 }
 
 // clear forgets all: their transaction has ended. Or those of the server that the session leaves.
 func (p *portals) clear() {
-	p.beneath = nil
 	if p.bound && !(p.leaving && p.unnamed.link == nil) {
 		p.remove(nil)
 	}

@@ -254,22 +254,16 @@ func (s *session) close() error {
 	n := len(frame)
 	name := string(shortened(target.Name))
 	if target.Kind == wire.KindPortal {
-		var was portal
-		if pt := s.portal(target.Name); pt != nil {
-			was = *pt
-		}
-		e := engine.Expect{Kind: engine.Close}
-		if len(target.Name) == 0 {
-			e.Replaces = s.replaces(s.link)
-		} else if was.st != nil && was.link == nil {
-			kept := was
-			e.Undo = func() { s.portals.put([]byte(kept.name), kept) }
+		var of *engine.Link
+		pt := s.portals.get(target.Name)
+		if pt != nil {
+			of = pt.link
 		}
 		s.portals.remove(target.Name)
-		if l := s.link; l != nil && (was.link == nil || was.link == l) { // also where one of the proxy's own has taken the name of one there
+		if l := s.link; l != nil && (of == nil || of == l) { // also where one of the proxy's own has taken the name of one there
 			s.flushHeld(l)
 			l.Queue(frame)
-			l.Expect(e)
+			l.Expect(engine.Expect{Kind: engine.Close})
 			s.batch.sent = true
 			s.Consume(n)
 			return nil

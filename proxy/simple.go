@@ -60,13 +60,9 @@ func (s *session) query() error {
 
 // runStatements runs the statements, which live in scratch, of the Query message of n bytes at the start of Input, and gives scratch back.
 func (s *session) runStatements(scratch *router.Scratch, statements []router.Statement, text []byte, n int) error {
-	replaces := statements[0].Plan.Kind != router.Nothing && s.queried()
 	err := s.planned(statements, text, n)
 	s.putScratch(scratch)
 	if err != nil {
-		if replaces && s.portals.beneath != nil { // it has not come so far
-			s.portals.over--
-		}
 		err = s.failed(err)
 	}
 	s.strung = nil // what comes in the extended protocol is not of this string
@@ -76,6 +72,9 @@ func (s *session) runStatements(scratch *router.Scratch, statements []router.Sta
 // planned runs the statements of the Query message of n bytes at the start of Input. Its errors are for the client, or the session's end.
 func (s *session) planned(statements []router.Statement, text []byte, n int) (err error) {
 	p := statements[0].Plan
+	if p.Kind != router.Nothing {
+		s.portals.queried()
+	}
 	if s.after.foreseen != nil && s.batch.sent {
 		if err := s.restated(statements, text); err != nil {
 			s.Consume(n)
@@ -342,7 +341,6 @@ func (s *session) forward(l *engine.Link, p *router.Plan, frame []byte, e engine
 	} else {
 		s.batch.wrote, s.batch.heard = false, false // it is no part of a batch
 	}
-	e.Replaces = s.portals.beneath != nil
 	l.Expect(e)
 	var err error
 	switch {

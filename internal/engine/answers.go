@@ -175,7 +175,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 	case 'C', 'I', 's':
 		l.Copying = false
 		mute := e.Mute&MuteTag != 0
-		if e.next() {
+		if e.Unseen != nil && e.next() {
 			return false
 		}
 		if e.Reply != nil && typ == 'C' && len(body) > 0 {

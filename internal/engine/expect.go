@@ -49,22 +49,18 @@ type Expect struct {
 	Instead   *wire.Error   // the error that the client gets in place of the one that is sure to come
 	Reply     *Reply        // where parts are kept for the proxy itself; nil for most
 	Again     bool          // Bind: the first of its batch. Sync: the batch may be sent again, see Link.Again
-	Replaces  bool          // Bind, Close, Query: if it comes so far, a portal of the owner's own is gone; see Link.Kept
 	Names     *Names        // what is called otherwise on the server than by the client; nil for most
 	Unseen    []int         // Query: which of its statements, counted from 0, are the proxy's own; never the first
-	ran       int           // Query: how many of its statements have
+	ran       int           // ... how many have, if there are such
 }
 
 const muteUnseen = MuteDesc | MuteRows | MuteTag
 
 // next notes that a statement of a Query is over. It says whether it was one of the proxy's own.
 func (e *Expect) next() (unseen bool) {
-	if e.ran++; e.Unseen == nil {
-		return false
-	}
 	unseen = e.Mute&muteUnseen != 0
 	e.Mute &^= muteUnseen
-	if slices.Contains(e.Unseen, e.ran) {
+	if e.ran++; slices.Contains(e.Unseen, e.ran) {
 		e.Mute |= muteUnseen
 	}
 	return unseen

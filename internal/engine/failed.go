@@ -46,9 +46,6 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bo
 		e.Reply.Err = err
 	}
 	if e.Kind == Query || e.Kind == Function || e.Kind == Sync {
-		if e.Replaces && e.ran == 0 {
-			l.Kept++
-		}
 		return forward
 	}
 	var unparsed Unparsed
@@ -64,9 +61,6 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bo
 		if e.Undo != nil {
 			e.Undo()
 		}
-		if e.Replaces && (e != failing || unbound(err)) {
-			l.Kept++
-		}
 		if e.Reply != nil && e.Reply.Err == nil {
 			e.Reply.Err = err
 		}
@@ -78,15 +72,6 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bo
 	}
 	l.Skipping = l.first() == nil
 	return forward
-}
-
-// unbound says whether a Bind that has failed with err has not made its portal (exec_bind_message).
-func unbound(err *wire.Error) bool {
-	switch err.Code {
-	case wire.InvalidSQLStatementName, wire.ProtocolViolation, wire.InFailedSQLTransaction:
-		return true
-	}
-	return false
 }
 
 // repeats says whether the batch whose first request has just failed will be sent again: the server refuses the statement,

@@ -89,10 +89,9 @@ func (r *Relay) Queue(deadline time.Time, body func(*loop.Task, loop.Cause)) (ca
 	return r.Task.RestUntil(deadline, body, r.set...)
 }
 
-// Query sends a whole Query on an idle link, of whose answer the client gets everything. replaces is as in Expect.
-func (l *Link) Query(b []byte, replaces bool) {
-	e := &l.owe(1)[0]
-	e.Kind, e.Replaces = Query, replaces
+// Query sends a whole Query on an idle link, of whose answer the client gets everything.
+func (l *Link) Query(b []byte) {
+	l.owe(1)[0].Kind = Query
 	l.Conn.Unnamed = 0
 	l.sendLate(b)
 }
@@ -105,7 +104,6 @@ type Batch struct {
 	Parses    bool
 	Describes bool
 	Again     bool // see Expect
-	Replaces  bool // see Expect
 }
 
 // replies are how many it brings.
@@ -126,7 +124,7 @@ func (x *Batch) owes(q []Expect) {
 		q[0].Kind, q[0].Statement = Parse, x.Statement
 		q = q[1:]
 	}
-	q[0].Kind, q[0].Statement, q[0].Names, q[0].Again, q[0].Replaces = Bind, x.Statement, x.Names, x.Again, x.Replaces
+	q[0].Kind, q[0].Statement, q[0].Names, q[0].Again = Bind, x.Statement, x.Names, x.Again
 	if q = q[1:]; x.Describes {
 		q[0].Kind, q[0].Names = Describe, x.Names
 		q = q[1:]
@@ -237,7 +235,7 @@ func (l *Link) answered(r *Relay, b []byte) bool {
 	l.Skipping, l.Copying = false, false
 	for i := range l.queue {
 		q := &l.queue[i]
-		q.Kind, q.Statement, q.Names, q.Again, q.Replaces = 0, 0, nil, false, false // the rest of it is empty
+		q.Kind, q.Statement, q.Names, q.Again = 0, 0, nil, false // the rest of it is empty
 	}
 	l.queue, l.sole, l.parses, l.early, l.ended = l.queue[:0], 0, 0, 0, 0
 	r.ReplyLate(b)

@@ -26,8 +26,6 @@ type Link struct {
 	Copying bool
 	// Errors counts the errors that the server has reported.
 	Errors int
-	// Kept is how many requests that would have replaced a portal of the owner's own (Expect.Replaces) have not come so far.
-	Kept int
 	// Unparsed are the Parses of the unnamed statement that have failed or were skipped since the owner has looked.
 	Unparsed []Unparsed
 	// Stale is the id of a statement that the server refuses since a table changed under it; 0 for none.
