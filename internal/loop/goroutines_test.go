@@ -127,3 +127,53 @@ func TestNew(t *testing.T) {
 		t.Error("a negative number of loops was accepted")
 	}
 }
+
+// brokenPipe is a connection that breaks while something is being written.
+type brokenPipe struct {
+	net.Conn
+	writing, breaks chan struct{}
+}
+
+func (p *brokenPipe) Write([]byte) (int, error) {
+	close(p.writing)
+	<-p.breaks
+	return 0, io.ErrClosedPipe
+}
+
+func (p *brokenPipe) SetWriteDeadline(time.Time) error { return io.ErrClosedPipe }
+
+// A connection that breaks as it is finished is closed once, and the engine's Close waits for neither more nor fewer.
+func TestFinishOfBroken(t *testing.T) {
+	e, err := New(Config{Engine: "goroutines"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := finishing.Load()
+	here, there := net.Pipe()
+	defer func() { _ = there.Close() }()
+	p := &brokenPipe{here, make(chan struct{}), make(chan struct{})}
+	c, err := e.Adopt(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	<-p.writing
+	if err := c.Finish(); err != nil {
+		t.Error(err)
+	}
+	close(p.breaks)
+	c.stream.sending.Wait()
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	if err := e.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if ctx.Err() != nil {
+		t.Error("Close waits for nothing")
+	}
+	if n := finishing.Load(); n != before {
+		t.Errorf("%d connections are finishing, and %d were before", n, before)
+	}
+}

@@ -33,7 +33,8 @@ type streamConn struct {
 	outErr  error // what ended writing
 	writing bool  // the writer was started
 	closed  bool
-	linger  bool // the writer closes nc, because close found unsent data
+	linger  bool // what comes is thrown away until nc is closed
+	unsent  bool // the writer closes nc, because close found unsent data
 	last    bool // the peer is to read to the end, see finish.go
 	leaving bool // both goroutines end, and nc goes on without them
 
@@ -136,7 +137,7 @@ func (s *streamConn) end() error {
 	_, isTLS := s.nc.(*tls.Conn)
 	switch {
 	case s.out.n > 0 && s.outErr == nil && s.nc.SetWriteDeadline(time.Now().Add(s.eng.cfg.Linger)) == nil:
-		s.linger = true
+		s.linger, s.unsent = true, true
 		s.eng.hold()
 		return nil
 	case isTLS, s.last:
@@ -223,7 +224,7 @@ func (s *streamConn) writer() {
 			if s.outErr == nil {
 				s.outErr = err
 			}
-			last := s.linger && (s.outErr != nil || s.out.n == 0)
+			last := s.unsent && (s.outErr != nil || s.out.n == 0)
 			s.mu.Unlock()
 			s.notify()
 			if last {
