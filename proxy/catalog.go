@@ -63,8 +63,9 @@ func (p *Proxy) load(ctx context.Context) error {
 	return nil
 }
 
-// ReloadCatalog reads it after a change that did pass, here or on the servers directly. When that fails the old one stays, with a warning. Whose changes pass while it is
-// read for another's share the next reading: many clients that change the schema at once wait for two, not for one each.
+// ReloadCatalog reads it after a change that did pass, here or on the servers directly. When that fails the old one stays, with a warning.
+// Whose changes pass while it is read for another's share the next reading: many clients that change the schema at once wait for two, not
+// for one each.
 func (p *Proxy) ReloadCatalog() {
 	change := p.changes.Add(1)
 	p.reload.Lock()

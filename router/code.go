@@ -83,12 +83,12 @@ const gap = `(?:\s|--[^\n]*|/\*(?:[^*]|\*[^/])*\*/)`
 
 // read reads a piece of code: what it may leave, and the settings that it makes.
 func read(text string) (leaves Flags, settings []string) {
-	if restatesText.MatchString(text) || runsText.MatchString(text) ||
-		len(setConfigNamed.FindAllStringIndex(text, -1)) < len(setConfigCall.FindAllStringIndex(text, -1)) {
+	unread := runsText.MatchString(text) || len(setConfigNamed.FindAllStringIndex(text, -1)) < len(setConfigCall.FindAllStringIndex(text, -1))
+	if unread || restatesText.MatchString(text) {
 		leaves |= Restates
-		if resetsText.MatchString(text) || !restatesText.MatchString(text) || runsText.MatchString(text) {
-			leaves |= Resets
-		}
+	}
+	if unread || leaves&Restates != 0 && resetsText.MatchString(text) {
+		leaves |= Resets
 	}
 	text = setLocal.ReplaceAllString(text, "")
 	calls := setConfigNamed.FindAllStringSubmatch(text, -1)

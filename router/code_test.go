@@ -36,6 +36,7 @@ func TestReadCode(t *testing.T) {
 		{"begin set session session authorization app; end", code{leaves: Dirty | Restates}},
 		{"begin set schema 'x'; end", code{leaves: Dirty | Restates}},
 		{"begin set role none; end", code{leaves: Dirty | Restates}},
+		{"begin set role none; perform set_config(a_name, a_value, false); end", code{leaves: Dirty | Opaque | Restates | Resets}},
 		{"begin set role to default; end", code{leaves: Dirty | Restates | Resets}},
 		{"begin reset all; end", code{leaves: Dirty | Restates | Resets}},
 		{"begin set work_mem = '1MB'; end", code{leaves: Dirty}},
