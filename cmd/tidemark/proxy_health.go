@@ -73,6 +73,7 @@ func (p *proxyProcess) metrics() scrape {
 	tasks := gauge("loop_tasks", "Tasks alive.")
 	stalls := counter("loop_stalls_total", "Times that a task held its loop for too long.")
 	panics := counter("loop_panics_total", "Tasks ended by a panic.")
+	batches := counter("loop_batches_total", "Times that io_uring has sent several messages by one system call; 0 where this process may not use it.")
 	busy := gauge("loop_busy_ratio", "Share of its time that a loop spent working.", "loop")
 	budget := gauge("pool_budget_used", "Server connections of the process that count against pool.budget.")
 	budgetMax := gauge("pool_budget", "Of these at most.")
@@ -104,7 +105,7 @@ func (p *proxyProcess) metrics() scrape {
 
 	return scrape{
 		metrics: []metric{
-			clients, most, sessions, pinned, listening, consoles, logins, refused, failed, statements, prepared, cached, cacheBytes, draining, tasks, stalls, panics, busy,
+			clients, most, sessions, pinned, listening, consoles, logins, refused, failed, statements, prepared, cached, cacheBytes, draining, tasks, stalls, panics, batches, busy,
 			paused, primaries, budget, budgetMax, size, reserve, active, idle, opening, waiting, maxWait, acquired, waits, waited, timeouts, opened, closed, evicted, broken, failures,
 			healthy, lag, position, behind, letters, level, published,
 		},
@@ -132,6 +133,7 @@ func (p *proxyProcess) metrics() scrape {
 			emit(tasks, float64(l.Tasks))
 			emit(stalls, float64(l.Stalls))
 			emit(panics, float64(l.Panics))
+			emit(batches, float64(l.Batches))
 			for i, share := range l.Busy {
 				emit(busy, share, fmt.Sprint(i))
 			}

@@ -39,5 +39,5 @@ func (c *Config) Backend() (backend.Config, error) {
 
 // Loop is how sessions are run.
 func (c *Config) Loop() loop.Config {
-	return loop.Config{Engine: string(c.Engine), Epoll: loop.EpollConfig{Loops: c.Loops}}
+	return loop.Config{Engine: string(c.Engine), Epoll: loop.EpollConfig{Loops: c.Loops, NoUring: !c.Uring}}
 }

@@ -16,20 +16,22 @@ type batch struct {
 	taken  int
 	outbox []byte // what is to be sent, in the order of lates
 	lates  []late
+	ring   *uring // sends them together; nil: one by one
 }
 
 const (
 	boxSize   = 64 << 10
 	aheadSize = 4 << 10 // what is read ahead at most; who gets more reads it itself, see Conn.large
 	lateSize  = 2 << 10 // what is sent late at most
-	maxLates  = 32      // so many wait at most for the end of a round
+	maxLates  = 32      // so many wait at most for the end of a round; the ring has room for them
 )
 
-// late is a write to conn of the bytes of the outbox up to end.
+// late is a write to conn of the bytes of the outbox up to end, of which so many were sent.
 type late struct {
 	conn *Conn
 	from LateWriter
 	end  int
+	sent int
 }
 
 // ahead is what was read before the turn of a task. It is the task's, for a connection may be another's by the end of the turn; but
@@ -48,8 +50,12 @@ type batching struct {
 	late  bool   // something is in the outbox
 }
 
-func newBatch() batch {
-	return batch{inbox: make([]byte, boxSize), outbox: make([]byte, 0, boxSize)}
+func newBatch(plain bool) batch {
+	b := batch{inbox: make([]byte, boxSize), outbox: make([]byte, 0, boxSize), lates: make([]late, 0, maxLates)}
+	if !plain {
+		b.ring, _ = newUring(maxLates) // without it nothing but time is lost
+	}
+	return b
 }
 
 // readAhead reads what has come for t, a queued task that waited for it.
@@ -118,14 +124,16 @@ func (c *Conn) aheadOnLoop() []byte {
 	return c.ahead.got
 }
 
-// writeLateOnLoop is WriteLate; it returns false where that has to be done at once.
+// writeLateOnLoop is WriteLate; it returns false where that has to be done at once. A connection has one late write at most, for what is
+// sent together may be sent in part.
 func (t *Task) writeLateOnLoop(c *Conn, p []byte, w LateWriter) bool {
 	l := t.loop.Load()
-	if l == nil || c.home.Load() != l || c.tls != nil || len(p) > lateSize || len(l.outbox)+len(p) > boxSize || c.state.Load()&(bitClosed|bitFailed) != 0 {
+	if l == nil || c.home.Load() != l || c.tls != nil || c.late || len(p) == 0 || len(p) > lateSize || len(l.lates) == maxLates || len(l.outbox)+len(p) > boxSize ||
+		c.state.Load()&(bitClosed|bitFailed) != 0 {
 		return false
 	}
 	l.outbox = append(l.outbox, p...)
-	l.lates = append(l.lates, late{c, w, len(l.outbox)})
+	l.lates = append(l.lates, late{conn: c, from: w, end: len(l.outbox)})
 	c.late, c.eager = true, true
 	return true
 }
@@ -133,13 +141,20 @@ func (t *Task) writeLateOnLoop(c *Conn, p []byte, w LateWriter) bool {
 // sendLates sends what was written late.
 func (l *eventLoop) sendLates() {
 	b := &l.batch
+	if b.ring != nil && len(b.lates) > 1 {
+		b.sendTogether()
+		l.batches.Add(1)
+	}
 	from := 0
 	for i := 0; i < len(b.lates); i++ {
 		x := b.lates[i]
 		b.lates[i] = late{}
-		p := b.outbox[from:x.end]
+		p := b.outbox[from+x.sent : x.end]
 		from = x.end
 		x.conn.late = false
+		if len(p) == 0 {
+			continue
+		}
 		if n, err := x.conn.send(p, x.conn.state.Load()); n < len(p) {
 			x.from.Unsent(p[n:], err)
 			if t := x.conn.waiter.Load(); t != nil && t.loop.Load() == l && t.state == parked {
@@ -148,6 +163,29 @@ func (l *eventLoop) sendLates() {
 		}
 	}
 	b.lates, b.outbox = b.lates[:0], b.outbox[:0]
+}
+
+// sendTogether tries to send all with one system call. What it leaves, also what has failed, is as if it had not been tried.
+func (b *batch) sendTogether() {
+	from := 0
+	for i := range b.lates {
+		x := &b.lates[i]
+		if x.conn.state.Load()&(bitWritable|bitBroken) != 0 {
+			b.ring.put(i, x.conn.fd, b.outbox[from:x.end])
+		}
+		from = x.end
+	}
+	if !b.ring.send(func(i, n int) { b.lates[i].sent = n }) {
+		b.dropRing()
+	}
+}
+
+// dropRing goes on without the ring.
+func (b *batch) dropRing() {
+	if b.ring != nil {
+		b.ring.close()
+		b.ring = nil
+	}
 }
 
 // flushLateOnLoop is FlushLate.

@@ -257,6 +257,7 @@ func (e *epoll) Stats() Stats {
 	for _, l := range e.loops {
 		s.Resumes += l.resumes.Load()
 		s.Rests += l.rests.Load()
+		s.Batches += l.batches.Load()
 		s.Stalls += l.stalls.Load()
 		s.Polls += l.polls.Load()
 		s.Sleeps += l.sleeps.Load()

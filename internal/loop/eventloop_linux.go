@@ -57,6 +57,7 @@ type eventLoop struct {
 	asleep  atomic.Bool // is about to block, or blocks: whoever turns it off must write to wakeFd
 	resumes atomic.Uint64
 	rests   atomic.Uint64
+	batches atomic.Uint64
 	stalls  atomic.Uint64
 	polls   atomic.Uint64
 	sleeps  atomic.Uint64
@@ -64,7 +65,7 @@ type eventLoop struct {
 }
 
 func newEventLoop(e *epoll, index int) (*eventLoop, error) {
-	l := &eventLoop{eng: e, index: index, ep: -1, wakeFd: -1, tasks: map[*Task]struct{}{}, events: make([]unix.EpollEvent, maxEvents), clock: now(), batch: newBatch()}
+	l := &eventLoop{eng: e, index: index, ep: -1, wakeFd: -1, tasks: map[*Task]struct{}{}, events: make([]unix.EpollEvent, maxEvents), clock: now(), batch: newBatch(e.cfg.NoUring)}
 	var err error
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
@@ -217,6 +218,7 @@ func (l *eventLoop) closeDescriptors() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	l.dropRing()
 	for _, fd := range [2]int{l.ep, l.wakeFd} {
 		if fd >= 0 {
 			_ = unix.Close(fd) // neither has data to lose

@@ -98,13 +98,14 @@ func (c Cause) String() string {
 	return fmt.Sprintf("cause(%d)", uint8(c))
 }
 
-// Stats counts what an engine did. Polls, Sleeps, Wakeups, Migrations, Stalls and Busy stay zero in the goroutine engine.
+// Stats counts what an engine did. Batches, Polls, Sleeps, Wakeups, Migrations, Stalls and Busy stay zero in the goroutine engine.
 type Stats struct {
 	Tasks      int64     // tasks alive now
 	Started    uint64    // tasks started
 	Panics     uint64    // tasks ended by a panic
 	Resumes    uint64    // times a task was resumed
 	Rests      uint64    // waits without a stack, see Task.Rest
+	Batches    uint64    // times that several messages were sent by one system call
 	Stalls     uint64    // rounds of tasks that held their loop longer than EpollConfig.StallAfter
 	Polls      uint64    // non-blocking polls for events
 	Sleeps     uint64    // times a loop blocked because it had nothing to do
@@ -133,6 +134,8 @@ type EpollConfig struct {
 	// GOMAXPROCS to at least one more than all loops of the process, because loops that never sleep would starve
 	// every other goroutine.
 	Loops int
+	// NoUring keeps loops from sending several messages by one system call where the system has io_uring.
+	NoUring bool
 	// StallAfter is how long tasks may hold their loop, without events being taken in, before that counts as a stall. Default 10 ms.
 	StallAfter time.Duration
 	// TLSBuffer bounds, in bytes, the encrypted data that waits for a slow peer, per TLS connection. Default 64 KiB.

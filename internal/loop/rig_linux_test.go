@@ -9,19 +9,22 @@ import (
 var restless = balance{window: time.Millisecond, saturated: 0, calm: 2000}
 
 func systemRigs() []rig {
-	engine := func(loops int, b balance) func(testing.TB, PanicFunc) Engine {
+	engine := func(cfg EpollConfig, b balance) func(testing.TB, PanicFunc) Engine {
 		return func(t testing.TB, onPanic PanicFunc) Engine {
-			e, err := newEpoll(EpollConfig{Loops: loops, Panic: onPanic}, b)
+			cfg.Panic = onPanic
+			e, err := newEpoll(cfg, b)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return e
 		}
 	}
-	one, two, moving := engine(1, defaultBalance), engine(2, defaultBalance), engine(3, restless)
+	one, two, moving := engine(EpollConfig{Loops: 1}, defaultBalance), engine(EpollConfig{Loops: 2}, defaultBalance), engine(EpollConfig{Loops: 3}, restless)
+	plain := engine(EpollConfig{Loops: 1, NoUring: true}, defaultBalance)
 	return []rig{
 		{"epoll/tcp", one, "tcp"},
 		{"epoll/unix", one, "unix"},
+		{"plain/tcp", plain, "tcp"},
 		{"epoll/tls", one, "tls"},
 		{"epoll2/tcp", two, "tcp"},
 		{"epoll2/tls", two, "tls"},
