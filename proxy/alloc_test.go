@@ -81,12 +81,15 @@ func testAllocations(t *testing.T, config func(*proxy.Config)) {
 				t.Fatal(err)
 			}
 			c.repeat(t, tt.requests, tt.rounds/4) // fills caches and pools
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			c.repeat(t, tt.requests, tt.rounds)
-			runtime.ReadMemStats(&after)
-			per := float64(after.Mallocs-before.Mallocs) / float64(tt.rounds*tt.rows)
-			t.Logf("%.3f allocations, %.0f bytes each", per, float64(after.TotalAlloc-before.TotalAlloc)/float64(tt.rounds*tt.rows))
+			per := 1.0
+			for try := 0; per > 0.1 && try < 3; try++ { // what else runs in this process allocates by time, and a busy machine takes long
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				c.repeat(t, tt.requests, tt.rounds)
+				runtime.ReadMemStats(&after)
+				per = float64(after.Mallocs-before.Mallocs) / float64(tt.rounds*tt.rows)
+				t.Logf("%.3f allocations, %.0f bytes each", per, float64(after.TotalAlloc-before.TotalAlloc)/float64(tt.rounds*tt.rows))
+			}
 			if per > 0.1 {
 				t.Errorf("%.2f allocations for each of %d requests of %d rows, want none", per, tt.rounds, tt.rows)
 			}
