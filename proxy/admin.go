@@ -136,7 +136,7 @@ func (a *admin) enter(conn net.Conn, user string, version uint32) {
 	err = a.register(c)
 	if err == nil {
 		defer a.forget(c)
-		a.p.log.Info("console opened", "user", user, "client", conn.RemoteAddr().String())
+		a.p.log.Info("console opened", "user", user, "client", hostPort(conn.RemoteAddr()))
 		err = c.run(ctx)
 	}
 	var e *wire.Error

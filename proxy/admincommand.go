@@ -254,7 +254,7 @@ func (a *admin) killing(meant func(*client) bool, whom string) *adminCommand {
 		n := 0
 		for _, x := range a.p.clients.all() {
 			if meant(x) {
-				a.p.log.Info("client killed", "client", x.addr.String(), "user", x.user, "by", c.user)
+				a.p.log.Info("client killed", "client", hostPort(x.addr), "user", x.user, "by", c.user)
 				a.p.kill(x)
 				n++
 			}

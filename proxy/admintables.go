@@ -25,7 +25,7 @@ func (p *Proxy) clientsTable() Table {
 		Name: "clients", Doc: "The clients of the served database whose login is complete.",
 		Cols: []TableColumn{
 			Int("id", "what KILL takes; the process id that the client was told"), Text("username", "who it logged in as"), Text("database", "the database it is connected to"),
-			Text("address", "where it comes from"), Text("application_name", "as the startup message gave it"),
+			Text("address", "where it comes from; [local] over a Unix socket"), Text("application_name", "as the startup message gave it"),
 			Text("state", "idle: holds no server connection; active: holds one; waiting: wants one"), Time("connected_at", "when its session began"),
 			Int("servers", "server connections that it holds, pinned ones included"), Text("server_pids", "the server processes behind them"),
 			Text("pinned", "why server connections stay with it between transactions; NULL: none do"),
@@ -39,7 +39,7 @@ func (p *Proxy) clientsTable() Table {
 			for _, x := range all {
 				h := x.holding()
 				rows = append(rows, [][]byte{
-					IntValue(x.pid), TextValue(x.user), TextValue(database), TextValue(x.addr.String()), TextOrNull(x.app), TextValue(x.state(h, waiting)), TimeValue(x.since),
+					IntValue(x.pid), TextValue(x.user), TextValue(database), TextValue(hostPort(x.addr)), TextOrNull(x.app), TextValue(x.state(h, waiting)), TimeValue(x.since),
 					IntValue(len(h.pids)), TextOrNull(strings.Join(h.pids, ",")), TextOrNull(strings.Join(h.reasons, "; ")),
 					TimeValue(x.traceEnds()),
 					IntValue(int64(x.channels.Load())),
@@ -239,13 +239,13 @@ func (p *Proxy) consolesTable() Table {
 	return Table{
 		Name: "consoles", Doc: "The connections to the admin database itself.",
 		Cols: []TableColumn{
-			Text("username", "who it is"), Text("address", "where it comes from"), Bool("commands", "whether it may do more than read"), Time("connected_at", "since when"),
+			Text("username", "who it is"), Text("address", "where it comes from; [local] over a Unix socket"), Bool("commands", "whether it may do more than read"), Time("connected_at", "since when"),
 		},
 		Rows: func() (rows [][][]byte) {
 			p.admin.mu.Lock()
 			defer p.admin.mu.Unlock()
 			for _, c := range p.admin.byPID {
-				rows = append(rows, [][]byte{TextValue(c.user), TextValue(c.conn.RemoteAddr().String()), BoolValue(c.rights == allRights), TimeValue(c.since)})
+				rows = append(rows, [][]byte{TextValue(c.user), TextValue(hostPort(c.conn.RemoteAddr())), BoolValue(c.rights == allRights), TimeValue(c.since)})
 			}
 			return rows
 		},

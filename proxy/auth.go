@@ -53,6 +53,8 @@ func (k *doorkeeper) check(cfg *Config) error {
 			return fmt.Errorf("proxy: rule %d (%s, %s) needs TLS, but no certificate is configured", i, r.Type, r.Method)
 		case needsTLS && (r.Type == ConnPlain || r.Type == ConnLocal):
 			return fmt.Errorf("proxy: rule %d: method %s needs TLS, which connections of type %s do not have", i, r.Method, r.Type)
+		case r.Method == MethodPeer && r.Type != ConnLocal:
+			return fmt.Errorf("proxy: rule %d: method peer is for connections of type local only", i)
 		}
 	}
 	return nil
@@ -112,10 +114,8 @@ func (l *login) authenticate() error {
 // prove runs the method of a rule. What it returns goes in front of AuthenticationOk.
 func (l *login) prove(r *Rule, secret Secret, known bool) ([]byte, error) {
 	switch r.Method {
-	case MethodTrust:
-		return nil, l.exists(known)
-	case MethodCert:
-		if err := l.byCertificate(r.CertName); err != nil {
+	case MethodTrust, MethodCert, MethodPeer:
+		if err := l.unasked(r); err != nil {
 			return nil, err
 		}
 		return nil, l.exists(known)
@@ -127,6 +127,17 @@ func (l *login) prove(r *Rule, secret Secret, known bool) ([]byte, error) {
 		}
 	}
 	return l.bySCRAM(secret, r.Method == MethodSCRAMPlus)
+}
+
+// unasked proves who a client is without a word of its own.
+func (l *login) unasked(r *Rule) error {
+	switch r.Method {
+	case MethodCert:
+		return l.byCertificate(r.CertName)
+	case MethodPeer:
+		return l.byPeer()
+	}
+	return nil // MethodTrust
 }
 
 // exists answers clients that need not prove anything that the proxy keeps: as in PostgreSQL they still need a user.

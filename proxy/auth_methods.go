@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"os/user"
+	"strconv"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
@@ -127,4 +130,20 @@ func (l *login) byCertificate(by CertName) error {
 			WithHint("The certificate names another user.")
 	}
 	return nil
+}
+
+// byPeer asks the system who is at the other end of the Unix socket.
+func (l *login) byPeer() error {
+	id, err := l.conn.PeerUID()
+	var peer *user.User
+	if err == nil {
+		l.await(func(context.Context) { peer, err = user.LookupId(strconv.FormatUint(uint64(id), 10)) })
+	}
+	if err == nil && peer.Username == l.user {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("the system's user is %q", peer.Username)
+	}
+	return errors.Join(wire.Errorf(wire.InvalidAuthorizationSpecification, "peer authentication failed for user \"%s\"", l.user), err)
 }

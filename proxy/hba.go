@@ -42,6 +42,7 @@ const (
 	MethodMD5       Method = "md5"                // SCRAM for users whose secret is a SCRAM verifier, as in PostgreSQL
 	MethodPassword  Method = "password"           // in the clear, over TLS unless Rule.Cleartext
 	MethodCert      Method = "cert"               // by a name in the verified certificate
+	MethodPeer      Method = "peer"               // by the system's name of the user at the other end of a Unix socket
 	MethodTrust     Method = "trust"
 	MethodReject    Method = "reject"
 )
@@ -68,12 +69,23 @@ var defaultRules = []Rule{{Type: ConnAny, Method: MethodSCRAM}}
 type arrival struct {
 	user, database string
 	addr           netip.Addr // not valid for a Unix socket
-	host           string     // for people: the address, or [local]
+	host           string     // for people: the address, or localHost
 	encrypted      bool
 }
 
+// hostPort is a client's address for people.
+func hostPort(a net.Addr) string {
+	if a.Network() == "unix" {
+		return localHost // what the client has bound, if anything, tells nothing
+	}
+	return a.String()
+}
+
+// localHost stands for the address of clients on a Unix socket, as in PostgreSQL.
+const localHost = "[local]"
+
 func newArrival(user, database string, remote net.Addr, encrypted bool) arrival {
-	a := arrival{user: user, database: database, host: "[local]", encrypted: encrypted}
+	a := arrival{user: user, database: database, host: localHost, encrypted: encrypted}
 	if tcp, ok := remote.(*net.TCPAddr); ok {
 		a.addr = tcp.AddrPort().Addr().Unmap().WithZone("")
 		a.host = a.addr.String()

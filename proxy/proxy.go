@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tidemarkdb/tidemark/cqrs"
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -87,7 +89,7 @@ type Proxy struct {
 	started      time.Time
 	socketKept   bool
 	elsewhere    func(pid uint32, key []byte)
-	listener     *loop.Listener // that Drain closes; nil: nothing is left to be closed
+	listeners    []*loop.Listener // that Drain closes; none: nothing is left to be closed
 	logins       sync.WaitGroup
 	stats        counters
 	serverZone   atomic.Pointer[string] // the servers' TimeZone, for sessions that set none
@@ -158,19 +160,28 @@ var ErrHandedOver = errors.New("another process has taken over")
 const lateLogins = 2 * time.Second
 
 // Serve accepts clients until ctx ends, then drains: new clients are refused, idle sessions end at once, others when their
-// transaction does. Drain waits for that. The socket stays open meanwhile, for cancel requests, the admin database, and to tell
-// who comes why he is refused, unless others serve it, or hold it for the next process: then it is left to them. Start runs before
+// transaction does. Drain waits for that. The sockets stay open meanwhile, for cancel requests, the admin database, and to tell
+// who comes why he is refused, unless others serve them, or hold them for the next process: then they are left to these. Start runs before
 // Serve, or beside it: clients that come meanwhile wait for a moment, and are told then why nobody is served yet.
-func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
-	listener, err := p.engine.Listen(ln)
-	if err != nil {
-		return fmt.Errorf("accept clients: %w", err)
+func (p *Proxy) Serve(ctx context.Context, sockets ...net.Listener) error {
+	var listeners []*loop.Listener
+	for _, ln := range sockets {
+		l, err := p.engine.Listen(ln)
+		if err != nil {
+			closeAll(listeners)
+			return fmt.Errorf("accept clients: %w", err)
+		}
+		listeners = append(listeners, l)
 	}
 	var broken error
 	over := make(chan struct{})
-	go func() { // ends when listener is closed: below, or by Drain
+	go func() { // ends when listeners are closed: below, or by Drain
 		defer close(over)
-		broken = p.accept(listener)
+		var accepting errgroup.Group
+		for _, l := range listeners {
+			accepting.Go(func() error { return p.accept(l) })
+		}
+		broken = accepting.Wait()
 	}()
 	select {
 	case <-over:
@@ -185,19 +196,24 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	p.starting.decide() // who waits for the start waits in vain
 	if !handedOver && !p.socketKept {
-		p.listener = listener
+		p.listeners = listeners
 		p.sendAway()
 		return nil
 	}
-	if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		p.log.Warn("close listener", "error", err)
-	}
+	closeAll(listeners)
 	p.clients.wakeAll()
 	<-over
 	defer time.AfterFunc(lateLogins, p.sendAway).Stop()
 	p.logins.Wait()
 	p.sendAway()
 	return nil
+}
+
+// closeAll closes what nobody is to come by any more. A listener may have been closed.
+func closeAll(listeners []*loop.Listener) {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
 }
 
 // accept welcomes clients until ln is closed. Who has been accepted is let in or told why not, whatever comes.
@@ -227,7 +243,7 @@ func (p *Proxy) sendAway() {
 const acceptPause = 50 * time.Millisecond
 
 // Drain waits, when Serve has been told to stop, until all clients have left. When ctx ends first, those that are left are
-// cut off: their statements are cancelled, and they are told. Then the socket is closed, and the connections to the admin database
+// cut off: their statements are cancelled, and they are told. Then the sockets are closed, and the connections to the admin database
 // end. It returns how many clients were cut off.
 func (p *Proxy) Drain(ctx context.Context) int {
 	for p.Clients() > 0 && ctx.Err() == nil {
@@ -240,9 +256,7 @@ func (p *Proxy) Drain(ctx context.Context) int {
 	for until := time.Now().Add(2 * lastWords); p.Clients() > 0 && time.Now().Before(until); {
 		time.Sleep(drainPoll)
 	}
-	if p.listener != nil {
-		_ = p.listener.Close() // it may have been closed
-	}
+	closeAll(p.listeners)
 	p.doorstep.clear()
 	p.admin.close()
 	return left

@@ -142,7 +142,7 @@ func (l *login) trusted() bool {
 	if _, known := k.users[l.user]; !known || r == nil {
 		return false
 	}
-	return r.Method == MethodTrust || r.Method == MethodCert && l.tls != nil && l.byCertificate(r.CertName) == nil
+	return (r.Method == MethodTrust || r.Method == MethodCert || r.Method == MethodPeer) && l.unasked(r) == nil
 }
 
 // errStarting refuses a client while the proxy starts. cause is why the last reading failed, nil when none has ended.

@@ -203,8 +203,8 @@ func leading(text []byte) string {
 }
 
 func host(a net.Addr) string {
-	if h, _, err := net.SplitHostPort(a.String()); err == nil {
+	if h, _, err := net.SplitHostPort(hostPort(a)); err == nil {
 		return h
 	}
-	return a.String()
+	return hostPort(a)
 }

@@ -29,7 +29,7 @@ func (p *Proxy) letIn(t *loop.Task, conn *loop.Conn) (s *session, asked []wire.P
 	if !p.draining.Load() { // else a drain would wait for those whom it refuses
 		n, uncount = p.clients.count.Add(1), func() { p.clients.count.Add(-1) }
 	}
-	log := func() *slog.Logger { return p.log.With("client", conn.RemoteAddr().String()) }
+	log := func() *slog.Logger { return p.log.With("client", hostPort(conn.RemoteAddr())) }
 	leave := func() {} // gives back the seat of the user
 	t.Keep(conn)
 	l := newLogin(p, t, conn)
@@ -238,7 +238,7 @@ func (s *session) depart() {
 }
 
 // log is made anew for each line: few sessions ever write one, and an idle one is to take little memory.
-func (s *session) log() *slog.Logger { return s.p.log.With("client", s.client.addr.String()) }
+func (s *session) log() *slog.Logger { return s.p.log.With("client", hostPort(s.client.addr)) }
 
 // farewell tells the client why its session ends, when it does not know.
 func (s *session) farewell(err error) {

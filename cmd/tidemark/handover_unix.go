@@ -80,8 +80,16 @@ func (p *proxyProcess) handOver(ctx context.Context) error {
 			_ = syscall.Close(int(fd))
 		}
 	}()
-	for _, name := range []string{clientsSocket, httpSocket} {
-		if err := hand(name, p.sockets.open[name]); err != nil {
+	for _, l := range p.sockets.clients {
+		if err := hand(clientsSocket, l); err != nil {
+			return err
+		}
+	}
+	if err := hand(httpSocket, p.sockets.http); err != nil {
+		return err
+	}
+	if p.sockets.lock != nil {
+		if err := hand(lockFile, p.sockets.lock); err != nil {
 			return err
 		}
 	}
@@ -187,8 +195,12 @@ func (s *sockets) serving() error {
 	if s.ready == nil {
 		return nil
 	}
-	_, err := s.ready.Write([]byte{1})
-	return err
+	var err error
+	if s.lock != nil {
+		err = claim(s.lock)
+	}
+	_, told := s.ready.Write([]byte{1})
+	return errors.Join(err, told)
 }
 
 // openInherited opens an inherited descriptor. Writing into a pipe is not to block.

@@ -36,11 +36,11 @@ func (e endpoints) handler() http.Handler {
 
 // serveHTTP serves until ctx ends. An empty address serves nothing. The listener is opened before it returns, so that a port in use
 // is an error of the start; wait returns when the server has ended.
-func serveHTTP(ctx context.Context, listen func(ctx context.Context, name, address string) (net.Listener, error), address string, h http.Handler, log *slog.Logger) (wait func() error, err error) {
+func serveHTTP(ctx context.Context, listen func(ctx context.Context, address string) (net.Listener, error), address string, h http.Handler, log *slog.Logger) (wait func() error, err error) {
 	if address == "" {
 		return func() error { return nil }, nil
 	}
-	l, err := listen(ctx, httpSocket, address)
+	l, err := listen(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w; choose another address with http: or --http", err)
 	}

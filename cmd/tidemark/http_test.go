@@ -111,19 +111,19 @@ func TestServeHTTP(t *testing.T) {
 	h := endpoints{ready: newReadiness(), metrics: metrics}.handler()
 	ctx, stop := context.WithCancel(t.Context())
 
-	opened := &sockets{open: map[string]net.Listener{}}
+	opened := &sockets{}
 	address := testcontainers.FreeAddress(t)
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := serveHTTP(ctx, opened.listen, address, h, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "address already in use") {
+	if _, err := serveHTTP(ctx, opened.listenHTTP, address, h, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("serving on an address in use: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wait, err := serveHTTP(ctx, opened.listen, address, h, slog.New(slog.DiscardHandler))
+	wait, err := serveHTTP(ctx, opened.listenHTTP, address, h, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

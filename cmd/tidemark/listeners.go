@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -24,25 +25,27 @@ const (
 	handoverVariable    = "TIDEMARK_HANDOVER" // names of the descriptors from 3 on, separated by colons
 	readyPipe           = "ready"             // among them: where the new process says that it serves, and passes on cancel requests
 	earlierPipe         = "earlier"           // such a pipe of a process before the one that hands over, which may still drain
-	keptVariable        = "TIDEMARK_KEPT"     // not empty: the clients' socket is systemd's
+	lockFile            = "lock"              // among them: the lock of the Unix socket, which is held as long as a process has it
+	keptVariable        = "TIDEMARK_KEPT"     // not empty: the clients' sockets are systemd's
 )
 
 // firstInherited is the first descriptor behind standard error.
 const firstInherited = 3
 
-// sockets are the listening sockets of a proxy: those that it was started with, and those that it opened.
+// sockets are the listening sockets of a proxy: those that it was started with, or else those that it opened.
 type sockets struct {
-	inherited map[string]net.Listener
-	open      map[string]net.Listener
-	kept      bool     // systemd has the clients' socket too, where connections wait when no process accepts them
-	ready     *os.File // where to say that this process serves; nil: nobody waits for that
-	earlier   earlier
+	clients []net.Listener
+	http    net.Listener // nil: none
+	lock    *os.File     // of the Unix socket among clients that is the proxy's own; nil: there is none
+	kept    bool         // systemd has the clients' sockets too, where connections wait when no process accepts them
+	ready   *os.File     // where to say that this process serves; nil: nobody waits for that
+	earlier earlier
 }
 
 // inheritSockets finds the sockets that this process was started with. The variables are taken out of the environment, so
 // that no child takes them for its own.
 func inheritSockets(environ func(string) string, open func(fd uintptr, name string) *os.File) (*sockets, error) {
-	s := &sockets{inherited: map[string]net.Listener{}, open: map[string]net.Listener{}}
+	s := &sockets{}
 	var names []string
 	switch handed, pid := environ(handoverVariable), environ(listenPIDVariable); {
 	case handed != "":
@@ -54,12 +57,6 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 		}
 		names = make([]string, n)
 		copy(names, strings.Split(environ(listenNamesVariable), ":"))
-		byOrder := []string{clientsSocket, httpSocket}
-		for i, name := range names { // systemd names sockets after their unit unless FileDescriptorName= says otherwise
-			if name != clientsSocket && name != httpSocket && i < len(byOrder) {
-				names[i] = byOrder[i]
-			}
-		}
 	}
 	for i, name := range names {
 		f := open(uintptr(firstInherited+i), name)
@@ -70,9 +67,9 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 		case earlierPipe:
 			s.earlier.add(f)
 			continue
-		}
-		if s.inherited[name] != nil || name != clientsSocket && name != httpSocket {
-			return nil, fmt.Errorf("this process was started with %d sockets, named %s; expected at most one for clients and one for HTTP", len(names), strings.Join(names, ", "))
+		case lockFile:
+			s.lock = f
+			continue
 		}
 		l, err := net.FileListener(f)
 		if err != nil {
@@ -81,26 +78,85 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 		if err := f.Close(); err != nil { // FileListener has a duplicate
 			return nil, err
 		}
-		s.inherited[name] = l
+		if !s.take(l, name) {
+			return nil, fmt.Errorf("this process was started with %d sockets, named %s; expected some for clients and at most one for HTTP", len(names), strings.Join(names, ", "))
+		}
 	}
-	s.kept = s.kept || s.ready == nil && s.inherited[clientsSocket] != nil
+	s.kept = s.kept || s.ready == nil && len(s.clients) > 0
 	return s, nil
+}
+
+// take finds out what an inherited socket is for. systemd names sockets after their unit unless FileDescriptorName= says otherwise: of these
+// the first is for clients, and the second for HTTP; Unix sockets are for clients.
+func (s *sockets) take(l net.Listener, name string) bool {
+	_, local := l.(*net.UnixListener)
+	switch {
+	case name == clientsSocket, name != httpSocket && (local || len(s.clients) == 0):
+		s.clients = append(s.clients, l)
+	case s.http == nil:
+		s.http = l
+	default:
+		return false
+	}
+	return true
 }
 
 // handedOver says whether another process serves on these sockets until this one does.
 func (s *sockets) handedOver() bool { return s.ready != nil }
 
-// listen returns the socket of that name: an inherited one, whatever address it has, or a new one.
-func (s *sockets) listen(ctx context.Context, name, address string) (net.Listener, error) {
-	l := s.inherited[name]
-	if l == nil {
-		var err error
-		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", address); err != nil {
-			return nil, err
+// listen opens what clients connect to, unless there are sockets for that: an address, and a Unix socket where there is to be one.
+func (s *sockets) listen(ctx context.Context, address string, local unixSocket) error {
+	if len(s.clients) > 0 {
+		return nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen for clients: %w; the key listen names another address", err)
+	}
+	s.clients = append(s.clients, l)
+	if local.path == "" {
+		return nil
+	}
+	if l, s.lock, err = local.listen(ctx); err != nil {
+		return fmt.Errorf("listen for clients on %s: %w; see the section unix_socket", local.path, err)
+	}
+	s.clients = append(s.clients, l)
+	return nil
+}
+
+// listenHTTP returns the socket for HTTP: the one that there is, whatever address it has, or a new one.
+func (s *sockets) listenHTTP(ctx context.Context, address string) (l net.Listener, err error) {
+	if s.http == nil {
+		s.http, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
+	}
+	return s.http, err
+}
+
+// close closes what clients connect to, if that is open, and removes the Unix socket unless it is another process's.
+func (s *sockets) close(anothers bool) (err error) {
+	for _, l := range s.clients {
+		if cerr := l.Close(); !errors.Is(cerr, net.ErrClosed) {
+			err = errors.Join(err, cerr)
 		}
 	}
-	s.open[name] = l
-	return l, nil
+	if s.lock == nil {
+		return err
+	}
+	for _, l := range s.clients {
+		if path := l.Addr().String(); l.Addr().Network() == "unix" && !anothers {
+			err = errors.Join(err, os.Remove(path), os.Remove(lockOf(path)))
+		}
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// addresses are those that clients connect to.
+func (s *sockets) addresses() []string {
+	var all []string
+	for _, l := range s.clients {
+		all = append(all, l.Addr().String())
+	}
+	return all
 }
 
 // inheritedEnv reads and removes a variable.

@@ -1,52 +1,55 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestInheritSockets(t *testing.T) {
 	me := strconv.Itoa(os.Getpid())
 	for _, test := range []struct {
-		name string
-		env  map[string]string
-		want string // the names, in order of descriptors
-		says string // of the error
+		name  string
+		env   map[string]string
+		local int    // the descriptor of these that is a Unix socket
+		want  string // of descriptors from 3 on: what each is taken for
+		says  string // of the error
 	}{
 		{name: "none"},
 		{name: "meant for another process", env: map[string]string{"LISTEN_PID": "1", "LISTEN_FDS": "1"}},
 		{name: "systemd, one socket named after its unit", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "tidemark.socket"}, want: "clients"},
 		{name: "systemd, two without names", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "2"}, want: "clients http"},
+		{name: "systemd, two without names, the second a Unix socket", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "2"}, local: 4, want: "clients clients"},
+		{name: "systemd, three without names", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "3"}, local: 3, want: "clients http", says: "at most one for HTTP"},
 		{name: "systemd, named", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "2", "LISTEN_FDNAMES": "http:clients"}, want: "http clients"},
-		{name: "systemd, too many", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "3"}, says: "at most one for clients"},
+		{name: "systemd, several of one unit", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "3", "LISTEN_FDNAMES": "clients:clients:http"}, local: 4, want: "clients clients http"},
+		{name: "systemd, HTTP twice", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "3", "LISTEN_FDNAMES": "http:clients:http"}, says: "at most one for HTTP"},
 		{name: "systemd, no number", env: map[string]string{"LISTEN_PID": me, "LISTEN_FDS": "x"}, says: "LISTEN_FDS"},
 		{name: "handed over", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:http"}, want: "ready clients http"},
+		{name: "handed over, with a Unix socket", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:clients:http:lock"}, local: 5, want: "ready clients clients http lock"},
 		{name: "handed over after others", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:http:earlier:earlier"}, want: "ready clients http earlier earlier"},
 		{name: "handed over, systemd's", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients", "TIDEMARK_KEPT": "1"}, want: "ready clients"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var opened []string
-			addresses := map[string]string{}
+			opened := map[string]int{} // descriptors by address
+			next := firstInherited
 			s, err := inheritSockets(func(name string) string { return test.env[name] }, func(fd uintptr, name string) *os.File {
-				if fd != uintptr(firstInherited+len(opened)) {
-					t.Errorf("descriptor %d for socket %d", fd, len(opened))
+				if fd != uintptr(next) {
+					t.Errorf("descriptor %d is opened, not %d", fd, next)
 				}
-				opened = append(opened, name)
-				l, err := net.Listen("tcp", "127.0.0.1:0")
+				l, err := listenFor(t, next == test.local)
 				if err != nil {
 					t.Fatal(err)
 				}
-				addresses[name] = l.Addr().String()
-				f, err := l.(*net.TCPListener).File()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := l.Close(); err != nil {
+				opened[l.Addr().String()] = next
+				next++
+				f, err := l.(interface{ File() (*os.File, error) }).File()
+				if err := errors.Join(err, l.Close()); err != nil {
 					t.Fatal(err)
 				}
 				return f
@@ -60,27 +63,50 @@ func TestInheritSockets(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, strings.Join(opened, " ")); diff != "" {
-				t.Error(diff)
+			taken := make([]string, next-firstInherited)
+			for _, l := range s.clients {
+				taken[opened[l.Addr().String()]-firstInherited] = clientsSocket
 			}
-			if want := strings.HasPrefix(test.name, "systemd") || strings.HasSuffix(test.name, "systemd's"); s.kept != want {
-				t.Errorf("the clients' socket is systemd's: %t", s.kept)
+			if s.http != nil {
+				taken[opened[s.http.Addr().String()]-firstInherited] = httpSocket
 			}
-			for _, name := range []string{clientsSocket, httpSocket} {
-				l, err := s.listen(t.Context(), name, "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
+			for i, name := range strings.Fields(test.want) {
+				if want := name == clientsSocket || name == httpSocket; want && taken[i] != name {
+					t.Errorf("descriptor %d is for %s, want %s", firstInherited+i, taken[i], name)
 				}
-				if want := addresses[name]; want != "" && l.Addr().String() != want {
-					t.Errorf("%s: listens on %s, not on the inherited %s", name, l.Addr(), want)
-				}
-				if err := l.Close(); err != nil {
-					t.Error(err)
-				}
+			}
+			if (s.lock != nil) != strings.HasSuffix(test.want, lockFile) {
+				t.Errorf("lock %v", s.lock)
+			}
+			if want := test.want != "" && strings.HasPrefix(test.name, "systemd") || strings.HasSuffix(test.name, "systemd's"); s.kept != want {
+				t.Errorf("the clients' sockets are systemd's: %t", s.kept)
+			}
+			inherited := fmt.Sprint(s.addresses())
+			if err := s.listen(t.Context(), "127.0.0.1:0", unixSocket{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprint(s.addresses()); got != inherited && strings.Contains(test.want, clientsSocket) {
+				t.Errorf("listens on %s, not on the inherited %s alone", got, inherited)
+			}
+			l, err := s.listenHTTP(t.Context(), "127.0.0.1:0")
+			if err := errors.Join(err, l.Close(), s.close(true)); err != nil {
+				t.Error(err)
 			}
 			for _, pipe := range s.earlier.all() {
 				_ = pipe.Close()
 			}
 		})
 	}
+}
+
+// listenFor opens a socket, whose file stays behind.
+func listenFor(t *testing.T, local bool) (net.Listener, error) {
+	if !local {
+		return net.Listen("tcp", "127.0.0.1:0")
+	}
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err == nil {
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+	}
+	return l, err
 }

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -97,7 +97,7 @@ func newProxyProcess(c *config.Config, s *sockets, log *slog.Logger) (p *proxyPr
 	return p, p.open()
 }
 
-func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
+func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) (err error) {
 	inherited, err := inheritSockets(inheritedEnv, openInherited)
 	if err != nil {
 		return err
@@ -120,15 +120,15 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
 		s.task("follow levels", cqrs.NewFollower(bus, c.Names(), p.levels, log).Run)
 		s.endpoints.probes = append(s.endpoints.probes, probe{name: "kafka", optional: true, run: func(ctx context.Context) (string, error) { return "", bus.Health(ctx) }})
 	}
-	s.listen, s.drainTimeout, s.handedOver = p.sockets.listen, p.drainTimeout, proxy.ErrHandedOver
+	s.listen, s.drainTimeout, s.handedOver = p.sockets.listenHTTP, p.drainTimeout, proxy.ErrHandedOver
 	if p.sockets.handedOver() {
 		s.hold = p.serving
 	}
-	listener, err := p.sockets.listen(ctx, clientsSocket, c.Listen)
-	if err != nil {
-		return fmt.Errorf("listen for clients: %w; the key listen names another address", err)
+	if err := p.sockets.listen(ctx, c.Listen, unixSocket{c.UnixSocketPath(), c.UnixSocket.Mode, c.UnixSocket.Group}); err != nil {
+		return err
 	}
-	s.task("serve clients", func(ctx context.Context) error { return p.serve(ctx, listener, s.endpoints.ready) })
+	defer func() { err = errors.Join(err, p.sockets.close(p.othersServe(ctx))) }()
+	s.task("serve clients", func(ctx context.Context) error { return p.serve(ctx, s.endpoints.ready) })
 	s.endpoints.probes = append(s.endpoints.probes, p.probes()...)
 	s.endpoints.metrics.MustRegister(p.metrics(), meterMetrics(p.proxy.Meters), p.tracing.metrics())
 	drained := make(chan struct{})
@@ -138,6 +138,16 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	defer controlled.Wait()
 	defer close(drained)
 	return s.run(ctx, c, c.HTTP, log)
+}
+
+// othersServe says whether the sockets are another process's: the next one's, or still the one's before.
+func (p *proxyProcess) othersServe(ctx context.Context) bool {
+	select {
+	case <-p.serving:
+		return errors.Is(context.Cause(ctx), proxy.ErrHandedOver)
+	default:
+		return p.sockets.handedOver()
+	}
 }
 
 // open makes the proxy and its views. It connects to nothing.
@@ -188,7 +198,7 @@ func (p *proxyProcess) openBus() (*kafka.Bus, error) {
 // serve serves clients until ctx ends, then drains: engine and backend outlive the clients. A process that has been handed
 // its sockets leaves the clients to the one before until it can serve them; any other accepts them while it starts, and
 // tells them why they are not served.
-func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *readiness) error {
+func (p *proxyProcess) serve(ctx context.Context, ready *readiness) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	checked := make(chan error, 1)
@@ -200,7 +210,7 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 	start := func() error {
 		err := p.proxy.Start(starts)
 		if err == nil {
-			p.started(running, listener)
+			p.started(running)
 		}
 		return err
 	}
@@ -212,7 +222,7 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 		starting.Go(func() { _ = start() }) // it fails only when it is stopped
 	}
 	if err == nil {
-		err = p.proxy.Serve(ctx, listener)
+		err = p.proxy.Serve(ctx, p.sockets.clients...)
 	}
 	stopStart()
 	starting.Wait()
@@ -226,9 +236,6 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 	if n := p.proxy.Drain(drain); n > 0 {
 		p.log.Warn("clients are cut off", "clients", n)
 	}
-	if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) { // Serve or Drain has, unless the start failed
-		err = errors.Join(err, cerr)
-	}
 	last, cancelLast := context.WithTimeout(running, stopMargin/2)
 	defer cancelLast()
 	err = errors.Join(err, p.backend.Close(last), p.engine.Close(last))
@@ -239,8 +246,8 @@ func (p *proxyProcess) serve(ctx context.Context, listener net.Listener, ready *
 }
 
 // started tells all who wait for it that clients are served. What it begins ends with running.
-func (p *proxyProcess) started(running context.Context, listener net.Listener) {
-	p.log.Info("serving clients", "address", listener.Addr().String())
+func (p *proxyProcess) started(running context.Context) {
+	p.log.Info("serving clients", "address", strings.Join(p.sockets.addresses(), ", "))
 	p.notify.ready("serving " + p.c.Database.Name)
 	if every := watchdogInterval(os.Getenv); every > 0 {
 		go p.notify.watch(running, every, func(ctx context.Context) bool { return loopsTurn(ctx, p.engine) })

@@ -23,11 +23,11 @@ type service struct {
 	// tasks run side by side. When one returns an error, or ctx ends, the context of all ends.
 	tasks []func(ctx context.Context) error
 
-	listen       func(ctx context.Context, name, address string) (net.Listener, error)
-	opened       func()               // called once all sockets are open; nil: nobody wants to know
-	drainTimeout func() time.Duration // nil: the configuration's
-	handedOver   error                // the cause of a stop after which another process serves HTTP on the same socket
-	hold         <-chan struct{}      // HTTP is left to the process before until this is closed; nil: there is none
+	listen       func(ctx context.Context, address string) (net.Listener, error) // for HTTP
+	opened       func()                                                          // called once all sockets are open; nil: nobody wants to know
+	drainTimeout func() time.Duration                                            // nil: the configuration's
+	handedOver   error                                                           // the cause of a stop after which another process serves HTTP on the same socket
+	hold         <-chan struct{}                                                 // HTTP is left to the process before until this is closed; nil: there is none
 }
 
 // newService has the metrics that every process has.
@@ -40,8 +40,7 @@ func newService(name string) *service {
 			ConstLabels: prometheus.Labels{"version": version(), "process": name},
 		}, func() float64 { return 1 }),
 	)
-	opened := &sockets{open: map[string]net.Listener{}}
-	return &service{name: name, listen: opened.listen, endpoints: endpoints{ready: newReadiness(), metrics: metrics}}
+	return &service{name: name, listen: new(sockets).listenHTTP, endpoints: endpoints{ready: newReadiness(), metrics: metrics}}
 }
 
 // task adds something to run.

@@ -52,7 +52,7 @@ func (r *AuthRule) fields() []field {
 		{key: "databases", into: texts(&r.Databases, "database", "a database's name, all, or sameuser", false, checkRuleName), doc: "The databases asked for, `all`, or `sameuser` where the database is named as the user. All when left out."},
 		{key: "users", into: texts(&r.Users, "user", "a user's name, or all", false, checkRuleName), doc: "The users, or `all`. All when left out."},
 		{key: "address", into: prefixes(&r.Addresses), doc: "The client's addresses, as `10.0.0.0/8` or `::1`. Any when left out, Unix sockets included."},
-		{key: "method", into: choice(&r.Method, proxy.MethodSCRAM, proxy.MethodSCRAMPlus, proxy.MethodMD5, proxy.MethodPassword, proxy.MethodCert, proxy.MethodTrust, proxy.MethodReject), required: true, doc: "How the client proves who it is. `scram-sha-256-plus` requires channel binding; `md5` takes SCRAM for users with a SCRAM verifier; `cert` takes a name in the certificate that `tls.ca` has signed."},
+		{key: "method", into: choice(&r.Method, proxy.MethodSCRAM, proxy.MethodSCRAMPlus, proxy.MethodMD5, proxy.MethodPassword, proxy.MethodCert, proxy.MethodPeer, proxy.MethodTrust, proxy.MethodReject), required: true, doc: "How the client proves who it is. `scram-sha-256-plus` requires channel binding; `md5` takes SCRAM for users with a SCRAM verifier; `cert` takes a name in the certificate that `tls.ca` has signed; `peer` takes the name by which the system knows the user at the other end of a Unix socket."},
 		{key: "cleartext", into: boolean(&r.Cleartext), def: "false", doc: "Let `method: password` send the password over TCP without TLS."},
 		{key: "cert_name", into: choice(&r.CertName, proxy.CertCN, proxy.CertSAN), def: "cn", doc: "Which name in the certificate must be the user's: the subject's common name, or any subject alternative name (DNS, e-mail, URI)."},
 	}
@@ -115,6 +115,8 @@ func (d *decoder) checkAuth(c *Config) {
 		switch {
 		case needsTLS && (r.Type == proxy.ConnPlain || r.Type == proxy.ConnLocal):
 			d.addAt(path+".method", "%s needs TLS, which connections of type %s do not have", r.Method, r.Type)
+		case r.Method == proxy.MethodPeer && r.Type != proxy.ConnLocal:
+			d.addAt(path+".method", "peer is for Unix sockets only; expected type: local")
 		case needsTLS && c.TLS == nil:
 			d.addAt(path+".method", "%s needs TLS; expected a section tls", r.Method)
 		case r.Type == proxy.ConnTLS && c.TLS == nil:

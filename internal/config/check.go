@@ -28,6 +28,7 @@ func (d *decoder) check(c *Config) {
 	if c.Database.Name == proxy.AdminDatabase && len(c.Admin.Users)+len(c.Admin.StatsUsers) > 0 {
 		d.addAt("database.name", "%q is the admin database's name; choose another one, or leave out admin.users and admin.stats_users", proxy.AdminDatabase)
 	}
+	d.checkUnixSocket(c)
 	d.checkUsers(c)
 	d.checkAuth(c)
 	d.checkShards(c)
@@ -61,7 +62,7 @@ func (d *decoder) checkUsers(c *Config) {
 			d.addAt(path+".scram", "found password and scram; expected one of them")
 		case (hasPassword || hasSCRAM) && hasMD5:
 			d.addAt(path+".md5", "found another secret too; expected one of them")
-		case !hasPassword && !hasSCRAM && !hasMD5 && !c.Auth.takes(proxy.MethodCert, proxy.MethodTrust):
+		case !hasPassword && !hasSCRAM && !hasMD5 && !c.Auth.takes(proxy.MethodCert, proxy.MethodPeer, proxy.MethodTrust):
 			d.addAt(path, "found neither password nor scram; expected one of them")
 		case hasMD5 && !proxy.IsMD5(u.MD5.Reveal()):
 			d.addAt(path+".md5", "it is not an MD5 hash; expected md5 and 32 hexadecimal digits, as in pg_authid.rolpassword")

@@ -25,6 +25,7 @@ type Config struct {
 	Warn func(error) `json:"-" yaml:"-"`
 
 	Listen       string
+	UnixSocket   UnixSocket
 	HTTP         string // empty: no HTTP server
 	Region       string // where this process runs; empty: no preference
 	Engine       Engine
@@ -66,6 +67,7 @@ const (
 func (c *Config) fields() []field {
 	return []field{
 		{key: "listen", into: address(&c.Listen), def: "127.0.0.1:6432", doc: "Where PostgreSQL clients connect. An empty host, as in `:6432`, listens on every interface."},
+		{key: "unix_socket", into: section(c.UnixSocket.fields), doc: "Where clients of the same machine connect over a Unix-domain socket, beside `listen`. Where systemd or an earlier process hands over sockets for clients, these are served in place of both."},
 		{key: "http", into: optionalAddress(&c.HTTP), def: "127.0.0.1:9632", doc: "Where `/health`, `/ready` and `/metrics` are served. A projector beside a proxy on the same machine needs another one; see `tidemark projector --http`."},
 		{key: "region", into: text(&c.Region), doc: "The region this process runs in. Reads prefer endpoints of the same region."},
 		{key: "engine", into: choice(&c.Engine, Auto, Epoll, Goroutines), def: "auto", doc: "How sessions run: coroutines on epoll loops (Linux) or a goroutine each. `auto` takes epoll where there is one."},

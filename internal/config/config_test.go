@@ -65,7 +65,7 @@ func withMinimal(src string) string {
 
 func show(t *testing.T, c *Config, names []string) string {
 	all := map[string]any{
-		"listen": c.Listen, "http": c.HTTP, "region": c.Region, "engine": c.Engine, "tls": c.TLS, "database": c.Database, "users": c.Users, "shards": c.Shards,
+		"listen": c.Listen, "unix_socket": c.UnixSocket, "http": c.HTTP, "region": c.Region, "engine": c.Engine, "tls": c.TLS, "database": c.Database, "users": c.Users, "shards": c.Shards,
 		"sharding": c.Sharding, "pool": c.Pool, "consistency": c.Consistency, "kafka": c.Kafka, "capture": c.Capture, "views": c.Views,
 		"elasticsearch": c.Elasticsearch, "redis": c.Redis, "log": c.Log,
 	}

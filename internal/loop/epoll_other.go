@@ -50,3 +50,8 @@ func (*Conn) closeSocket() error                { panic("unreachable") }
 func (*Conn) finishSocket() error               { panic("unreachable") }
 func (*Conn) detachSocket() (net.Conn, error)   { panic("unreachable") }
 func (*Conn) tlsOfSocket() *tls.ConnectionState { panic("unreachable") }
+
+// PeerUID needs Linux.
+func (c *Conn) PeerUID() (uint32, error) {
+	return 0, fmt.Errorf("who is at the other end of a socket is not known on %s", runtime.GOOS)
+}
