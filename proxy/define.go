@@ -91,6 +91,10 @@ func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name s
 		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck, Undo: func() { l.Conn.Statements.Restore(old) }})
 	}
 	s.closeUnseen(l, name)
+	if now := s.reads(); st.literals && !s.coded && st.looksAhead() && now != st.readAs() {
+		s.readsAnew(l, st.readAs())
+		defer s.readsAnew(l, now)
+	}
 	e.Kind = engine.Parse
 	if e.Names == nil {
 		e.Names = st.names

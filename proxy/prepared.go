@@ -28,6 +28,10 @@ type statement struct {
 	order    uint64          // in which the client has prepared those with names
 	again    bool            // see prepareAgain
 
+	// literals: it has some. reading is how they were read when it was prepared first, nil for the servers' defaults: see reading.go.
+	literals bool
+	reading  *reading
+
 	// shape is what the client takes the rows for, described the answer by which it learns that: see shape.go.
 	shape     shape
 	described *engine.Reply
@@ -199,15 +203,20 @@ func (s *session) pending(st *statement) bool {
 	if l == nil || !l.Preparing() {
 		return false
 	}
+	unsure := l.Unsure(st.id)
 	s.template(st)
 	g := st.template.Generic()
-	return g.Kind == router.OfPrepared || g.Has(router.ShowsPrepared) || l.Unsure(st.id)
+	return g.Kind == router.OfPrepared || g.Has(router.ShowsPrepared) || unsure
 }
 
 // template plans a statement, anew when the schema has changed since, or what names mean in the session: PostgreSQL looks them up anew.
 func (s *session) template(st *statement) {
+	if st.view != s.view || s.after.foreseen != nil || s.coded {
+		s.apart(st)
+	}
 	rt := s.p.router.Load()
 	if st.rt == rt && (st.view == s.view || st.view.Key() == s.view.Key()) {
+		st.view = s.view // by which the fast path knows it
 		return
 	}
 	scratch := scratches.Get(s.Task)

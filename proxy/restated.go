@@ -48,13 +48,13 @@ func (f *foreseen) follow(p *router.Plan) {
 	}
 }
 
-// restates says whether a statement may change what names mean, or how strings are read, for those behind it.
+// restates says whether a statement may change what names mean, or how strings and other literals are read, for those behind it.
 func (s *session) restates(p *router.Plan) bool {
 	for c := p.Setting; c != nil; c = c.Next {
 		switch {
 		case !alters(c):
 		case c.Op == router.ResetAll, c.Name == "standard_conforming_strings",
-			c.Name == "search_path", c.Name == "role", c.Name == "session_authorization":
+			c.Name == "search_path", c.Name == "role", c.Name == "session_authorization", slices.Contains(router.Readers[:], c.Name):
 			return true
 		}
 	}

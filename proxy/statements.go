@@ -44,10 +44,15 @@ func (r *registry) fresh() uint64 { return r.last.Add(1) }
 // take finds or makes the id of a statement and counts one more use; give takes a use back.
 //
 // A server connection plans a statement anew for whoever uses it with another search_path, but the types of its parameters
-// stay what they were: so the session's view is part of what is shared.
-func (r *registry) take(view string, sql []byte, oids []uint32, types string) *shared {
+// stay what they were: so the session's view is part of what is shared, and so is how literals are read.
+func (r *registry) take(view string, as *reading, sql []byte, oids []uint32, types string) *shared {
 	b := make([]byte, 0, len(view)+len(types)+6+4*len(oids)+len(sql))
 	b = append(append(append(append(b, view...), 0), types...), 0)
+	if as != nil {
+		for _, value := range as {
+			b = append(append(b, value...), 0)
+		}
+	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(oids)))
 	for _, o := range oids {
 		b = binary.BigEndian.AppendUint32(b, o)
@@ -67,6 +72,9 @@ func (r *registry) take(view string, sql []byte, oids []uint32, types string) *s
 	x.uses++
 	return x
 }
+
+// own is an id that nobody shares.
+func (r *registry) own() *shared { return &shared{id: r.fresh(), uses: 1} }
 
 func (r *registry) give(x *shared) {
 	r.mu.Lock()
@@ -96,10 +104,13 @@ func (s *session) keep(st *statement) {
 			s.kept++
 			st.order = s.kept
 		}
-		if s.blind { // what it means is not known, and so not who could share it
-			st.shared = &shared{id: s.p.statements.fresh(), uses: 1}
+		if st.shared == nil {
+			s.read(st)
+		}
+		if s.blind || st.literals && s.coded { // what it means is not known, and so not who could share it
+			st.shared = s.p.statements.own()
 		} else {
-			st.shared = s.p.statements.take(s.viewAhead().Key(), st.sql, st.oids, st.types)
+			st.shared = s.p.statements.take(s.viewAhead().Key(), st.reading, st.sql, st.oids, st.types)
 		}
 		st.id = st.shared.id
 		st.names = namesOf(st)

@@ -15,7 +15,7 @@ import (
 //     connection, and nobody gets it afterwards.
 //   - Does it run statements by text, so that it may execute what its client has prepared (Executes)?
 //   - May it change search_path or the role, for the session or for the transaction alone, so that names mean something else behind it
-//     (Restates)? By a RESET (Resets)?
+//     (Restates), or how literals are read? By a RESET (Resets)?
 //
 // All of it errs on the side of too much. follow.go has it pass to who runs such code.
 
@@ -71,9 +71,14 @@ var (
 	inLanguage = regexp.MustCompile(`[$%]_SHARED\b|\b[GS]D\s*\[|\b[GS]D\.\w|\bin\s+[GS]D\b|\bupvar\s+#0\s+\S+\s+GD\b`)
 )
 
-// restatesText finds what speaks of search_path or the role; the comma is from codeQuery.
-var restatesText = regexp.MustCompile(`(?i)\bsearch_path\b|\bsession_authorization\b|'role'|\bset_config,|` +
-	`\b(?:set|reset)` + gap + `+(?:(?:local|session)` + gap + `+)?"?(?:schema|role|all|(?:session` + gap + `+)?authorization)\b`)
+// restatesText finds what speaks of search_path, the role or Readers; the comma is from codeQuery.
+var restatesText = regexp.MustCompile(`(?i)\bsearch_path\b|\bsession_authorization\b|'(?:role|` + readers + `)'|\bset_config,|` +
+	`\b(?:set|reset)` + gap + `+(?:(?:local|session)` + gap + `+)?"?(?:schema|role|all|time|xml|` + readers + `|(?:session` + gap + `+)?authorization)\b`)
+
+// Readers are the settings by which PostgreSQL reads the literals of a statement when it prepares it, or what they are compared with.
+var Readers = [...]string{"array_nulls", "datestyle", "intervalstyle", "lc_monetary", "timezone", "timezone_abbreviations", "transform_null_equals", "xmloption"}
+
+var readers = strings.Join(Readers[:], "|")
 
 // resetsText finds what may take the role back to its default.
 var resetsText = regexp.MustCompile(`(?i)\b(?:reset|default|null)\b`)
