@@ -47,9 +47,13 @@ var (
 	meeting = set("pg_notify", "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared")
 	// ownTransaction are stable in name, but bind the transaction that asks to its shard.
 	ownTransaction = set("txid_current", "pg_current_xact_id", "pg_export_snapshot")
+	// readsTables are stable in name, but read tables and views, which run what they run.
+	readsTables = set("table_to_xml", "table_to_xml_and_xmlschema", "schema_to_xml", "schema_to_xml_and_xmlschema", "database_to_xml", "database_to_xml_and_xmlschema")
 	// perServer are stable, but each server has its own answer; harmless where tables are not read with them.
 	serverInfo = set("pg_is_in_recovery", "pg_current_wal_lsn", "pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn")
 )
+
+var pgSettings = Name{"pg_catalog", "pg_settings"}
 
 func set(names ...string) map[string]bool {
 	m := make(map[string]bool, len(names))
@@ -104,7 +108,7 @@ func (s *statement) calls() calls {
 			c.volatile, c.harmless, c.here, c.unsafe = true, false, true, label
 		case own && showsConnection[name]:
 			c.volatile, c.shows, c.unsafe = true, true, label
-		case f.Volatility != Volatile:
+		case f.Volatility != Volatile && !(own && readsTables[name]):
 		case own && makesValues[name]:
 			c.volatile = true
 		case own && sequences[name]:
@@ -153,6 +157,12 @@ func (s *statement) calls() calls {
 		c.shows = c.shows || s.rels[i].place == anywhere && systemSchema(s.rels[i].name.Schema) && showsConnection[s.rels[i].name.Name]
 		if v := s.r.names.views[s.rels[i].name]; v != nil && v.Volatile {
 			c.volatile, c.harmless, c.writes, c.dirty = true, false, true, true
+		}
+	}
+	for _, w := range s.f.Writes {
+		if rel := &s.rels[w.Relation]; rel.name == pgSettings { // UPDATE of it calls set_config
+			c.volatile, c.harmless, c.dirty, c.here = true, false, true, true
+			c.leaves |= Restates | Resets
 		}
 	}
 	if len(s.f.Writes) > 0 && s.f.Command == sql.Explain && !s.f.Analyzes {

@@ -9,6 +9,8 @@ type Catalog struct {
 	Settings  []string // with a dot in their names, that functions make
 	Models    []Model
 	Paths     []Path
+	Symbols   map[string]*Code // what operators run, and casts to types, by name; by the empty name, what statements may run that show neither
+	Events    Code             // what event triggers run
 }
 
 // Code is what some code says by itself. New follows it to what it runs, see follow.go.

@@ -31,8 +31,9 @@ var keepers = set(
 	"sepgsql_setcon",                      // the label of the process
 )
 
-// leaving are the functions whose name says what they leave: keepers, and set_config where its arguments are not looked at.
-var leaving = append(members(keepers), "set_config")
+// leaving are the functions whose name says what they leave: keepers, locks of the session, and set_config where its arguments are not
+// looked at.
+var leaving = slices.Concat(members(keepers), members(sessionLocks), []string{"set_config"})
 
 // leftBy is what the function itself leaves that is not read in its text.
 func (f *Function) leftBy() Flags {
@@ -41,6 +42,8 @@ func (f *Function) leftBy() Flags {
 		return Dirty | Keeps
 	case f.Name == "set_config" && !f.User:
 		return Dirty | Opaque | Restates | Resets
+	case sessionLocks[f.Name] && !f.User:
+		return Dirty
 	}
 	return 0
 }

@@ -11,7 +11,17 @@ func (s *statement) ddl() *compiled {
 	f := s.f
 	flags := Writes
 	if f.Flags&sql.SchemaChange != 0 {
-		flags |= Schema
+		flags |= Schema | s.r.code.events
+		c := s.calls()
+		if c.refusal != nil {
+			return s.fixed(c.refusal)
+		}
+		for i := range s.rels { // ALTER TABLE computes defaults and checks
+			flags |= s.r.code.relation(s.ses, s.rels[i].name, Writing).leaves
+		}
+		if flags |= c.leaves | s.leaves(); c.dirty || c.pin {
+			flags |= Dirty
+		}
 	}
 	if f.Flags&sql.Materialize != 0 { // REFRESH: it lives where it was created
 		if ref := s.needs(calls{}, where{shard: s.r.m.Default()}); ref != nil {

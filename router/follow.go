@@ -17,6 +17,8 @@ type code struct {
 	runs      map[Name]*[3]does  // relations, by Way: what that runs and reads
 	named     map[string][3]does // the same by folded name, with where the relations of that name live
 	byOID     map[uint32]string  // folded names of functions that do something
+	symbols   map[string]Flags   // what Catalog.Symbols leave
+	events    Flags              // ... and Catalog.Events
 }
 
 // graph is code as it is followed: a node for each folded name of a function, and three, by Way, for each relation.
@@ -36,7 +38,7 @@ type node struct {
 
 // follow finds what all functions do and all uses of relations.
 func (r *Router) follow(c *Catalog) {
-	r.code = code{map[string]does{}, map[Name]*[3]does{}, map[string][3]does{}, map[uint32]string{}}
+	r.code = code{map[string]does{}, map[Name]*[3]does{}, map[string][3]does{}, map[uint32]string{}, map[string]Flags{}, 0}
 	if c == nil {
 		c = &Catalog{}
 	}
@@ -72,7 +74,19 @@ func (r *Router) follow(c *Catalog) {
 			g.link(g.relations[Name{t.Schema, t.Name}]+way, &t.Runs[way])
 		}
 	}
+	events, symbols := g.add(1), map[string]int{}
+	g.link(events, &c.Events)
+	for name, code := range c.Symbols {
+		symbols[name] = g.add(1)
+		g.link(symbols[name], code)
+	}
 	g.settle()
+	r.code.events = g.nodes[events].leaves
+	for name, at := range symbols {
+		if f := g.nodes[at].leaves; f != 0 {
+			r.code.symbols[name] = f
+		}
+	}
 	r.keep(&g)
 }
 

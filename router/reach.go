@@ -118,8 +118,14 @@ func (s *statement) needs(c calls, at where) *Refusal {
 	return nil
 }
 
-// leaves is what using the statement's relations may leave in the session.
+// leaves is what using the statement's relations may leave in the session, and its operators and casts, of whatever types they are.
 func (s *statement) leaves() (f Flags) {
+	if len(s.r.code.symbols) > 0 {
+		f = s.r.code.symbols[""]
+		for _, name := range s.f.Symbols {
+			f |= s.r.code.symbols[name]
+		}
+	}
 	for i := range s.rels {
 		f |= s.rels[i].does.leaves
 	}

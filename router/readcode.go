@@ -77,8 +77,8 @@ func matches(column string, any ...*regexp.Regexp) string {
 	return b.String()
 }
 
-// runsQuery: schema and name of a table or view, in which way of its use it uses what: the schema, NULL for a function, name and way of
-// that, and whether it matters only what that runs. Functions and relations stand by their OIDs in the trees of views, policies,
+// runsQuery: schema and name of a table or view, or NULL and the name of an operator or type (Catalog.Symbols), or NULL twice for DDL; in which
+// way of its use it uses what: the schema, NULL for a function, name and way of that, and whether it matters only what that runs. Functions and relations stand by their OIDs in the trees of views, policies,
 // defaults, checks and so on; a domain's count for the tables that have a column of it, or of a type that is made of it.
 var runsQuery = fmt.Sprintf(`
 WITH RECURSIVE trees(rel, domain, way, tree) AS (
@@ -147,7 +147,21 @@ WITH RECURSIVE trees(rel, domain, way, tree) AS (
 SELECT DISTINCT n.nspname, c.relname, u.way, un.nspname, coalesce(used.relname, u.function), u.used, u.within
 FROM uses u JOIN pg_catalog.pg_class c ON c.oid = u.rel JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_class used ON used.oid = u.relation LEFT JOIN pg_catalog.pg_namespace un ON un.oid = used.relnamespace
-WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v') AND coalesce(used.relname, u.function) IS NOT NULL`,
+WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v') AND coalesce(used.relname, u.function) IS NOT NULL
+UNION
+SELECT NULL, u.name, %[1]d, NULL, p.proname, %[4]d, false
+FROM (
+  SELECT oprcode::oid, CASE WHEN oprname IN ('=', '<>', '<', '>', '<=', '>=') THEN '' ELSE oprname END FROM pg_catalog.pg_operator WHERE oprcode >= 16384
+  UNION ALL
+  SELECT c.castfunc, CASE c.castcontext WHEN 'e' THEN t.typname ELSE '' END FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_type t ON t.oid = c.casttarget WHERE c.castfunc >= 16384
+  UNION ALL
+  SELECT amproc, '' FROM pg_catalog.pg_amproc WHERE amproc >= 16384
+  UNION ALL
+  SELECT evtfoid, NULL FROM pg_catalog.pg_event_trigger WHERE evtenabled <> 'D'
+) u(oid, name) JOIN pg_catalog.pg_proc p ON p.oid = u.oid
+UNION
+SELECT NULL, y.typname, %[1]d, NULL, f.name, %[4]d, false
+FROM functions f JOIN typed t ON t.domain = f.domain JOIN pg_catalog.pg_type y ON y.oid = t.typ`,
 	Reading, Writing, Truncating, Calling, literals(leaving))
 
 // readCode reads what functions and rules say, and what tables run: the answers to codeQuery and runsQuery.
@@ -195,17 +209,36 @@ func (c *Catalog) readCode(answers Answers) error {
 			return fmt.Errorf("%d values in a row", len(row))
 		}
 		t := tables[Name{string(row[0]), string(row[1])}]
-		if t == nil {
+		if t == nil && row[0] != nil {
 			return nil // a temporary one
 		}
 		use := Use{Schema: string(row[3]), Name: string(row[4]), Way: Way(row[5][0] - '0'), Within: yes(row[6])}
 		if use.Way == Calling {
 			use.Name = fold(use.Name)
 		}
-		code := &t.Runs[row[2][0]-'0']
+		var code *Code
+		switch {
+		case t != nil:
+			code = &t.Runs[row[2][0]-'0']
+		case row[1] == nil:
+			code = &c.Events
+		default:
+			code = c.symbol(string(row[1]))
+		}
 		code.Names = append(code.Names, use)
 		return nil
 	})
+}
+
+// symbol is the code of an operator or type.
+func (c *Catalog) symbol(name string) *Code {
+	if c.Symbols == nil {
+		c.Symbols = map[string]*Code{}
+	}
+	if c.Symbols[name] == nil {
+		c.Symbols[name] = &Code{}
+	}
+	return c.Symbols[name]
 }
 
 // leaves adds what a text leaves behind.

@@ -59,6 +59,7 @@ func (b *builder) ddl(n *pg.Node) {
 			if c.GetAlterTableCmd().GetSubtype() == pg.AlterTableType_AT_DetachPartition && c.GetAlterTableCmd().GetDef().GetPartitionCmd().GetConcurrent() {
 				f.Flags |= NoTxBlock
 			}
+			b.computes(c.GetAlterTableCmd().GetDef())
 		}
 	case *pg.Node_DropStmt:
 		switch e.DropStmt.RemoveType {
@@ -94,6 +95,7 @@ func (b *builder) ddl(n *pg.Node) {
 		named(e.AlterEnumStmt.TypeName)
 	case *pg.Node_AlterDomainStmt:
 		named(e.AlterDomainStmt.TypeName)
+		b.computes(e.AlterDomainStmt.Def)
 	case *pg.Node_AlterTypeStmt:
 		named(e.AlterTypeStmt.TypeName)
 	case *pg.Node_AlterOwnerStmt:
@@ -155,6 +157,13 @@ func (b *builder) ddl(n *pg.Node) {
 		b.oneServer("commands for subscriptions are not supported")
 	default:
 		b.unusual("this kind of statement is not supported")
+	}
+}
+
+// computes reads the expressions of a definition, which are computed for the rows that are there.
+func (b *builder) computes(def *pg.Node) {
+	if def.GetRangeVar() == nil { // INHERIT
+		b.expr(def, scope{block: b.block(-1, false)})
 	}
 }
 

@@ -15,6 +15,7 @@ type Facts struct {
 	Outers    []Outer
 	Writes    []Write
 	Functions []FunctionCall
+	Symbols   []string // operators, and types to which something is cast, by name
 	Flags     Flags
 	Params    int   // the greatest parameter number
 	Uses      []int // how often each parameter occurs, by number; Uses[0] is unused

@@ -147,6 +147,7 @@ func (b *builder) expr(n *pg.Node, sc scope) {
 		b.query(n, sc.block, true, sc.ctes)
 		return
 	case *pg.Node_SubLink:
+		b.symbol(e.SubLink.OperName)
 		b.expr(e.SubLink.Testexpr, sc)
 		b.query(e.SubLink.Subselect, sc.block, true, sc.ctes)
 		return
@@ -163,7 +164,10 @@ func (b *builder) expr(n *pg.Node, sc scope) {
 		b.f.Functions = append(b.f.Functions, FunctionCall{Schema: "pg_catalog", Name: name, Block: sc.block, Keyword: true})
 	case *pg.Node_JsonObjectAgg, *pg.Node_JsonArrayAgg, *pg.Node_GroupingFunc, *pg.Node_GroupingSet:
 		b.f.Blocks[sc.block].Features |= Group
+	case *pg.Node_TypeCast:
+		b.symbol(e.TypeCast.TypeName.GetNames())
 	case *pg.Node_AExpr:
+		b.symbol(e.AExpr.Name)
 		b.expr(e.AExpr.Lexpr, sc)
 		b.expr(e.AExpr.Rexpr, sc)
 		return
@@ -175,6 +179,13 @@ func (b *builder) expr(n *pg.Node, sc scope) {
 		// A Node is a oneof around the message: children of a Node are found through its message.
 		b.expr(c, sc)
 	})
+}
+
+// symbol notes an operator or type; a schema before it does not matter.
+func (b *builder) symbol(name []*pg.Node) {
+	if names := strs(name); len(names) > 0 {
+		b.f.Symbols = append(b.f.Symbols, names[len(names)-1])
+	}
 }
 
 // ofServer are the settings that recovery makes others of.
