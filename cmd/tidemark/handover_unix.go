@@ -126,6 +126,9 @@ func (p *proxyProcess) handOver(ctx context.Context) error {
 		return fmt.Errorf("the new process did not come to serve, its own log says why: %w", errors.Join(err, <-ended))
 	}
 	over = true
+	if err := p.sockets.release(); err != nil {
+		p.log.Warn("the lock of the Unix socket is not left to the new process", "error", err)
+	}
 	go p.hearCancels(served) // ends with the new process, or with this one
 	p.log.Info("a new process serves", "pid", pid)
 	p.notify.handedOver(pid)
@@ -198,6 +201,7 @@ func (s *sockets) serving() error {
 	var err error
 	if s.lock != nil {
 		err = claim(s.lock)
+		s.claimed = true
 	}
 	_, told := s.ready.Write([]byte{1})
 	return errors.Join(err, told)

@@ -36,7 +36,8 @@ const firstInherited = 3
 type sockets struct {
 	clients []net.Listener
 	http    net.Listener // nil: none
-	lock    *os.File     // of the Unix socket among clients that is the proxy's own; nil: there is none
+	lock    *os.File     // of the Unix socket among clients that is the proxy's own; nil: there is none, or the next process has it
+	claimed bool         // lock is this process's alone
 	kept    bool         // systemd has the clients' sockets too, where connections wait when no process accepts them
 	ready   *os.File     // where to say that this process serves; nil: nobody waits for that
 	earlier earlier
@@ -120,7 +121,7 @@ func (s *sockets) listen(ctx context.Context, address string, local unixSocket) 
 	if l, s.lock, err = local.listen(ctx); err != nil {
 		return fmt.Errorf("listen for clients on %s: %w; see the section unix_socket", local.path, err)
 	}
-	s.clients = append(s.clients, l)
+	s.clients, s.claimed = append(s.clients, l), true
 	return nil
 }
 
@@ -133,21 +134,28 @@ func (s *sockets) listenHTTP(ctx context.Context, address string) (l net.Listene
 }
 
 // close closes what clients connect to, if that is open, and removes the Unix socket unless it is another process's.
-func (s *sockets) close(anothers bool) (err error) {
+func (s *sockets) close() (err error) {
 	for _, l := range s.clients {
 		if cerr := l.Close(); !errors.Is(cerr, net.ErrClosed) {
 			err = errors.Join(err, cerr)
 		}
 	}
-	if s.lock == nil {
-		return err
-	}
 	for _, l := range s.clients {
-		if path := l.Addr().String(); l.Addr().Network() == "unix" && !anothers {
+		if path := l.Addr().String(); l.Addr().Network() == "unix" && s.claimed {
 			err = errors.Join(err, os.Remove(path), os.Remove(lockOf(path)))
 		}
 	}
-	return errors.Join(err, s.lock.Close())
+	return errors.Join(err, s.release())
+}
+
+// release leaves the lock to the other process that has it. Else one that has handed over, and drains, would keep out whoever replaces its
+// successor.
+func (s *sockets) release() (err error) {
+	if s.lock != nil {
+		err = s.lock.Close()
+	}
+	s.lock, s.claimed = nil, false
+	return err
 }
 
 // addresses are those that clients connect to.

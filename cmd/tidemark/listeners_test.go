@@ -89,7 +89,7 @@ func TestInheritSockets(t *testing.T) {
 				t.Errorf("listens on %s, not on the inherited %s alone", got, inherited)
 			}
 			l, err := s.listenHTTP(t.Context(), "127.0.0.1:0")
-			if err := errors.Join(err, l.Close(), s.close(true)); err != nil {
+			if err := errors.Join(err, l.Close(), s.close()); err != nil {
 				t.Error(err)
 			}
 			for _, pipe := range s.earlier.all() {

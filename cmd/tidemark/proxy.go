@@ -127,7 +127,7 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) (err erro
 	if err := p.sockets.listen(ctx, c.Listen, unixSocket{c.UnixSocketPath(), c.UnixSocket.Mode, c.UnixSocket.Group}); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.sockets.close(p.othersServe(ctx))) }()
+	defer func() { err = errors.Join(err, p.sockets.close()) }()
 	s.task("serve clients", func(ctx context.Context) error { return p.serve(ctx, s.endpoints.ready) })
 	s.endpoints.probes = append(s.endpoints.probes, p.probes()...)
 	s.endpoints.metrics.MustRegister(p.metrics(), meterMetrics(p.proxy.Meters), p.tracing.metrics())
@@ -138,16 +138,6 @@ func runProxy(ctx context.Context, c *config.Config, log *slog.Logger) (err erro
 	defer controlled.Wait()
 	defer close(drained)
 	return s.run(ctx, c, c.HTTP, log)
-}
-
-// othersServe says whether the sockets are another process's: the next one's, or still the one's before.
-func (p *proxyProcess) othersServe(ctx context.Context) bool {
-	select {
-	case <-p.serving:
-		return errors.Is(context.Cause(ctx), proxy.ErrHandedOver)
-	default:
-		return p.sockets.handedOver()
-	}
 }
 
 // open makes the proxy and its views. It connects to nothing.

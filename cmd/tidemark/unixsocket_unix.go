@@ -36,7 +36,10 @@ func (u unixSocket) listen(ctx context.Context) (net.Listener, *os.File, error) 
 	}
 	l, err := u.open(ctx)
 	if err != nil {
-		return nil, nil, errors.Join(err, lock.Close()) // its file stays: it may be another program's
+		if info, serr := lock.Stat(); serr == nil && info.Size() == 0 { // else it is another program's
+			err = errors.Join(err, os.Remove(lock.Name()))
+		}
+		return nil, nil, errors.Join(err, lock.Close())
 	}
 	return l, lock, claim(lock)
 }

@@ -182,10 +182,17 @@ func TestUnixSocketInUse(t *testing.T) {
 	}
 	defer func() { _ = ln.Close() }()
 	refused("another program serves there")
-	if err := errors.Join(os.Remove(lockOf(socket)), os.Symlink(l.config, lockOf(socket))); err != nil {
+	if err := os.Symlink(l.config, lockOf(socket)); err != nil {
 		t.Fatal(err)
 	}
 	refused("too many levels of symbolic links")
+	ours := unixSocket{path: socket + "0", mode: 0o777, group: "no such group"}
+	if _, _, err := ours.listen(t.Context()); err == nil || !strings.Contains(err.Error(), "unknown group") {
+		t.Errorf("a group that there is not: %v", err)
+	}
+	if err := errors.Join(gone(ours.path), gone(lockOf(ours.path))); err != nil {
+		t.Error(err)
+	}
 }
 
 // The next process has the same socket, and the lock. At no moment is a client refused, nor is the socket gone when the old process is; one
@@ -193,6 +200,8 @@ func TestUnixSocketInUse(t *testing.T) {
 func TestUnixSocketHandover(t *testing.T) {
 	l, dir, socket := newLocal(t)
 	l.start()
+	patient := l.connectTo(l.local(dir, "app", l.database)) // whom the first process waits for
+	l.exec(patient, "BEGIN")
 	ctx, stop := context.WithCancel(t.Context())
 	var over sync.WaitGroup
 	over.Go(func() {
@@ -217,9 +226,7 @@ func TestUnixSocketHandover(t *testing.T) {
 	l.write(whole)
 	l.signal(syscall.SIGUSR2)
 	pid := strings.TrimPrefix(l.heard("MAINPID="), "MAINPID=")
-	if err := l.ended(); err != nil {
-		t.Errorf("the old process: %v", err)
-	}
+	l.logged("why=\"another process has taken over\"")
 	if got := l.psql(l.local(dir, "app", "tidemark"), "SELECT pid FROM version"); got != pid {
 		t.Errorf("clients reach %s, not %s", got, pid)
 	}
@@ -231,7 +238,20 @@ func TestUnixSocketHandover(t *testing.T) {
 	}
 	stop()
 	over.Wait()
-	_ = l.leash.Close()
+	number, err := strconv.Atoi(pid)
+	if err := errors.Join(err, syscall.Kill(number, syscall.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	first, leash := l.cmd, l.leash
+	l.start() // while the first one still drains
+	if got := l.psql(l.local(dir, "app", l.database), "SELECT 1"); got != "1" {
+		t.Errorf("behind a new process that was killed: %s", got)
+	}
+	l.exec(patient, "COMMIT")
+	if err := first.Wait(); err != nil {
+		t.Errorf("the old process: %v", err)
+	}
+	_ = errors.Join(leash.Close(), l.leash.Close())
 	if err := errors.Join(gone(socket), gone(lockOf(socket))); err != nil {
 		t.Error(err)
 	}
