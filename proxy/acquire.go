@@ -47,8 +47,9 @@ func (s *session) fit(l *engine.Link, access backend.Access, err error) (*engine
 		if err := s.synchronize(l); err != nil {
 			again := s.usedTemporary(l, err)
 			l.Conn.Spoilt = l.Conn.Spoilt || again
-			shard := l.Shard // release gives l back
-			if s.release(); again {
+			shard, told := l.Shard, s.reported // release gives l back, of which the client has been told nothing
+			s.release()
+			if s.reported = told; again {
 				return s.reach(shard, access)
 			}
 			return nil, err

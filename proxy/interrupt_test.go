@@ -2,6 +2,8 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -140,5 +142,48 @@ func TestCancelOfAStatementThatWaits(t *testing.T) {
 		<-slow.begun
 		cancel("reading a read model", a, ended)
 		exec(t, a, "select 1")
+	})
+}
+
+// A cancel request that comes when its statement has been answered may find the server asked what that has left in the session. It is asked
+// again: what the session does not know is not there on another shard.
+func TestCancelBehindAnAnswer(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		f, dsn := shop(t, engineName, fixtureSpec{})
+		c := connect(t, dsn)
+		exec(t, c, "create function becomes() returns int language plpgsql as $$ begin set work_mem = '77MB'; return 1; end $$")
+		keys := keysOn(t, c)
+		for _, k := range keys {
+			exec(t, c, "insert into customers values ($1, 'c')", k)
+		}
+		super, d := connect(t, f.cluster.Shards[1].Primary.DSN(f.database)), connect(t, f.direct(1))
+		exec(t, super, "begin")
+		exec(t, super, "lock table pg_catalog.pg_depend") // which the question reads
+		since := func() string {
+			return text(t, d, "select coalesce(max(query_start)::text, 'never') from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+		}
+		simply(t, c, fmt.Sprintf("select becomes() from customers where id = %d", keys[1]))
+		before := "never"
+		eventually(t, "the question waits", func() error {
+			if before = since(); before == "never" {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+		if err := c.PgConn().CancelRequest(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it has been cancelled", func() error {
+			if since() == before {
+				return errors.New("it still waits")
+			}
+			return nil
+		})
+		exec(t, super, "rollback")
+		for _, k := range keys {
+			if got := text(t, c, "select current_setting('work_mem') from customers where id = $1", k); got != "77MB" {
+				t.Errorf("on the shard of %d work_mem is %s, want 77MB", k, got)
+			}
+		}
 	})
 }

@@ -28,6 +28,7 @@ type question struct {
 	named    []string     // settings that may have been made
 	prepared bool         // it is about prepared statements too
 	resets   bool         // the role may have been reset
+	again    int          // how often it has been asked in vain
 	reply    engine.Reply // the server's
 }
 
@@ -155,6 +156,20 @@ type stateAnswer struct {
 	channels           []byte // that it listens to
 	settings, prepared []byte
 	asked              bool // for prepared
+}
+
+// maxQuestions bounds how often the question is asked again: under a short statement_timeout there may never be an answer.
+const maxQuestions = 10
+
+// asksAgain says whether the question is to be asked again: a cancel request that was on its way for the client's statement has hit it.
+func (s *session) asksAgain() bool {
+	q := s.question
+	if q.reply.Err == nil || q.reply.Err.Code != wire.QueryCanceled || q.again == maxQuestions {
+		return false
+	}
+	q.again++
+	s.askState = true
+	return true
 }
 
 // stateAnswer is the answer to the question; ok is false if there is none.

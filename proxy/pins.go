@@ -173,6 +173,9 @@ func (s *session) mayChangeState(l *engine.Link, p *router.Plan) bool {
 
 // judge acts on what the server said to stateSQL. The error ends the session.
 func (s *session) judge(l *engine.Link) error {
+	if s.asksAgain() {
+		return nil
+	}
 	answer, ok := s.stateAnswer()
 	clean := answer.clean
 	is := s.hasPinned(l)
@@ -180,7 +183,7 @@ func (s *session) judge(l *engine.Link) error {
 		clean = false
 	}
 	switch {
-	case !ok && !is: // cancelled, for one
+	case !ok && !is: // by statement_timeout, for one
 		s.pin(l, "state that is not known")
 	case ok && !clean && !is:
 		s.pin(l, "state that a function made")
