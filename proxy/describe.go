@@ -78,12 +78,9 @@ func (s *session) describe() error {
 		}
 		return nil
 	}
-	l := s.link
-	if l == nil || l.Err != nil {
-		s.showAhead(g)
-		if l, err = s.linkFor(s.anywhere(g)); err != nil {
-			return s.failBatch(err)
-		}
+	l, err := s.linkToAsk(g)
+	if err != nil {
+		return s.failBatch(err)
 	}
 	if apart && !s.knows(l, st) {
 		if err := s.prepareApart(l, st); err != nil {
@@ -97,6 +94,16 @@ func (s *session) describe() error {
 	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
 	s.batch.sent = true
 	return nil
+}
+
+// linkToAsk is a link on which a server says what a statement with plan p looks like: the one in use, if that can.
+func (s *session) linkToAsk(p *router.Plan) (*engine.Link, error) {
+	q := s.anywhere(p)
+	if l := s.link; l != nil && l.Err == nil && q.Has(router.Neutral) {
+		return l, nil
+	}
+	s.showAhead(p)
+	return s.linkFor(q)
 }
 
 // describesApart says whether st is described before anything of its transaction has taken a snapshot. Describe takes none, and a Parse that

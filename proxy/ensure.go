@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -77,7 +78,7 @@ func (s *session) flushHeld(l *engine.Link) {
 	s.batch.held = s.batch.held[:0]
 }
 
-// prepareHeld finds a link for what is held when nothing else will: any shard knows the statement.
+// prepareHeld finds links for what is held when nothing else will.
 func (s *session) prepareHeld() error {
 	if len(s.batch.held) == 0 {
 		return nil
@@ -93,12 +94,16 @@ func (s *session) prepareHeld() error {
 	for _, st := range s.batch.held {
 		s.showAhead(st.template.Generic())
 	}
-	l, err := s.linkFor(s.anywhere(g))
-	if err != nil {
-		s.dropHeld(!errors.Is(err, errAnswered))
-		return err
+	for len(s.batch.held) > 0 {
+		st := s.batch.held[0]
+		l, err := s.linkFor(s.anywhere(st.template.Generic()))
+		if err != nil {
+			s.dropHeld(!errors.Is(err, errAnswered))
+			return err
+		}
+		s.batch.held = slices.Delete(s.batch.held, 0, 1)
+		s.ensure(l, st, 0)
 	}
-	s.flushHeld(l)
 	return nil
 }
 
@@ -141,12 +146,15 @@ func (s *session) prepareAgain(l *engine.Link) {
 	}
 }
 
-// anywhere is a plan for asking any of p's shards what a statement looks like.
+// anywhere is a plan for asking any of p's shards what a statement looks like: any at all, unless only one has what it names.
 func (s *session) anywhere(p *router.Plan) *router.Plan {
 	q := *p
 	q.Kind, q.Access, q.Flags = router.AnyShard, router.Read, router.Neutral
-	if len(q.Shards) == 0 {
+	switch {
+	case len(q.Shards) == 0:
 		q.Shards = s.p.defaultShard
+	case p.Kind == router.Route && len(p.Shards) == 1 && len(s.p.shards) > 1:
+		q.Flags = 0
 	}
 	return &q
 }
