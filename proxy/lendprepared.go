@@ -192,14 +192,15 @@ func (s *session) toLend(l *engine.Link) (list []*statement) {
 	x := s.lending()
 	if x.on != l.Conn {
 		for _, name := range slices.Sorted(maps.Keys(x.ever)) { // where they are not, closing them does nothing
-			s.closeUnseen(l, name)
+			s.closeUnlessSkipped(l, name, func() { x.on = nil })
 		}
 		x.on, x.now = l.Conn, map[string]*statement{}
 	}
-	for name, st := range x.now {
+	now := x.now
+	for name, st := range now {
 		if s.stmts[name] != st {
-			s.closeUnseen(l, name)
-			delete(x.now, name)
+			s.closeUnlessSkipped(l, name, func() { now[name] = st })
+			delete(now, name)
 		}
 	}
 	x.gone = map[string]*wire.Error{}

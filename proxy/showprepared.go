@@ -44,9 +44,12 @@ func (s *session) showPrepared(l *engine.Link, mute engine.Mute, reply *engine.R
 	}
 }
 
-func (s *session) closeUnseen(l *engine.Link, name string) {
+func (s *session) closeUnseen(l *engine.Link, name string) { s.closeUnlessSkipped(l, name, nil) }
+
+// closeUnlessSkipped is closeUnseen with what is to be done where an error of the batch comes first.
+func (s *session) closeUnlessSkipped(l *engine.Link, name string, skipped func()) {
 	l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, name))
-	l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck})
+	l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck, Undo: skipped})
 }
 
 // preparedByName gives the link's connection the client's statements under their own names, ahead of a Query that needs them.
