@@ -230,7 +230,7 @@ func (g *generator) role() string {
 
 func (g *generator) transaction() string {
 	if g.status == 'I' {
-		return g.pick("begin", "begin", "begin isolation level repeatable read", "start transaction read only", "begin isolation level serializable, read only, deferrable", "commit", "rollback", "savepoint p0", "commit and chain")
+		return g.pick("begin", "begin", "begin isolation level repeatable read", "start transaction read only", "begin isolation level serializable, read only", "commit", "rollback", "savepoint p0", "commit and chain")
 	}
 	p := g.pick("p0", "p1")
 	return g.pick("commit", "commit", "rollback", "end", "abort", "commit and chain", "rollback and chain", "savepoint "+p, "savepoint "+p, "rollback to "+p, "rollback to savepoint "+p, "release "+p,

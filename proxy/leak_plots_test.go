@@ -25,6 +25,16 @@ var plots = []plot{
 	(*generator).rolesMixed,
 	(*generator).chained,
 	(*generator).coded,
+	(*generator).called,
+	(*generator).bound,
+	(*generator).executed,
+	(*generator).endedSettings,
+	(*generator).endedListens,
+	(*generator).endedTemporary,
+	(*generator).endedLocks,
+	(*generator).endedCursors,
+	(*generator).endedPrepared,
+	(*generator).largeObjects,
 }
 
 // savepoints have settings in them that are released or rolled back.
@@ -167,13 +177,17 @@ func (g *generator) rolesMixed() []string {
 
 // chained are transactions of many modes.
 func (g *generator) chained() []string {
-	begin := "begin" + g.pick("", " work", " transaction") + g.pick("", " isolation level serializable", " isolation level repeatable read,", " isolation level read committed", " isolation level read uncommitted,") + g.pick("", " read write", " read only") + g.pick("", " deferrable", ", not deferrable")
+	isolation, deferrable := g.pick("", " isolation level serializable", " isolation level repeatable read,", " isolation level read committed", " isolation level read uncommitted,"), g.pick("", " deferrable", ", not deferrable")
+	if deferrable == " deferrable" && (isolation == "" || strings.HasSuffix(isolation, "serializable")) {
+		deferrable = " not deferrable" // it may wait for all others that write: also for the client's own transaction on the other side
+	}
+	begin := "begin" + g.pick("", " work", " transaction") + isolation + g.pick("", " read write", " read only") + deferrable
 	begin = strings.TrimSuffix(begin, ",")
 	list := []string{g.pick(begin, begin, strings.Replace(begin, "begin", "start transaction", 1))}
 	show := "select current_setting('transaction_isolation'), current_setting('transaction_read_only'), current_setting('transaction_deferrable')"
 	for range 1 + g.Intn(4) {
-		list = append(list, g.pick("commit and chain", "rollback and chain", "commit and no chain", "rollback and no chain", "set transaction read write", "set transaction deferrable", "set transaction isolation level repeatable read, read only", "select 1/0", "begin read only", "[commit and chain] ; sync",
-			"set local transaction_deferrable = on", "set transaction_read_only = on", "reset transaction_isolation", "show transaction_isolation"), g.pick(show, "["+show+"] ; sync"))
+		list = append(list, g.pick("commit and chain", "rollback and chain", "commit and no chain", "rollback and no chain", "set transaction read write", "set transaction not deferrable", "set transaction isolation level repeatable read, read only", "select 1/0", "begin read only", "[commit and chain] ; sync",
+			"set local transaction_deferrable = off", "set transaction_read_only = on", "reset transaction_isolation", "show transaction_isolation"), g.pick(show, "["+show+"] ; sync"))
 	}
 	return append(list, g.pick("commit", "rollback"), show)
 }

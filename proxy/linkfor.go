@@ -132,6 +132,9 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if s.tx.state == txNone && s.rollsBack(p) && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false
 	}
+	if p.Flags&(router.Pin|router.Keeps|router.Opaque) != 0 && l.Conn.Endpoint().Role() == backend.RoleReplica {
+		return false // the session would have to stay there
+	}
 	if p.Kind == router.Tx || p.Has(router.Here) && p.Kind != router.Route {
 		return true
 	}

@@ -20,7 +20,8 @@ import (
 //	[select 1] ; sync a batch of the extended protocol, divided by " ; ": a statement that is parsed, bound, described and executed,
 //	                  with a number behind it, as in [select 1] 2, for so many rows;
 //	                  or parse NAME sql, describe NAME, bind NAME, run NAME, close NAME, portal NAME sql, again NAME, end NAME
-//	                  (Close of a portal), sync. Without a name or with an empty one it is the unnamed one
+//	                  (Close of a portal), sync. Without a name or with an empty one it is the unnamed one; run NAME with 5|NULL
+//	                  has values
 //	! select 1        one of these, the last, at which Tidemark must diverge as docs/limits.md says
 func TestSessions(t *testing.T) {
 	text, err := os.ReadFile("testdata/sessions.txt")
@@ -286,7 +287,7 @@ func partMessages(part string) []pgproto3.FrontendMessage {
 	case "bind":
 		return []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: name}}
 	case "run":
-		return []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: name}, &pgproto3.Execute{}}
+		return []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: name, Parameters: values(sql)}, &pgproto3.Execute{}}
 	case "close":
 		return []pgproto3.FrontendMessage{&pgproto3.Close{ObjectType: 'S', Name: name}}
 	case "end":
@@ -297,4 +298,20 @@ func partMessages(part string) []pgproto3.FrontendMessage {
 		return []pgproto3.FrontendMessage{&pgproto3.Execute{Portal: name}}
 	}
 	return []pgproto3.FrontendMessage{&pgproto3.Sync{}}
+}
+
+// values are those behind "with".
+func values(text string) (list [][]byte) {
+	text, ok := strings.CutPrefix(text, "with ")
+	if !ok {
+		return nil
+	}
+	for v := range strings.SplitSeq(text, "|") {
+		if v == "NULL" {
+			list = append(list, nil)
+		} else {
+			list = append(list, []byte(v))
+		}
+	}
+	return list
 }
