@@ -52,7 +52,7 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 	if st.name != "" {
 		return s.define(l, st, e)
 	}
-	l.Conn.Unnamed = st.id
+	e.Replaces, l.Conn.Unnamed = l.Conn.Unnamed, st.id
 	l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
 	l.Expect(e)
 	return ""

@@ -37,7 +37,7 @@ func (g *generator) endedSettings() []string {
 }
 
 func (g *generator) endedListens() []string {
-	return g.ended([]string{"listen c0", "listen c0", "listen c1", `listen "C 2"`, "unlisten c0", "unlisten *", "notify c0, 'x'", "do $$ begin execute 'listen c1'; end $$", "do $$ begin execute 'unlisten c0'; end $$", "discard all", "select pg_notify('c1', 'y')", "set my.x = 'listens'"},
+	return g.ended([]string{"listen c0", "listen c0", "listen c1", `listen "C 2"`, "unlisten c0", "unlisten *", "notify c0, 'x'", "do $$ begin execute 'listen c1'; end $$", "discard all", "select pg_notify('c1', 'y')", "set my.x = 'listens'"},
 		"select * from pg_listening_channels() order by 1", "unlisten *", "select * from pg_listening_channels() order by 1")
 }
 

@@ -27,9 +27,7 @@ const planCost = 400
 // compiled finishes an outcome: plans for all that its keys can lead to are made now, so that binding makes none.
 func (s *statement) compiled(o outcome) *compiled {
 	if len(o.keys) == 0 {
-		c := s.fixedPlan(o.unkeyed)
-		c.params = s.f.Params
-		return c
+		return s.fixedPlan(o.unkeyed)
 	}
 	shards := len(s.r.m.Shards())
 	c := &compiled{keys: o.keys, uses: s.f.Uses, params: s.f.Params, routes: make([]*Plan, shards), unkeyed: o.unkeyed, utf8: s.ses.utf8, cost: int64(shards+3) * planCost}

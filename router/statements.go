@@ -90,7 +90,7 @@ func (s *statement) fixed(ref *Refusal) *compiled {
 
 func (s *statement) fixedPlan(p *Plan) *compiled {
 	p = s.plan(p)
-	return &compiled{generic: p, always: p, cost: planCost}
+	return &compiled{generic: p, always: p, params: s.f.Params, cost: planCost}
 }
 
 // here is for statements about state in the connection that the session holds.

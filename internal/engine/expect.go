@@ -45,6 +45,7 @@ type Expect struct {
 	Bytes     []byte        // Synthetic: what the client gets at this point
 	Late      func() []byte // Synthetic: makes Bytes when their turn has come; nil for most
 	Statement uint64        // Parse: id of the statement that the connection has if it succeeds; Bind, Describe: of the one used
+	Replaces  uint64        // Parse of the unnamed statement: id of the one that the connection has until then, 0 for none that is known
 	Undo      func()        // called when an error discards the request; nil for most
 	Instead   *wire.Error   // the error that the client gets in place of the one that is sure to come
 	Reply     *Reply        // where parts are kept for the proxy itself; nil for most

@@ -49,9 +49,16 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bo
 		return forward
 	}
 	var unparsed Unparsed
+	before := uint64(0) // what the first Parse of the unnamed statement that is skipped would have replaced
 	for failing := e; e != nil && e.Kind != Sync; e = l.first() {
 		if e.Kind == Parse {
-			l.Forget(e.Statement)
+			if before == 0 && e != failing {
+				before = e.Replaces
+			}
+			last := l.Conn.Unnamed == e.Statement
+			if l.Forget(e.Statement); last {
+				l.Conn.Unnamed = before
+			}
 			if e.Undo == nil && e.Mute&MuteAck == 0 {
 				if unparsed.To = e.Statement; unparsed.From == 0 {
 					unparsed.From, unparsed.Failed = e.Statement, e == failing
