@@ -42,7 +42,7 @@ func (g *generator) endedListens() []string {
 }
 
 func (g *generator) endedTemporary() []string {
-	return g.ended([]string{"create temp table t3 (a int)", "create temp table t3 (a int) on commit drop", "create temp table if not exists t3 (a int) on commit delete rows", "insert into t3 values (1)", "select count(*) from t3", "drop table pg_temp.t3", "drop table if exists pg_temp.t3", "truncate pg_temp.t3",
+	return g.ended([]string{"create temp table t3 (a int)", "create temp table t3 (a int) on commit drop", "create temp table if not exists t3 (a int) on commit delete rows", "insert into t3 values (1)", "select count(*) from t3", "drop table pg_temp.t3", "truncate pg_temp.t3",
 		"select 7 as a into temp t3", "select leak_temp('t3')", "do $$ begin drop table if exists t3; end $$", "do $$ begin begin create temp table t4 (a int); perform 1/0; exception when others then null; end; end $$", "discard temp", "create temp view v1 as select 1 as a",
 		"create function pg_temp.f(int) returns int language sql as 'select $1 + 1'", "create type pg_temp.d as enum ('a', 'b')", "alter table pg_temp.t3 add b int", "create temp sequence q1"},
 		"select relname::text from pg_class where relnamespace = pg_my_temp_schema() order by 1", "select proname::text from pg_proc where pronamespace = pg_my_temp_schema() order by 1", "discard temp", "select relname::text from pg_class where relnamespace = pg_my_temp_schema() order by 1")
