@@ -92,8 +92,8 @@ func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name s
 	}
 	s.closeUnseen(l, name)
 	if now := s.reads(); st.literals && !s.coded && st.looksAhead() && now != st.readAs() {
-		s.readsAnew(l, st.readAs())
-		defer s.readsAnew(l, now)
+		s.readsAnew(l, st.readAs(), e.Mute&engine.MuteError)
+		defer s.readsAnew(l, now, e.Mute&engine.MuteError)
 	}
 	e.Kind = engine.Parse
 	if e.Names == nil {

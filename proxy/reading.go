@@ -59,7 +59,8 @@ func (st *statement) readAs() reading {
 }
 
 // readsAnew has the link's connection read literals as r says, until its transaction ends or it is told otherwise.
-func (s *session) readsAnew(l *engine.Link, r reading) {
+// errors is MuteError if the client does not hear of one.
+func (s *session) readsAnew(l *engine.Link, r reading, errors engine.Mute) {
 	var b strings.Builder
 	b.WriteString("SELECT ")
 	for i, name := range router.Readers {
@@ -72,7 +73,7 @@ func (s *session) readsAnew(l *engine.Link, r reading) {
 			b.WriteString("pg_catalog.set_config('" + name + "', NULL, true)")
 		}
 	}
-	s.runUnseen(l, b.String(), engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll &^ engine.MuteError})
+	s.runUnseen(l, b.String(), engine.Expect{Kind: engine.Parse, Mute: engine.MuteAll&^engine.MuteError | errors})
 }
 
 // hasLiterals says whether a statement may have any but numbers: there is a quote, or a dollar sign that begins no parameter.
