@@ -25,8 +25,9 @@ func idle(b *bench) *scenario {
 	}
 }
 
-// portsOfAddress is how many clients come from one address: each has a local port, of which the system gives out some 28,000.
-const portsOfAddress = 20000
+// portsOfAddress is how many clients come from one address: each has a local port, of which the system gives out some 28,000, and it searches
+// longer and longer for a free one when a quarter of them is taken, also by connections that have ended less than a minute ago.
+const portsOfAddress = 2000
 
 func (p *peer) idle(ctx context.Context, clients int) (s sample, err error) {
 	if clients+200 > p.bench.files {
