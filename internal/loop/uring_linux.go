@@ -59,8 +59,8 @@ type uringParams struct {
 }
 
 const (
-	uringOpSend     = 26         // IORING_OP_SEND, Linux 5.6
-	uringOneMap     = 1          // IORING_FEAT_SINGLE_MMAP
+	uringOpSend     = 26         // IORING_OP_SEND
+	uringFeatures   = 1 | 1<<12  // IORING_FEAT_SINGLE_MMAP, which the maps here rely on, and IORING_FEAT_LINKED_FILE: Linux 5.19, older ones are left alone
 	uringMapEntries = 0x10000000 // IORING_OFF_SQES
 	uringGetEvents  = 1          // IORING_ENTER_GETEVENTS
 )
@@ -74,9 +74,9 @@ func newUring(n int) (*uring, error) {
 		return nil, os.NewSyscallError("io_uring_setup", errno)
 	}
 	u := &uring{fd: int(fd)}
-	if p.features&uringOneMap == 0 {
+	if p.features&uringFeatures != uringFeatures {
 		u.close()
-		return nil, errors.New("io_uring of before Linux 5.4")
+		return nil, errors.New("the io_uring of a Linux before 5.19")
 	}
 	rings := max(p.put.array+4*p.entries, p.got.results+p.results*uint32(unsafe.Sizeof(uringResult{})))
 	sizes := [2]int{int(rings), int(p.entries) * int(unsafe.Sizeof(uringEntry{}))}
