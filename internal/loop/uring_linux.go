@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// uring sends several messages with one system call, by io_uring: the program's code stays in the processor's caches meanwhile, and who is
-// woken by the first message does not take the processor before the last one is sent. Nothing is ever left under way in it, since each send
-// is tried at once and does not wait. Its layout is that of the kernel's include/uapi/linux/io_uring.h.
+// uring sends several messages with one system call, by io_uring. Nothing is ever left under way in it, since each send is tried at once and
+// does not wait. Its layout is that of the kernel's include/uapi/linux/io_uring.h.
 type uring struct {
 	fd      int
 	maps    [2][]byte
