@@ -111,6 +111,9 @@ func (g *graph) relation(r *Router, n Name) {
 func (g *graph) link(from int, code *Code) {
 	g.nodes[from].leaves |= code.Leaves
 	for _, use := range code.Names {
+		if use.Way == Writing && (Name{use.Schema, use.Name}) == pgSettings { // its rule calls set_config
+			g.nodes[from].leaves |= Dirty | Opaque | Restates | Resets
+		}
 		if at, ok := g.functions[use.Name]; ok && use.Schema == "" {
 			g.nodes[at].by = append(g.nodes[at].by, from)
 		}
