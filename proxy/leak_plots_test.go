@@ -211,11 +211,12 @@ func (g *generator) coded() []string {
 		"select name, from_sql from pg_prepared_statements order by name", "discard temp", "reset all")
 }
 
-// twoPhase commits in two phases, which only a pipeline does for sure before its client leaves.
+// twoPhase commits in two phases, which only a pipeline does for sure before its client leaves. Its lock is its own: all server connections
+// can be with clients that wait for a lock, and then the one that could end the prepared transaction which holds it waits for a connection.
 func (g *generator) twoPhase() action {
 	done := func() string {
 		return g.pick("set my.x = 'two'", "set local my.x = 'phase'", "set role leak_a", "set local work_mem = '51MB'", fmt.Sprintf("insert into leak_%d values (%d, 'two')", g.slot, g.key()), "select set_config('my.y', 'two', true)", "savepoint p0", "select 1/0", "listen c0",
-			"notify c0", "select pg_advisory_xact_lock(1)", "declare c0 cursor with hold for select 1 as n", "create temp table t4 (a int)", "prepare s4 as select 4", "set session authorization leak_b", "select * from here")
+			"notify c0", fmt.Sprintf("select pg_advisory_xact_lock(%d)", 9000+g.session), "declare c0 cursor with hold for select 1 as n", "create temp table t4 (a int)", "prepare s4 as select 4", "set session authorization leak_b", "select * from here")
 	}
 	line := "[begin] ; [" + done() + "] ; [" + done() + "] ; " + g.pick("", "sync ; ") + "[" + done() + "] ; [prepare transaction '" + gid + "'] ; sync ; [" + g.pick("show work_mem", "select current_user", "begin", "select 1/0") + "] ; sync ; [" +
 		g.pick("commit", "rollback", "select 1") + "] ; sync ; [" + g.pick("commit", "rollback") + " prepared '" + gid + "'] ; sync ; [rollback] ; sync ; [rollback prepared '" + gid + "'] ; sync"
