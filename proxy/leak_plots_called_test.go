@@ -86,8 +86,10 @@ func (g *generator) bound() []string {
 // executed are EXECUTEs of what makes settings, with values of all kinds, by themselves and within others.
 func (g *generator) executed() []string {
 	mb := func() string { return fmt.Sprintf("'%dMB'", 140+g.Intn(20)) }
-	list := []string{g.pick("begin", "select 1", "set work_mem = '98MB'"),
-		g.pick("prepare s2 (text, bool) as select leak_set('work_mem', $1, $2)", "prepare s2 as select leak_set('work_mem', $1, $2)", "prepare s2 (text, bool) as select leak_set('work_mem', $1, $2) where $2", "prepare s2 (varchar, bool) as values (leak_set('work_mem', $1, $2), current_user)")}
+	list := []string{
+		g.pick("begin", "select 1", "set work_mem = '98MB'"),
+		g.pick("prepare s2 (text, bool) as select leak_set('work_mem', $1, $2)", "prepare s2 as select leak_set('work_mem', $1, $2)", "prepare s2 (text, bool) as select leak_set('work_mem', $1, $2) where $2", "prepare s2 (varchar, bool) as values (leak_set('work_mem', $1, $2), current_user)"),
+	}
 	for range 2 + g.Intn(3) {
 		list = append(list, g.pick(
 			"execute s2("+mb()+", false)", "execute s2("+mb()+", true)", "execute s2("+mb()+", null)", "execute s2('much', false)", "execute s2(leak_set('work_mem', "+mb()+", false), true)", "execute s2((select "+mb()+"), 1 = 1)", "explain (costs off) execute s2("+mb()+", false)",
