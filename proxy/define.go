@@ -91,9 +91,11 @@ func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name s
 		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck, Undo: func() { l.Conn.Statements.Restore(old) }})
 	}
 	s.closeUnseen(l, name)
-	if now := s.reads(); st.literals && !s.coded && st.looksAhead() && now != st.readAs() {
-		s.readsAnew(l, st.readAs(), e.Mute&engine.MuteError)
-		defer s.readsAnew(l, now, e.Mute&engine.MuteError)
+	if st.literals && !s.coded && st.looksAhead() {
+		if now := s.reads(); now != st.readAs() {
+			s.readsAnew(l, st.readAs(), e.Mute&engine.MuteError)
+			defer s.readsAnew(l, now, e.Mute&engine.MuteError)
+		}
 	}
 	e.Kind = engine.Parse
 	if e.Names == nil {
