@@ -74,13 +74,13 @@ var divergences = []divergence{
 	}},
 	{"In a transaction that has begun, in a session that listens: `pg_listening_channels()`", func(m *moment) bool {
 		return m.refused("pg_listening_channels() is not supported in a transaction that has begun, in a session that listens; ") &&
-			m.has(`listen c`) && (strings.Contains(m.a.text, "pg_listening_channels()") || m.runs("pg_listening_channels()"))
+			m.has(`listen (c|"C)`) && (strings.Contains(m.a.text, "pg_listening_channels()") || m.runs("pg_listening_channels()"))
 	}},
 	{"With several shards: what asks for the session's own locks, cursors `WITH HOLD` or temporary tables", func(m *moment) bool {
 		return len(m.keys) > 1 && m.status == 'T' && m.fails("34000 cursor \"c") && m.has(`with hold`) && m.has(`leak_key where a =`) && fetches.MatchString(m.a.text)
 	}},
 	{"`SET client_encoding` to another encoding, in a session that listens", func(m *moment) bool {
-		return m.refused("client_encoding cannot become LATIN1 in a session that listens; ") && m.has(`listen c`) && setsEncoding.MatchString(m.a.text)
+		return m.refused("client_encoding cannot become LATIN1 in a session that listens; ") && m.has(`listen (c|"C)`) && setsEncoding.MatchString(m.a.text)
 	}},
 	{"`pg_prepared_statements` with a statement that cannot be prepared any more", func(m *moment) bool {
 		return m.refused("pg_prepared_statements cannot show prepared statement \"") && strings.Contains(m.a.text, "pg_prepared_statements") &&
