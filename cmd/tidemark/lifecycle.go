@@ -44,7 +44,11 @@ func (p *proxyProcess) control(ctx context.Context, drained <-chan struct{}) {
 				}
 			case s == handoverSignal:
 				if err := p.handOver(ctx); err != nil {
-					p.log.Error("no new process has taken over; this one goes on", "error", err)
+					says := "no new process has taken over; this one goes on"
+					if ctx.Err() != nil {
+						says = "no new process has taken over; this one ends, as it was told"
+					}
+					p.log.Error(says, "error", err)
 				}
 			default: // the first one has ended ctx: see main
 				if asked++; asked > 1 || ctx.Err() != nil && context.Cause(ctx) != nil && !errors.Is(context.Cause(ctx), context.Canceled) {

@@ -270,5 +270,5 @@ func TestHandoverToOneThatCannotStart(t *testing.T) {
 	if err := l.ended(); err != nil {
 		t.Errorf("the old process: %v", err)
 	}
-	l.logged("no new process has taken over")
+	l.logged("no new process has taken over; this one ends")
 }
