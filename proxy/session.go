@@ -20,7 +20,6 @@ type session struct {
 	*engine.Relay
 	p      *Proxy
 	client *client
-	unseat func() // gives back the seat of the user
 	// identity is who logs in to servers for this session; nil: the shared role.
 	identity *backend.Identity
 	mode     backend.Mode

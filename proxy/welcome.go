@@ -30,7 +30,6 @@ func (p *Proxy) letIn(t *loop.Task, conn *loop.Conn) (s *session, asked []wire.P
 		n, uncount = p.clients.count.Add(1), func() { p.clients.count.Add(-1) }
 	}
 	log := func() *slog.Logger { return p.log.With("client", hostPort(conn.RemoteAddr())) }
-	leave := func() {} // gives back the seat of the user
 	t.Keep(conn)
 	l := newLogin(p, t, conn)
 	l.full = n > int64(l.live.MaxClients)
@@ -41,7 +40,6 @@ func (p *Proxy) letIn(t *loop.Task, conn *loop.Conn) (s *session, asked []wire.P
 			return
 		}
 		uncount()
-		leave()
 		end := l.conn.Close
 		if l.told {
 			end = l.conn.Finish
@@ -63,7 +61,7 @@ func (p *Proxy) letIn(t *loop.Task, conn *loop.Conn) (s *session, asked []wire.P
 	}
 	x, params, err := p.greet(l)
 	if err == nil {
-		leave, err = p.seats.take(l.user, p.cfg().MaxClientsOf[l.user])
+		err = p.seats.take(l.user, p.cfg().MaxClientsOf[l.user])
 	}
 	if err != nil {
 		log().Warn("login failed", "user", l.user, "error", l.refuse(err))
@@ -71,7 +69,7 @@ func (p *Proxy) letIn(t *loop.Task, conn *loop.Conn) (s *session, asked []wire.P
 	}
 	in = true
 	// What the login needed is garbage from here on: the session keeps hold of nothing.
-	return p.newSession(t, x, l, leave), l.params, params
+	return p.newSession(t, x, l), l.params, params
 }
 
 // openConsole has the admin database serve a client, away from the loop.
@@ -115,10 +113,10 @@ func (p *Proxy) greet(l *login) (x *client, params map[string]string, err error)
 	return x, params, nil
 }
 
-// newSession is the session of a client that has logged in; leave gives back its user's seat.
-func (p *Proxy) newSession(t *loop.Task, x *client, l *login, leave func()) *session {
+// newSession is the session of a client that has logged in and has a seat.
+func (p *Proxy) newSession(t *loop.Task, x *client, l *login) *session {
 	x.task, x.relay = t, engine.NewRelay(t, l.conn)
-	s := &session{Relay: x.relay, p: p, client: x, identity: l.identity, unseat: leave}
+	s := &session{Relay: x.relay, p: p, client: x, identity: l.identity}
 	s.resume = s.goOn
 	s.SetOut(l.out)
 	return s
@@ -223,7 +221,7 @@ func (s *session) depart() {
 		return
 	}
 	defer s.p.clients.count.Add(-1)
-	defer s.unseat()
+	defer s.p.seats.leave(s.client.user)
 	defer func() { // whatever it reports, this client is gone
 		if s.parted {
 			_ = s.Client.Finish()

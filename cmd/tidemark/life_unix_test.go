@@ -406,7 +406,14 @@ func TestReload(t *testing.T) {
 		_ = again.Close(t.Context())
 		l.write(string(before))
 	}
+	l.change("name: late, password: two", "name: late, password: two, max_clients: 1")
 	l.exec(console, "RELOAD")
+	if again, err := pgx.Connect(t.Context(), l.dsn("late", "two", l.database)); codeOf(err) != "53300" { // conn came before there was a limit
+		t.Errorf("a second client of one: %v", err)
+		if err == nil {
+			_ = again.Close(t.Context())
+		}
+	}
 }
 
 // SIGTERM sends idle clients away and lets transactions end, a COPY among them; /ready tells at once. A second SIGTERM cuts
