@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
@@ -13,7 +14,8 @@ import (
 //	Terminate                  the session ends               as ever
 //	anything else              the session ends               as ever
 //
-// libpq relies on the second line: it sends Sync right behind Execute.
+// libpq relies on the second line: it sends Sync right behind Execute. For the last line the server is asked, too: it may have found wrong
+// data before, of which the proxy has not heard yet.
 
 // copying passes on what belongs to a COPY.
 func (s *session) copying(typ byte, size int) error {
@@ -46,19 +48,48 @@ func (s *session) amidCopy(typ byte, size int) (handled bool, err error) {
 	}
 	if l == nil || l.Err != nil || !l.Copying {
 		s.batch.copying = false
-		return false, nil
+		return l != nil && l.Err == nil, nil // an error may have ended the batch: the message is looked at anew
 	}
 	if typ == wire.MsgSync || typ == wire.MsgFlush {
 		return true, s.Skip(size)
 	}
 	// PostgreSQL gives the message up half read, and so the connection too. It says where in the data that was.
 	before := l.Errors
-	for l.Send(s.Input()[:wire.HeaderLen]); l.Err == nil && l.Errors == before; {
+	for l.Send(s.Input()[:1]); l.Err == nil && l.Errors == before; {
 		if err := s.Serve(); err != nil {
 			return true, err
 		}
 	}
-	return true, errOutOfStep
+	if l.Err != nil || l.OutOfStep {
+		return true, errOutOfStep
+	}
+	return true, s.endBegun(l, typ)
+}
+
+// endBegun ends, unseen, a message that the server has the type of, and waits for behind a COPY that has failed: as one without a body,
+// which changes nothing.
+func (s *session) endBegun(l *engine.Link, typ byte) error {
+	end := []byte{0, 0, 0, 4} // its length
+	switch {
+	case l.Skipping:
+		l.Send(end)
+		return nil
+	case typ == wire.MsgQuery:
+		l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll})
+	case typ == wire.MsgFunctionCall:
+		l.Expect(engine.Expect{Kind: engine.Function, Mute: engine.MuteAll})
+	default:
+		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAll})
+		l.Expect(engine.Expect{Kind: engine.Sync, Mute: engine.MuteAll})
+		end = wire.AppendSync(end)
+	}
+	l.Send(end)
+	for code := l.Code; l.Err == nil && l.Owed() > 0; l.Code = code {
+		if err := s.Serve(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // errOutOfStep ends the session of a client that sends what cannot be copy data in its place.

@@ -21,6 +21,7 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bo
 	}
 	l.Errors++
 	l.Code = err.Code
+	l.OutOfStep = err.Code == wire.ProtocolViolation && err.Routine == "CopyGetData"
 	if e.Instead != nil {
 		l.Code = e.Instead.Code
 	}

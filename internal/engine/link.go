@@ -24,6 +24,8 @@ type Link struct {
 	Skipping bool
 	// Copying is set while the server waits for CopyData.
 	Copying bool
+	// OutOfStep is set when the server has been sent what cannot stand amid copy data: it closes the connection.
+	OutOfStep bool
 	// Errors counts the errors that the server has reported.
 	Errors int
 	// Unparsed are the Parses of the unnamed statement that have failed or were skipped since the owner has looked.
