@@ -110,7 +110,11 @@ func (l *login) refuse(err error) error {
 	}
 	l.until = time.Now().Add(farewellTime)
 	l.told = true
-	if werr := l.write(wire.AppendErrorResponse(nil, e.Fatal())); werr != nil {
+	answer := wire.AppendErrorResponse(nil, e.Fatal())
+	if old := l.version >> 16; old == 1 || old == 2 {
+		answer = wire.AppendOldError(nil, e)
+	}
+	if werr := l.write(answer); werr != nil {
 		return errors.Join(err, werr)
 	}
 	return err
@@ -170,6 +174,7 @@ func (l *login) packet(first bool) (wire.Startup, error) {
 	for {
 		s, n, need, err := wire.NextStartup(l.buf)
 		if err != nil || n > 0 {
+			l.version = s.Version
 			return s, err
 		}
 		have := len(l.buf)

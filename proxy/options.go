@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
@@ -28,6 +29,7 @@ var shortOptions = map[byte]struct {
 	'T': {},
 	'W': {name: "post_auth_delay", takes: true},
 	'b': {},
+	'd': {takes: true},
 	'e': {name: "datestyle", value: "euro"},
 	'f': {value: "false", takes: true, of: map[string]string{
 		"s": "enable_seqscan", "i": "enable_indexscan", "o": "enable_indexonlyscan", "b": "enable_bitmapscan", "t": "enable_tidscan",
@@ -80,6 +82,8 @@ func parseOptions(s string) (params []wire.Parameter, err error) {
 				arg = words[i]
 			}
 			switch {
+			case c == 'd':
+				params = append(params, debugSettings(arg)...)
 			case c == 'c' || c == '-':
 				name, value, ok := strings.Cut(arg, "=")
 				if !ok || name == "" {
@@ -98,6 +102,34 @@ func parseOptions(s string) (params []wire.Parameter, err error) {
 		}
 	}
 	return params, nil
+}
+
+// debugSettings are those of option -d (set_debug_options); what is no number counts as 0.
+func debugSettings(arg string) []wire.Parameter {
+	arg = strings.TrimLeft(arg, " \t\n\v\f\r")
+	end := 0
+	for end < len(arg) && (arg[end] >= '0' && arg[end] <= '9' || end == 0 && (arg[0] == '-' || arg[0] == '+')) {
+		end++
+	}
+	level, _ := strconv.Atoi(arg[:end])
+	if level <= 0 {
+		return []wire.Parameter{{Name: "log_min_messages", Value: "notice"}}
+	}
+	params := []wire.Parameter{{Name: "log_min_messages", Value: "debug" + strconv.Itoa(level)}}
+	for _, more := range []struct {
+		from        int
+		name, value string
+	}{
+		{2, "log_statement", "all"},
+		{3, "debug_print_parse", "true"},
+		{4, "debug_print_plan", "true"},
+		{5, "debug_print_rewritten", "true"},
+	} {
+		if level >= more.from {
+			params = append(params, wire.Parameter{Name: more.name, Value: more.value})
+		}
+	}
+	return params
 }
 
 func errOption(word string) *wire.Error {
@@ -128,4 +160,30 @@ func splitOptions(s string) []string {
 		words = append(words, string(word))
 	}
 	return words
+}
+
+// passesAtStart says whether a setting of the startup message does nothing: those of a transaction are set anew when one begins. A value that
+// is none the server refuses.
+func passesAtStart(name, value string) bool {
+	value = strings.ToLower(value)
+	switch strings.ToLower(name) {
+	case "transaction_isolation":
+		return value == "serializable" || value == "repeatable read" || value == "read committed" || value == "read uncommitted"
+	case "transaction_read_only", "transaction_deferrable":
+		return value == "on" || value == "off" || value == "true" || value == "false" || value == "yes" || value == "no" || value == "1" || value == "0"
+	}
+	return false
+}
+
+// checkPreload refuses libraries that are loaded when a session begins: the server connections have begun theirs before.
+func checkPreload(name, value string) error {
+	switch name = strings.ToLower(name); name {
+	case "session_preload_libraries", "local_preload_libraries":
+		if strings.TrimSpace(value) != "" {
+			return wire.Errorf(wire.FeatureNotSupported, "%s in the startup message is not supported", name).
+				WithDetail("A server connection serves many clients, and has loaded its libraries when it was opened.").
+				WithHint("LOAD the library, or have connections load it by ALTER ROLE ... SET session_preload_libraries.")
+		}
+	}
+	return nil
 }

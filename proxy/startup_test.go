@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -156,6 +157,54 @@ func TestStartup(t *testing.T) {
 		_ = c.Close(t.Context())
 		whole(t, p, 0)
 	})
+}
+
+// A client of protocol 1.0 or 2.0 is refused in words that it can read.
+func TestOldProtocols(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1})
+	primary := f.cluster.Shards[0].Primary
+	engines(t, func(t *testing.T, engineName string) {
+		p := f.run(t, engineName)
+		for _, version := range []uint32{1 << 16, 2 << 16} {
+			var said [2]string
+			for i, addr := range []string{net.JoinHostPort(primary.Host, fmt.Sprint(primary.Port)), p.addr} {
+				c := dialRaw(t, addr)
+				write(t, c, packet(version, "user", "nobody"))
+				b, err := io.ReadAll(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				said[i] = string(b)
+				_ = c.Close()
+			}
+			if said[0] != said[1] {
+				t.Errorf("version %d: PostgreSQL says %q, Tidemark %q", version>>16, said[0], said[1])
+			}
+		}
+	})
+}
+
+// Libraries are not loaded for a client that begins: so it is not let in, where PostgreSQL loads them or has none of that name.
+func TestPreloadAtStart(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1})
+	dsn := f.start(t, "epoll")
+	for param, want := range map[string]string{
+		"session_preload_libraries=none":                     wire.FeatureNotSupported,
+		"Local_Preload_Libraries=none":                       wire.FeatureNotSupported,
+		"options=-c%20session-preload-libraries%3Dpg_trgm":   wire.FeatureNotSupported,
+		"local_preload_libraries=":                           "<nil>",
+		"options=-c%20transaction_isolation%3Dwrong":         "22023",
+		"transaction_deferrable=wrong":                       "22023",
+		"options=-d%203%20-c%20transaction_deferrable%3Doff": "42501", // log_min_messages
+	} {
+		c, err := pgx.Connect(t.Context(), dsn+"&"+param)
+		if code(err) != want {
+			t.Errorf("%s: %v, want %q", param, err, want)
+		}
+		if err == nil {
+			_ = c.Close(t.Context())
+		}
+	}
 }
 
 // cancelRaw sends a CancelRequest and waits for the end of its connection, as libpq does.

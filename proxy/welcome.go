@@ -172,6 +172,12 @@ func (s *session) begin(params []wire.Parameter) error {
 			}
 			continue
 		}
+		if passesAtStart(q.Name, q.Value) {
+			continue
+		}
+		if err := checkPreload(q.Name, q.Value); err != nil {
+			return err
+		}
 		kept = append(kept, q)
 	}
 	s.settings.startup(kept)

@@ -190,6 +190,11 @@ func (e *Error) text(code byte) *string {
 // AppendErrorResponse appends e as an ErrorResponse.
 func AppendErrorResponse(dst []byte, e *Error) []byte { return appendError(dst, MsgErrorResponse, e) }
 
+// AppendOldError appends the error that refuses a client which speaks protocol 1.0 or 2.0, as it reads it (send_message_to_frontend).
+func AppendOldError(dst []byte, e *Error) []byte {
+	return append(append(append(dst, MsgErrorResponse), "FATAL:  "+e.Message+"\n"...), 0)
+}
+
 // AppendNoticeResponse appends e as a NoticeResponse.
 func AppendNoticeResponse(dst []byte, e *Error) []byte { return appendError(dst, MsgNoticeResponse, e) }
 

@@ -43,7 +43,7 @@ const (
 // Startup is a packet of the startup family, the only ones without a type byte.
 type Startup struct {
 	Kind    StartupKind
-	Version uint32      // StartupMessage: major<<16 | minor
+	Version uint32      // StartupMessage: major<<16 | minor; also of one that we do not speak
 	Params  []Parameter // StartupMessage: in the order sent; copies
 	PID     uint32      // CancelRequest
 	Key     []byte      // CancelRequest: a view
@@ -123,6 +123,7 @@ func NextStartup(b []byte) (s Startup, n, need int, err error) {
 		}
 	default:
 		if code>>16 != 3 {
+			s.Version = code
 			return s, 0, 0, Errorf(FeatureNotSupported, "unsupported frontend protocol %d.%d: server supports 3.0 to 3.2", code>>16, code&0xffff).Fatal()
 		}
 	}
