@@ -128,27 +128,29 @@ const asyncBuffer = 4096
 
 // quiet finds out, mostly without a system call, whether the connection is alive and the server has nothing to say.
 // Messages that a server may send at any time (a setting changed by reload, a notice) are taken; anything else, such as
-// the FATAL error of a server that shuts down, makes the connection unusable.
+// the FATAL error of a server that shuts down, makes the connection unusable, and so does its end: a server that crashes says
+// a WARNING before it.
 func (c *Conn) quiet() bool {
 	if c.IO.Quiet() {
 		return true
 	}
 	buf := make([]byte, asyncBuffer)
-	n, err := c.IO.Read(buf)
-	if errors.Is(err, loop.ErrWouldBlock) && n == 0 {
-		return !c.IO.HungUp()
-	}
-	if err != nil {
-		return false
-	}
-	for rest := buf[:n]; len(rest) > 0; {
-		f, need, err := wire.Next(rest, wire.Backend, 0)
-		if err != nil || need > 0 || !c.takeAsync(f) {
+	for {
+		n, err := c.IO.Read(buf)
+		if errors.Is(err, loop.ErrWouldBlock) && n == 0 {
+			return !c.IO.HungUp()
+		}
+		if err != nil || n == len(buf) {
 			return false
 		}
-		rest = rest[f.Len:]
+		for rest := buf[:n]; len(rest) > 0; {
+			f, need, err := wire.Next(rest, wire.Backend, 0)
+			if err != nil || need > 0 || !c.takeAsync(f) {
+				return false
+			}
+			rest = rest[f.Len:]
+		}
 	}
-	return n < len(buf)
 }
 
 // takeAsync handles a message that a server may send unasked; false for all others.

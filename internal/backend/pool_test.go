@@ -364,6 +364,42 @@ func TestBrokenIdleConnectionIsReplaced(t *testing.T) {
 	})
 }
 
+// A process that is ended because another one has crashed says so in a warning, which alone would leave the connection usable.
+func TestIdleConnectionThatEndsWithAWarningIsReplaced(t *testing.T) {
+	bothEngines(t, func(t *testing.T, eng loop.Engine) {
+		crash := make(chan struct{}, 1)
+		b := open(t, eng, Config{Database: "d", User: "u", SSLMode: "disable", Shards: []ShardConfig{{Name: "s1", Endpoints: []EndpointConfig{
+			serveFake(t, func(f *fakeServer) {
+				f.welcome()
+				<-crash
+				f.say(wire.AppendNoticeResponse(nil, wire.Errorf(wire.CrashShutdown, "terminating connection because of crash of another server process")))
+			}),
+		}}}})
+		t.Cleanup(func() { close(crash) })
+		e := primaryOf(t, b)
+		var victim *Conn
+		inTask(t, eng, func(task *loop.Task) (err error) {
+			if victim, err = e.Acquire(task, nil, nil, time.Time{}); err == nil {
+				victim.Release()
+			}
+			return err
+		})
+		crash <- struct{}{}
+		until(t, "the end of the connection is known", victim.IO.HungUp)
+		inTask(t, eng, func(task *loop.Task) error {
+			conn, err := e.Acquire(task, nil, nil, time.Time{})
+			if err != nil {
+				return err
+			}
+			defer conn.Release()
+			if conn == victim {
+				return errors.New("a dead connection was handed out")
+			}
+			return nil
+		})
+	})
+}
+
 // Many tasks over four pools, with a budget below what the pools would take: at no moment more connections than the
 // budget, everybody is served, nobody gets a connection that another holds.
 func TestBudgetIsNeverExceeded(t *testing.T) {
