@@ -40,8 +40,8 @@ func (a *Auth) fields() []field {
 		{key: "query", into: text(&a.Query), doc: "A query that finds users which `users` does not list, as PgBouncer's `auth_query`: `$1` is the name, and the row has the name and the secret, as in `SELECT usename, passwd FROM pg_shadow WHERE usename = $1`. It runs on the default shard, with `pg_catalog` alone in its `search_path`: other names need their schema."},
 		{key: "user", into: text(&a.User), doc: "The role that runs the query; `database.user` when left out."},
 		{key: "password", into: secret(&a.Password), doc: "That role's password."},
-		{key: "cache_time", into: duration(&a.CacheTime), def: "1m", doc: "How long a user that has logged in by the query's answer is remembered. A password that fails against an older answer has the query asked again next time."},
-		{key: "absent_time", into: duration(&a.AbsentTime), def: "5s", doc: "How long an answer is remembered that nobody has logged in by, as that there is no such user."},
+		{key: "cache_time", into: period(&a.CacheTime), def: "1m", doc: "How long a user that has logged in by the query's answer is remembered. A password that fails against an older answer has the query asked again next time."},
+		{key: "absent_time", into: period(&a.AbsentTime), def: "5s", doc: "How long an answer is remembered that nobody has logged in by, as that there is no such user."},
 		{key: "mock_secret", into: secret(&a.MockSecret), doc: "A long random text that makes the salts which users that do not exist are given. Several proxies should share it; without it each process has its own, and the salts that differ between them tell which users have no verifier."},
 	}
 }

@@ -63,7 +63,7 @@ func (d *decoder) checkUsers(c *Config) {
 		case (hasPassword || hasSCRAM) && hasMD5:
 			d.addAt(path+".md5", "found another secret too; expected one of them")
 		case !hasPassword && !hasSCRAM && !hasMD5 && !c.Auth.takes(proxy.MethodCert, proxy.MethodPeer, proxy.MethodTrust):
-			d.addAt(path, "found neither password nor scram; expected one of them")
+			d.addAt(path, "it has no secret; expected a password, scram or md5, or a rule of method cert, peer or trust in auth.rules")
 		case hasMD5 && !proxy.IsMD5(u.MD5.Reveal()):
 			d.addAt(path+".md5", "it is not an MD5 hash; expected md5 and 32 hexadecimal digits, as in pg_authid.rolpassword")
 		case hasMD5 && !c.Auth.takes(proxy.MethodMD5, proxy.MethodPassword):

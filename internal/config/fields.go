@@ -91,9 +91,23 @@ func duration(into *time.Duration) value {
 	}}
 }
 
+// period is a duration that must not be zero: whoever is given it takes zero for its own default.
+func period(into *time.Duration) value {
+	v := duration(into)
+	v.text = func(s string) (err error) {
+		if *into, err = parseDuration(s); err == nil && *into < time.Millisecond {
+			return errors.New("it is less than 1ms")
+		}
+		return err
+	}
+	return v
+}
+
 func size(into *int64) value {
 	return value{kind: "size", want: "a size such as 512kB, 16MB or 1GB", text: func(s string) (err error) {
-		*into, err = parseSize(s)
+		if *into, err = parseSize(s); err == nil && *into == 0 {
+			return errors.New("it is zero")
+		}
 		return err
 	}}
 }

@@ -17,7 +17,7 @@ listed at once, each with its line and column. Unknown and repeated keys are mis
 **Environment.** ` + "`${NAME}`" + ` in a value is replaced by that environment variable, which must be set; ` + "`${NAME:-default}`" + ` has a default for when it is
 unset or empty; ` + "`$$`" + ` is one dollar sign. Secrets belong there. They are never logged or printed.
 
-**Units.** Durations are numbers with a unit: ` + "`250ms`, `5s`, `2m`, `1h30m`, `7d`" + `. Sizes are too, in powers of 1024: ` + "`512kB`, `16MB`, `1GB`" + `.
+**Units.** Durations are numbers with a unit: ` + "`250ms`, `5s`, `2m`, `1h30m`, `7d`" + `. Sizes are too, in powers of 1024: ` + "`512kB`, `16MB`, `1GB`" + `. Zero is refused, but as a duration for ` + "`drain_timeout`, `pool.check_delay` and `kafka.retention`" + `.
 
 **Reuse.** YAML anchors work for whole values; top-level keys that begin with ` + "`x-`" + ` are ignored and can hold them.
 

@@ -24,9 +24,9 @@ func (c *Clients) fields() []field {
 	return []field{
 		{key: "max", into: integer(&c.Max, 1, 1_000_000), def: "10000", doc: "Connected clients at most; further ones are refused with SQLSTATE 53300."},
 		{key: "max_logins", into: integer(&c.MaxLogins, 1, 1_000_000), def: "1000", doc: "Clients at most that have not proven yet who they are. At the limit one that has kept silent for 5 seconds makes room; if there is none, the newest is refused with SQLSTATE 53300."},
-		{key: "login_timeout", into: duration(&c.LoginTimeout), def: "30s", doc: "How long a login may take. The first packet must come within 10 seconds."},
+		{key: "login_timeout", into: period(&c.LoginTimeout), def: "30s", doc: "How long a login may take. The first packet must come within 10 seconds."},
 		{key: "max_message", into: size(&c.MaxMessage), def: "64MB", doc: "The largest statement, or set of parameters that choose a shard; it takes two to three times as much memory until it is passed on. Other parameters, rows and COPY data are streamed and have no such limit."},
-		{key: "message_timeout", into: duration(&c.MessageTimeout), def: "1m", doc: "How long a client may pause in the middle of a message that is streamed (parameters of more than 16 KB, COPY data), and so keep a server connection waiting for the rest; then its session ends. Between messages, within a transaction or a COPY, it may pause as long as PostgreSQL lets it."},
+		{key: "message_timeout", into: period(&c.MessageTimeout), def: "1m", doc: "How long a client may pause in the middle of a message that is streamed (parameters of more than 16 KB, COPY data), and so keep a server connection waiting for the rest; then its session ends. Between messages, within a transaction or a COPY, it may pause as long as PostgreSQL lets it."},
 		{key: "max_notifications", into: size(&c.MaxNotifications), def: "1MB", doc: "Notifications that may wait for one client that listens, while it is in a transaction or does not read. A client that has more is told so, and its session ends."},
 	}
 }
@@ -223,13 +223,13 @@ func (p *Pool) fields() []field {
 		{key: "size", into: integer(&p.Size, 1, 10_000), def: "20", doc: "Connections to one server at most, of all clients that log in to it as the same user."},
 		{key: "min_idle", into: integer(&p.MinIdle, 0, 10_000), def: "0", doc: "Connections to one server that are opened ahead and kept, for each such user that has used some lately."},
 		{key: "reserve_size", into: integer(&p.ReserveSize, 0, 10_000), def: "0", doc: "Connections beyond `size` that are opened when clients have waited for `reserve_timeout`, one for each such client. They are closed when they are idle again."},
-		{key: "reserve_timeout", into: duration(&p.ReserveTimeout), def: "5s", doc: "How long a client waits before it gets a connection of the reserve."},
+		{key: "reserve_timeout", into: period(&p.ReserveTimeout), def: "5s", doc: "How long a client waits before it gets a connection of the reserve."},
 		{key: "budget", into: integer(&p.Budget, 1, 100_000), def: "200", doc: "Connections of this process to all servers together at most, of all users. Where that is not enough, idle ones make room, and pools that have none get their turn. Beside these there are one to each server for its health, one that reads the schema when it changes, and is kept for ten seconds then, one for each cancel request, and at most four for `auth.query`."},
-		{key: "acquire_timeout", into: duration(&p.AcquireTimeout), def: "10s", doc: "How long a client waits for a free connection before its statement fails."},
-		{key: "idle_timeout", into: duration(&p.IdleTimeout), def: "10m", doc: "When an unused connection is closed, give or take a tenth, so that not all go at once."},
-		{key: "lifetime", into: duration(&p.Lifetime), def: "1h", doc: "When a connection is replaced, give or take a tenth, in use or not; at the end of its transaction."},
-		{key: "connect_timeout", into: duration(&p.ConnectTimeout), def: "5s", doc: "How long connecting and logging in to a server may take."},
+		{key: "acquire_timeout", into: period(&p.AcquireTimeout), def: "10s", doc: "How long a client waits for a free connection before its statement fails."},
+		{key: "idle_timeout", into: period(&p.IdleTimeout), def: "10m", doc: "When an unused connection is closed, give or take a tenth, so that not all go at once."},
+		{key: "lifetime", into: period(&p.Lifetime), def: "1h", doc: "When a connection is replaced, give or take a tenth, in use or not; at the end of its transaction."},
+		{key: "connect_timeout", into: period(&p.ConnectTimeout), def: "5s", doc: "How long connecting and logging in to a server may take."},
 		{key: "check_delay", into: duration(&p.CheckDelay), def: "30s", doc: "A connection that was idle for longer is asked for an empty query before its next use, because firewalls drop idle connections silently; `0s` for never. Connections in steady use never pay for it."},
-		{key: "health_interval", into: duration(&p.HealthInterval), def: "1s", doc: "How often each endpoint is asked for its health, role and replay position."},
+		{key: "health_interval", into: period(&p.HealthInterval), def: "1s", doc: "How often each endpoint is asked for its health, role and replay position."},
 	}
 }

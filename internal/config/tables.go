@@ -60,7 +60,7 @@ type TimeoutPolicy string
 func (c *Consistency) fields() []field {
 	return []field{
 		{key: "default", into: choice[ConsistencyLevel](&c.Default, "session", "eventual"), def: "session", doc: "`session`: a session's reads see its own earlier writes, on replicas and read models too. `eventual`: they see what is there."},
-		{key: "wait_timeout", into: duration(&c.WaitTimeout), def: "5s", doc: "How long a read waits for a replica or a read model to reach what its session wrote."},
+		{key: "wait_timeout", into: period(&c.WaitTimeout), def: "5s", doc: "How long a read waits for a replica or a read model to reach what its session wrote."},
 		{key: "on_timeout", into: choice[TimeoutPolicy](&c.OnTimeout, "primary", "stale", "error"), def: "primary", doc: "What happens then. `primary`: tables are read from the primary, and read models, which have none, give an error. `stale`: the read is answered with a notice. `error`: it fails."},
 	}
 }
@@ -98,8 +98,8 @@ func (k *Kafka) fields() []field {
 		{key: "compression", into: choice[Compression](&k.Compression, "none", "gzip", "snappy", "lz4", "zstd"), def: "none", doc: "Compression of batches."},
 		{key: "retention", into: duration(&k.Retention), def: "0s", doc: "How long the topics of tables keep events, when Tidemark creates them; 0s leaves it to the brokers. A projector that was away for longer has to be rebuilt."},
 		{key: "max_record", into: size(&k.MaxRecord), def: "1MB", doc: "The largest event, with the old and the new row. Capture stops at a larger one rather than leaving it out."},
-		{key: "timeout", into: duration(&k.Timeout), def: "10s", doc: "How long one request may take."},
-		{key: "session_timeout", into: duration(&k.SessionTimeout), def: "6s", doc: "After how long a silent projector is replaced by another one."},
+		{key: "timeout", into: period(&k.Timeout), def: "10s", doc: "How long one request may take."},
+		{key: "session_timeout", into: period(&k.SessionTimeout), def: "6s", doc: "After how long a silent projector is replaced by another one."},
 	}
 }
 
@@ -185,7 +185,7 @@ func (v *ElasticView) fields() []field {
 		{key: "settings", into: free(&v.Settings, "a mapping of index settings"), doc: "Settings of the index, such as `analysis`, in Elasticsearch's own terms."},
 		{key: "shards", into: integer(&v.Shards, 1, 1024), def: "1", doc: "Primary shards of the index."},
 		{key: "replicas", into: integer(&v.Replicas, 0, 10), def: "0", doc: "Copies of each of them. Use 1 where losing a node must not lose the read model, which can be rebuilt."},
-		{key: "refresh", into: duration(&v.Refresh), def: "1s", doc: "How soon at the latest searches see what was applied. A session that waits for its own write has the index refreshed at once."},
+		{key: "refresh", into: period(&v.Refresh), def: "1s", doc: "How soon at the latest searches see what was applied. A session that waits for its own write has the index refreshed at once."},
 	}
 }
 
@@ -251,7 +251,7 @@ func (r *Redis) fields() []field {
 		{key: "database", into: integer(&r.Database, 0, 1<<15), def: "0", doc: "The number of the logical database; none but 0 in a cluster."},
 		{key: "tls", into: boolean(&r.TLS), def: "false", doc: "Use TLS, and verify the server's certificate by the system's authorities."},
 		{key: "cluster", into: boolean(&r.Cluster), def: "false", doc: "The address is a node of a Redis Cluster."},
-		{key: "timeout", into: duration(&r.Timeout), def: "5s", doc: "How long one request may take."},
+		{key: "timeout", into: period(&r.Timeout), def: "5s", doc: "How long one request may take."},
 	}
 }
 

@@ -31,7 +31,7 @@ func (t *Tracing) fields() []field {
 		{key: "endpoint", into: collector(&t.Endpoint), required: true, doc: "The collector's URL, which takes OTLP over HTTP in protobuf: `http://127.0.0.1:4318`. One without a path gets `/v1/traces`."},
 		{key: "headers", into: named(&t.Headers, func(h *Header, name string) value { h.Name = name; return secret(&h.Value) }), doc: "HTTP headers by name, as for authentication."},
 		{key: "ca", into: text(&t.CA), doc: "File with the authorities, PEM, that sign the collector's certificate; the system's when left out."},
-		{key: "timeout", into: duration(&t.Timeout), def: "10s", doc: "How long sending one batch may take, attempts after a failure included. Spans that cannot be sent are dropped."},
+		{key: "timeout", into: period(&t.Timeout), def: "10s", doc: "How long sending one batch may take, attempts after a failure included. Spans that cannot be sent are dropped."},
 		{key: "service", into: text(&t.Service), def: "tidemark", doc: "`service.name` of the spans."},
 		{key: "sample", into: share(&t.Sample), def: "0", doc: "The share of transactions, and of requests outside of one, that are traced without anybody asking for it, from 0 to 1. Those of clients that send a `traceparent` are not drawn: its flag decides."},
 		{key: "query_text", into: boolean(&t.QueryText), def: "false", doc: "Whether spans carry the statements: without their literals and comments, cut after 2048 bytes."},
@@ -97,9 +97,6 @@ func (t *Tracing) SameCollector(other *Tracing) bool {
 func (d *decoder) checkTracing(c *Config) {
 	if c.Tracing == nil {
 		return
-	}
-	if c.Tracing.Timeout == 0 && d.present("tracing.timeout") {
-		d.addAt("tracing.timeout", "it is zero; expected a duration such as 10s")
 	}
 	for _, h := range c.Tracing.Headers {
 		if !headerName(h.Name) {
