@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"sync"
@@ -83,17 +84,9 @@ func (x *certificates) states() (s [3]fileState) {
 
 // readTLS reads the files. What it returns has all that the protocol wants, so that nobody copies it for each client.
 func (c *Config) readTLS() (*tls.Config, error) {
-	cert, err := os.ReadFile(c.path(c.TLS.Cert))
+	pair, err := c.keyPair("tls", c.TLS.Cert, c.TLS.Key)
 	if err != nil {
-		return nil, c.wrong("tls.cert", err)
-	}
-	key, err := os.ReadFile(c.path(c.TLS.Key))
-	if err != nil {
-		return nil, c.wrong("tls.key", err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, c.wrong("tls.key", err)
+		return nil, err
 	}
 	out := &tls.Config{
 		Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12,
@@ -128,16 +121,25 @@ func (c *Config) ServerFiles() error {
 	if db.Cert == "" {
 		return nil
 	}
-	cert, err := os.ReadFile(c.path(db.Cert))
+	_, err := c.keyPair("database", db.Cert, db.Key)
+	return err
+}
+
+// keyPair reads the certificate and the private key of a section.
+func (c *Config) keyPair(section, certFile, keyFile string) (pair tls.Certificate, err error) {
+	cert, err := os.ReadFile(c.path(certFile))
 	if err != nil {
-		return c.wrong("database.cert", err)
+		return pair, c.wrong(section+".cert", err)
 	}
-	key, err := os.ReadFile(c.path(db.Key))
+	if !x509.NewCertPool().AppendCertsFromPEM(cert) { // X509KeyPair does not tell which of the two is wrong
+		return pair, c.wrong(section+".cert", fmt.Errorf("%s holds no certificate in PEM form", certFile))
+	}
+	key, err := os.ReadFile(c.path(keyFile))
 	if err != nil {
-		return c.wrong("database.key", err)
+		return pair, c.wrong(section+".key", err)
 	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		return c.wrong("database.key", err)
+	if pair, err = tls.X509KeyPair(cert, key); err != nil {
+		return pair, c.wrong(section+".key", err)
 	}
-	return nil
+	return pair, nil
 }

@@ -122,6 +122,7 @@ func TestClientTLS(t *testing.T) {
 		"{cert: none.pem, key: k.pem}":            "tls.cert: open",
 		"{cert: c.pem, key: none.pem}":            "tls.key: open",
 		"{cert: c.pem, key: c.pem}":               "tls.key: tls: ",
+		"{cert: k.pem, key: k.pem}":               "tls.cert: k.pem holds no certificate",
 		"{cert: c.pem, key: k.pem, ca: k.pem}":    "tls.ca: k.pem holds no certificate",
 		"{cert: c.pem, key: k.pem, ca: none.pem}": "tls.ca: open",
 	} {
@@ -144,6 +145,7 @@ func TestServerFiles(t *testing.T) {
 		"{cert: none.pem, key: k.pem}":         "database.cert: open",
 		"{cert: c.pem, key: none.pem}":         "database.key: open",
 		"{cert: c.pem, key: c.pem}":            "database.key: tls: ",
+		"{cert: k.pem, key: k.pem}":            "database.cert: k.pem holds no certificate",
 	} {
 		section = "{name: shop, user: app, " + section[1:]
 		c, err := Parse(filepath.Join(dir, "t.yaml"), []byte(withMinimal("database: "+section+"\n")), nil)
