@@ -102,8 +102,8 @@ func (b *budget) lacks(p *pool) *bound {
 	return nil
 }
 
-// take takes a slot for p, or puts it into the queue.
-func (b *budget) take(p *pool) bool {
+// take takes a slot for p, or puts it into the queue if it is to wait for one.
+func (b *budget) take(p *pool, wait bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.lacks(p) == nil {
@@ -115,10 +115,8 @@ func (b *budget) take(p *pool) bool {
 			return true
 		}
 	}
-	for _, q := range b.starving {
-		if q.p == p {
-			return false
-		}
+	if !wait || slices.ContainsFunc(b.starving, func(q starver) bool { return q.p == p }) {
+		return false
 	}
 	b.starving = append(b.starving, starver{p, time.Now()})
 	b.hungry.Store(int32(len(b.starving)))

@@ -32,8 +32,9 @@ func (t todo) run() {
 	}
 }
 
-// fill starts opening connections for those who wait, within the limits of pool, ramp and budget. Callers hold mu and run
-// what it returns afterwards.
+// fill starts opening connections for those who wait and for the minimum, within the limits of pool, ramp and budget. The
+// minimum takes slots that are free, and none from others: minimums that are together more than the budget would never come to
+// rest. Callers hold mu and run what it returns afterwards.
 func (p *pool) fill() todo {
 	want := max(p.waiters.n, p.least()-len(p.idle)) - p.opening
 	want = min(want, p.room(), maxOpenAtOnce-p.opening)
@@ -45,8 +46,12 @@ func (p *pool) fill() todo {
 		return todo{poke: p.budget.leave(p)}
 	}
 	for ; want > 0; want-- {
-		if !p.budget.take(p) {
-			return todo{reclaim: p, n: want}
+		awaited := p.waiters.n - p.opening
+		if !p.budget.take(p, awaited > 0) {
+			if awaited <= 0 {
+				return todo{poke: p.budget.leave(p)}
+			}
+			return todo{reclaim: p, n: min(want, awaited)}
 		}
 		p.opening++
 		p.total.Add(1)

@@ -499,6 +499,47 @@ func TestIdleConnectionElsewhereIsEvicted(t *testing.T) {
 	}
 }
 
+// Minimums that are together more than the budget come to rest, each with what was free.
+func TestMinimumsTakeNothingFromOthers(t *testing.T) {
+	eng := newEngine(t, "epoll")
+	cfg := Config{Database: "d", User: "u", SSLMode: "disable", PoolSize: 5, MinIdle: 3, Budget: 4}
+	for _, name := range []string{"s1", "s2"} {
+		server := serveFake(t, func(f *fakeServer) { f.welcome(); f.serveQueries() })
+		cfg.Shards = append(cfg.Shards, ShardConfig{Name: name, Endpoints: []EndpointConfig{server}})
+	}
+	b := open(t, eng, cfg)
+	sum := func(of func(PoolStats) int) (n int) {
+		for _, s := range b.Stats() {
+			n += of(s)
+		}
+		return n
+	}
+	resting := func() bool {
+		return sum(func(s PoolStats) int { return s.Idle }) == 4 && sum(func(s PoolStats) int { return s.Opening + s.Active }) == 0
+	}
+	inTask(t, eng, func(task *loop.Task) error {
+		for _, s := range b.Shards() {
+			conn, err := s.Endpoints()[0].Acquire(task, nil, nil, time.Time{})
+			if err != nil {
+				return err
+			}
+			conn.Release()
+		}
+		return nil
+	})
+	until(t, "all is used", resting)
+	before := sum(func(s PoolStats) int { return int(s.Opened) })
+	for range 20 {
+		for _, p := range b.budget.every() {
+			p.sweep(time.Now())
+		}
+	}
+	until(t, "all is used again", resting)
+	if got := sum(func(s PoolStats) int { return int(s.Opened) }); got != before {
+		t.Errorf("%d connections were opened while nobody asked for any", got-before)
+	}
+}
+
 func TestSweep(t *testing.T) {
 	eng := newEngine(t, "epoll")
 	c := servers(t)
