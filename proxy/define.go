@@ -102,8 +102,9 @@ func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name s
 		e.Names = st.names
 	}
 	if st.types == "" {
-		l.SetOut(wire.AppendParse(l.Out(), name, st.sql, st.oids))
+		l.SetOut(wire.AppendParse(l.Out(), name, st.sql, s.typesOf(st)))
 		l.Expect(e)
+		s.infer(l, st, name)
 		return name
 	}
 	s.runUnseen(l, fmt.Sprintf(prepareTyped, name, st.types, st.sql), e)

@@ -44,8 +44,10 @@ func (s *session) apart(st *statement) {
 	if !st.literals || st.shared == nil || st.shared.key == "" || !s.coded && s.reads() == st.readAs() {
 		return
 	}
-	s.p.statements.give(st.shared)
+	before := st.shared
+	s.p.statements.give(before)
 	st.shared = s.p.statements.own()
+	st.shared.inferred.Store(before.inferred.Load())
 	st.id = st.shared.id
 	st.names = namesOf(st)
 }

@@ -32,6 +32,8 @@ type shared struct {
 	id     uint64
 	uses   int
 	schema uint64 // registry.schemas when it was first prepared
+	// inferred are the types of parameters that a server has found where the client gave none; nil: not known. See inferred.go.
+	inferred atomic.Pointer[[]uint32]
 }
 
 // schemaChanges is called whenever the schema may be another one from now on, for somebody: a change is sent, so that its own

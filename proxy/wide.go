@@ -267,7 +267,7 @@ func (s *session) wideBound(pt *portal) error {
 				s.define(l, pt.st.needs, engine.Expect{Mute: engine.MuteAll, Statement: pt.st.needs.id, Reply: &replies[i]})
 			}
 		}
-		if err := askBound(l, pt, i == 0 && pt.told, &replies[i]); err != nil {
+		if err := s.askBound(l, pt, i == 0 && pt.told, &replies[i]); err != nil {
 			return err
 		}
 	}
@@ -275,12 +275,12 @@ func (s *session) wideBound(pt *portal) error {
 }
 
 // askBound sends a shard the whole of a bound query: Parse, Bind, Describe if the client wants it, Execute and Sync.
-func askBound(l *engine.Link, pt *portal, describe bool, reply *engine.Reply) error {
+func (s *session) askBound(l *engine.Link, pt *portal, describe bool, reply *engine.Reply) error {
 	bound, err := wire.DecodeBind(pt.bind[wire.HeaderLen:])
 	if err != nil {
 		return err
 	}
-	out := wire.AppendParse(l.Out(), "", pt.st.sql, pt.st.oids)
+	out := wire.AppendParse(l.Out(), "", pt.st.sql, s.typesOf(pt.st))
 	portalName := string(bound.Portal)
 	if out, err = wire.AppendRenamed(out, pt.bind, ""); err != nil {
 		return err

@@ -162,6 +162,9 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 		l.done()
 		return !mute
 	case 't':
+		if e.Reply != nil && e.Mute&MuteDesc != 0 {
+			e.Reply.Row = append([]byte{}, body...)
+		}
 		return e.Mute&MuteDesc == 0
 	case 'T', 'n':
 		mute := e.Mute&MuteDesc != 0
