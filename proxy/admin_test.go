@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/proxy"
@@ -137,6 +138,43 @@ func TestAdminDatabase(t *testing.T) {
 		}
 		if id != fmt.Sprint(app.PgConn().PID()) {
 			t.Errorf("client id %s, the client was told %d", id, app.PgConn().PID())
+		}
+	})
+	t.Run("rows in portions, in a transaction", func(t *testing.T) {
+		c := console(t, dsn).PgConn()
+		for _, test := range []struct{ before, want string }{{"BEGIN", "PortalSuspended, PortalSuspended, CommandComplete"}, {"SHOW version", "PortalSuspended, ErrorResponse, ErrorResponse"}} {
+			if _, err := c.Exec(t.Context(), test.before).ReadAll(); err != nil {
+				t.Fatal(err)
+			}
+			f := c.Frontend()
+			f.SendParse(&pgproto3.Parse{Query: "SELECT shard FROM shards"})
+			f.SendBind(&pgproto3.Bind{DestinationPortal: "p"})
+			var got []string
+			for range 3 {
+				f.SendExecute(&pgproto3.Execute{Portal: "p", MaxRows: 1})
+				f.SendSync(&pgproto3.Sync{})
+				if err := f.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				for ready := false; !ready; {
+					m, err := f.Receive()
+					if err != nil {
+						t.Fatal(err)
+					}
+					switch m.(type) {
+					case *pgproto3.PortalSuspended, *pgproto3.CommandComplete, *pgproto3.ErrorResponse:
+						got = append(got, strings.TrimPrefix(fmt.Sprintf("%T", m), "*pgproto3."))
+					case *pgproto3.ReadyForQuery:
+						ready = true
+					}
+				}
+			}
+			if got := strings.Join(got, ", "); got != test.want {
+				t.Errorf("behind %s: %s, want %s", test.before, got, test.want)
+			}
+			if _, err := c.Exec(t.Context(), "ROLLBACK").ReadAll(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 	t.Run("transactions that drivers begin unasked", func(t *testing.T) {

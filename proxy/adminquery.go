@@ -126,11 +126,7 @@ func (c *console) fetch(ctx context.Context, p *adminPortal, limit int) error {
 		p.started = true
 	}
 	n := 0
-	for ; p.next < len(p.rows); n++ {
-		if limit > 0 && n == limit {
-			c.out = wire.AppendPortalSuspended(c.out)
-			return nil
-		}
+	for ; p.next < len(p.rows) && (limit == 0 || n < limit); n++ {
 		c.out = append(c.out, p.rows[p.next]...)
 		p.rows[p.next] = nil
 		p.next++
@@ -140,11 +136,14 @@ func (c *console) fetch(ctx context.Context, p *adminPortal, limit int) error {
 			}
 		}
 	}
-	if p.plan != nil && p.plan.Kind == router.Nothing {
+	switch {
+	case limit > 0 && n == limit: // whether there are more or not, as in PostgreSQL
+		c.out = wire.AppendPortalSuspended(c.out)
+	case p.plan != nil && p.plan.Kind == router.Nothing:
 		c.out = wire.AppendEmptyQueryResponse(c.out)
-		return nil
+	default:
+		c.out = wire.AppendCommandComplete(c.out, p.tag)
 	}
-	c.out = wire.AppendCommandComplete(c.out, p.tag)
 	return nil
 }
 

@@ -170,7 +170,7 @@ func (p *Proxy) statsTable() Table {
 		Name: "stats", Doc: "What each user's sessions have done on each shard since the start. The buckets of the times are in /metrics.",
 		Cols: []TableColumn{
 			Text("username", "the user"), Text("shard", "the shard"), Int("transactions", "transactions; a request outside of one counts as one"),
-			Int("requests", "query strings, and batches of the extended protocol"), Float("transaction_s", "seconds that the transactions took in all"),
+			Int("requests", "query strings, and batches of the extended protocol, of which a server was asked something: BEGIN and SET wait for the next one"), Float("transaction_s", "seconds that the transactions took in all"),
 			Float("request_s", "seconds that the requests took in all, from the first byte sent to the last answer"), Float("wait_s", "seconds that they waited for server connections"),
 			Int("bytes_in", "bytes from the clients"), Int("bytes_out", "bytes to the clients"),
 		},

@@ -120,6 +120,14 @@ func (c *console) flush() error {
 	return err
 }
 
+// synced ends what PostgreSQL's implicit transaction would. Portals outlive it in one that the client has begun: JDBC fetches rows so.
+func (c *console) synced() {
+	if c.status != wire.TxOpen {
+		clear(c.portals)
+	}
+	c.ready()
+}
+
 func (c *console) ready() { c.out = wire.AppendReadyForQuery(c.out, c.status) }
 
 // handle takes one message. Errors that it returns end the console; all others are told.
@@ -132,7 +140,7 @@ func (c *console) handle(ctx context.Context, typ byte, body []byte) error {
 	case wire.MsgQuery:
 		err = c.query(ctx, body)
 		c.told(err)
-		c.ready()
+		c.synced()
 		return fatal(err)
 	case wire.MsgParse:
 		err = c.parse(body)
@@ -148,8 +156,7 @@ func (c *console) handle(ctx context.Context, typ byte, body []byte) error {
 		return nil
 	case wire.MsgSync:
 		c.skip = false
-		clear(c.portals)
-		c.ready()
+		c.synced()
 		return nil
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
 		return nil // as PostgreSQL does outside of a COPY
