@@ -29,7 +29,12 @@ type meaning struct {
 var restating = [...]string{"search_path", "role", "session_authorization"}
 
 // names says whether a statement's place hangs on what its names mean.
-func (p *Proxy) names() bool { return len(p.shards) > 1 || len(p.views) > 0 }
+func (p *Proxy) names() bool { return len(p.shards) > 1 || p.models }
+
+// hangs says so of one statement. Where there is one place, only those hang on it that name Tidemark's own tables.
+func (p *Proxy) hangs(x *router.Plan) bool {
+	return x.ByPath && (p.names() || x.Kind == router.ViewScan)
+}
 
 // restatesUnseen says whether a statement may change unseen what names mean for those behind it.
 func (s *session) restatesUnseen(p *router.Plan, coded bool) bool {
@@ -41,7 +46,7 @@ func (s *session) restatesUnseen(p *router.Plan, coded bool) bool {
 func (s *session) lookUp(st *statement) (goesOn bool, err error) {
 	s.template(st)
 	shares := st.name != "" && st.shared == nil // it is about to be that of all who prepare it where names mean the same
-	if !s.blind || !shares && !(s.p.names() && st.template.Generic().ByPath) {
+	if !s.blind || !shares && !s.p.hangs(st.template.Generic()) {
 		return true, nil
 	}
 	if goesOn, err = s.see(); goesOn {
@@ -50,9 +55,9 @@ func (s *session) lookUp(st *statement) (goesOn bool, err error) {
 	return goesOn, err
 }
 
-// byPath says whether what some of the statements name has to be known.
-func byPath(statements []router.Statement) bool {
-	return slices.ContainsFunc(statements, func(st router.Statement) bool { return st.Plan.ByPath })
+// anyHangs says whether what some of the statements name has to be known.
+func (p *Proxy) anyHangs(statements []router.Statement) bool {
+	return slices.ContainsFunc(statements, func(st router.Statement) bool { return p.hangs(st.Plan) })
 }
 
 // see asks the server what names mean by now. What the session has read of its client's input may move meanwhile. goesOn is false where

@@ -81,6 +81,7 @@ type Proxy struct {
 	home         string      // the name of the default shard
 	hub          *notify.Hub // of connections to it that listen for sessions
 	copies       bool        // something lags behind the primaries: replicas or read models
+	models       bool        // there are read models
 	draining     atomic.Bool
 	gate         gate
 	traces       traceOrders
@@ -117,8 +118,9 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 	p.defaultShard = []int{p.shardMap.Default()}
 	p.home = p.shardMap.Shards()[p.shardMap.Default()].Name
 	for name := range p.views {
-		p.copies = p.copies || !strings.HasPrefix(name, AdminDatabase+".") // those tell of the process itself
+		p.models = p.models || !strings.HasPrefix(name, AdminDatabase+".") // those tell of the process itself
 	}
+	p.copies = p.models
 	for _, s := range p.shardMap.Shards() {
 		sh := p.backend.Shard(s.Name)
 		if sh == nil {

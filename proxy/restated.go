@@ -133,7 +133,7 @@ func (s *session) restatedBy(st *statement, p *router.Plan, executed *router.Pre
 // sameAhead refuses what has the plan p under the session's settings if it runs otherwise under those foreseen.
 func (s *session) sameAhead(f *foreseen, p *router.Plan, of string, plan func(*router.Router, *router.Session) *router.Plan) error {
 	var views []*router.Session
-	if f != nil && p.Kind != router.Refuse && s.p.names() {
+	if f != nil && p.Kind != router.Refuse && (s.p.names() || p.Kind == router.ViewScan) {
 		for _, x := range f.states {
 			if v, err := s.viewOf(x); err == nil && v.Key() != s.view.Key() { // what cannot be read is refused elsewhere
 				views = append(views, v)

@@ -41,7 +41,7 @@ func (s *session) query() error {
 	scratch := scratches.Get(s.Task)
 	n := len(frame)
 	statements := s.plan(scratch, text)
-	if s.blind && s.p.names() && byPath(statements) {
+	if s.blind && s.p.anyHangs(statements) {
 		goesOn, err := s.see()
 		if err != nil {
 			s.putScratch(scratch)
