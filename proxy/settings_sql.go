@@ -14,6 +14,8 @@ import (
 // syncSQL brings a server connection with any settings to these.
 func (s *settings) syncSQL() string { return "RESET SESSION AUTHORIZATION; RESET ALL" + s.sql }
 
+// fingerprint follows a change of what is set. A role may be one that the user of session_authorization must not set: it was allowed by
+// another, before a SET LOCAL SESSION AUTHORIZATION ended. So who has logged in to the server sets it.
 func (s *settings) fingerprint() {
 	s.serializable = strings.EqualFold(s.base["default_transaction_isolation"], "serializable")
 	names := inOrder(s.base)
@@ -27,6 +29,9 @@ func (s *settings) fingerprint() {
 			b.WriteString("; SELECT ")
 		} else {
 			b.WriteString(", ")
+		}
+		if _, as := s.base["session_authorization"]; as && n == "role" {
+			b.WriteString("pg_catalog.set_config('session_authorization', NULL, true), ")
 		}
 		appendSet(&b, n, s.base[n], false)
 	}
