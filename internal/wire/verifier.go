@@ -146,7 +146,8 @@ func prepare(password string) string {
 	if isASCII(password) || !utf8.ValidString(password) {
 		return password
 	}
-	p, err := stringprep.SASLprep.Prepare(password)
+	// RFC 3454 has the zero width space among spaces and among what is mapped to nothing; PostgreSQL takes it for a space.
+	p, err := stringprep.SASLprep.Prepare(strings.ReplaceAll(password, "\u200b", " "))
 	if err != nil || p == "" {
 		return password
 	}
