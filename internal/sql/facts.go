@@ -155,7 +155,7 @@ type Write struct {
 	Rows  [][]Value
 	Query bool
 	Star  bool     // the SELECT's output has a * so that positions are not known
-	Sets  []string // columns that ON CONFLICT DO UPDATE sets
+	Sets  []string // columns that ON CONFLICT DO UPDATE sets to something else than EXCLUDED has there
 }
 
 // FunctionCall is a call, by name.

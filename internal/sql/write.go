@@ -1,6 +1,10 @@
 package sql
 
-import pg "github.com/pganalyze/pg_query_go/v6"
+import (
+	"slices"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
 
 func (b *builder) insertStmt(s *pg.InsertStmt, parent int, ctes *cte) int {
 	blk := b.block(parent, parent >= 0)
@@ -45,7 +49,7 @@ func (b *builder) insertStmt(s *pg.InsertStmt, parent int, ctes *cte) int {
 	}
 	if c := s.OnConflictClause; c != nil {
 		b.f.Flags |= OnConflict
-		w.Sets = b.assigned(c.TargetList)
+		w.Sets = b.assigned(slices.DeleteFunc(slices.Clone(c.TargetList), keepsExcluded))
 		b.exprs(c.TargetList, sc)
 		b.expr(c.WhereClause, sc)
 		if c.Infer != nil {
@@ -56,6 +60,13 @@ func (b *builder) insertStmt(s *pg.InsertStmt, parent int, ctes *cte) int {
 	b.returning(s.ReturningList, sc)
 	b.f.Writes = append(b.f.Writes, w)
 	return blk
+}
+
+// keepsExcluded says whether an ON CONFLICT DO UPDATE sets a column to what the row that was to be inserted has there.
+func keepsExcluded(target *pg.Node) bool {
+	t := target.GetResTarget()
+	f := t.GetVal().GetColumnRef().GetFields()
+	return len(f) == 2 && len(t.GetIndirection()) == 0 && f[0].GetString_().GetSval() == "excluded" && f[1].GetString_().GetSval() == t.GetName()
 }
 
 func star(n *pg.Node) bool {
