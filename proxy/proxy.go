@@ -220,6 +220,7 @@ func closeAll(listeners []*loop.Listener) {
 
 // accept welcomes clients until ln is closed. Who has been accepted is let in or told why not, whatever comes.
 func (p *Proxy) accept(ln *loop.Listener) error {
+	var warned time.Time
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
@@ -227,7 +228,10 @@ func (p *Proxy) accept(ln *loop.Listener) error {
 				return fmt.Errorf("accept clients: %w", err)
 			}
 			// Out of descriptors, most likely: some will be given back.
-			p.log.Warn("accept failed", "error", err)
+			if time.Since(warned) > acceptWarning {
+				warned = time.Now()
+				p.log.Warn("clients cannot be accepted; it is tried again", "error", err)
+			}
 			time.Sleep(acceptPause)
 			continue
 		}
@@ -242,7 +246,11 @@ func (p *Proxy) sendAway() {
 	p.clients.wakeAll()
 }
 
-const acceptPause = 50 * time.Millisecond
+// How long nobody is accepted when that has failed, and how often that is said.
+const (
+	acceptPause   = 50 * time.Millisecond
+	acceptWarning = 10 * time.Second
+)
 
 // Drain waits, when Serve has been told to stop, until all clients have left. When ctx ends first, those that are left are
 // cut off: their statements are cancelled, and they are told. Then the sockets are closed, and the connections to the admin database
