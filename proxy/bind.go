@@ -295,7 +295,9 @@ func (s *session) bindHead(size int) (wire.Bind, error) {
 		if len(part) >= maxBindHead {
 			return m, wire.Errorf(wire.ProtocolViolation, "names and formats in bind message are too long").Fatal()
 		}
-		s.Room(maxBindHead)
+		if err := s.Room(maxBindHead); err != nil {
+			return m, err
+		}
 		if err := s.More(); err != nil {
 			return m, err
 		}

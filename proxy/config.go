@@ -43,8 +43,11 @@ type Config struct {
 	// MaxMessage bounds, in bytes, a message of a client that must be read whole before it can be routed: Query,
 	// Parse, and a Bind whose values choose the shard. Default 64 MiB.
 	MaxMessage int
+	// MessageMemory bounds, in bytes, what such messages of all clients take together, those of at most 32 KiB apart; what is beyond it
+	// gets SQLSTATE 53200. At least twice MaxMessage. Default 1 GiB, or four times MaxMessage.
+	MessageMemory int
 	// MessageTimeout bounds how long a client may pause in the middle of a message that is passed on while it comes, for that keeps
-	// a server connection. Default 1 min.
+	// a server connection, or that is large and read whole, for that keeps memory. Default 1 min.
 	MessageTimeout time.Duration
 	// MaxNotifications bounds, in bytes, the notifications that wait for a client which listens: while it is in a transaction, or
 	// does not read. Beyond it the client's session ends. Default 1 MiB.
@@ -106,6 +109,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxMessage == 0 {
 		c.MaxMessage = 64 << 20
+	}
+	if c.MessageMemory == 0 {
+		c.MessageMemory = max(1<<30, 4*c.MaxMessage)
+	}
+	if c.MessageMemory < 2*c.MaxMessage {
+		return c, fmt.Errorf("proxy: MessageMemory, %d bytes, is less than twice MaxMessage, %d bytes", c.MessageMemory, c.MaxMessage)
 	}
 	if c.MessageTimeout == 0 {
 		c.MessageTimeout = time.Minute

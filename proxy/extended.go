@@ -53,6 +53,9 @@ func (s *session) whole(typ byte, size int) error {
 		return nil // is refused, passed on or skipped
 	}
 	_, err := s.Frame(limit)
+	if e := (*wire.Error)(nil); errors.As(err, &e) && e.Code == wire.OutOfMemory {
+		return nil // is refused, too
+	}
 	return err
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/cqrs"
 	"github.com/tidemarkdb/tidemark/internal/backend"
+	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/loop"
 	"github.com/tidemarkdb/tidemark/internal/notify"
 	"github.com/tidemarkdb/tidemark/router"
@@ -93,6 +94,7 @@ type Proxy struct {
 	listeners    []*loop.Listener // that Drain closes; none: nothing is left to be closed
 	logins       sync.WaitGroup
 	stats        counters
+	memory       *engine.Memory         // for messages of clients that are read whole
 	serverZone   atomic.Pointer[string] // the servers' TimeZone, for sessions that set none
 }
 
@@ -115,6 +117,7 @@ func New(cfg Config, parts Parts) (*Proxy, error) {
 		return nil, err
 	}
 	p.live.Store(l)
+	p.memory = &engine.Memory{Limit: func() int { return p.cfg().MessageMemory }, Pause: func() time.Duration { return p.cfg().MessageTimeout }}
 	p.defaultShard = []int{p.shardMap.Default()}
 	p.home = p.shardMap.Shards()[p.shardMap.Default()].Name
 	for name := range p.views {

@@ -93,10 +93,10 @@ func (s *session) malformed(err error) error {
 	return s.skipped(e)
 }
 
-// tooLarge answers a message over the limit, and skips it: the session goes on.
+// tooLarge answers a message over the limit, or for which there is no memory, and skips it: the session goes on.
 func (s *session) tooLarge(err error) error {
 	var e *wire.Error
-	if !errors.As(err, &e) || e.Code != wire.ProgramLimitExceeded {
+	if !errors.As(err, &e) || e.Code != wire.ProgramLimitExceeded && e.Code != wire.OutOfMemory {
 		return err
 	}
 	return s.skipped(e)

@@ -15,26 +15,27 @@ type counters struct {
 
 // Stats are numbers since the start.
 type Stats struct {
-	Clients    int               // connected now, logins included
-	MaxClients int               // of these at most
-	Sessions   map[string]int    // clients whose login is complete, by state: idle, active, waiting
-	Pinned     int               // of these, who keep a server connection between transactions
-	Listening  int               // of these, who listen to channels over a shared connection
-	Consoles   int               // connections to the admin database
-	Prepared   int               // distinct named prepared statements
-	PlanCache  router.CacheStats // empty before Serve
-	Draining   bool
-	Logins     uint64            // sessions that began
-	Refused    uint64            // logins that failed
-	Errors     uint64            // statements that the proxy itself answered with an error
-	Statements map[string]uint64 // statements by kind of plan: route, scatter, viewscan, …
+	Clients      int               // connected now, logins included
+	MaxClients   int               // of these at most
+	Sessions     map[string]int    // clients whose login is complete, by state: idle, active, waiting
+	Pinned       int               // of these, who keep a server connection between transactions
+	Listening    int               // of these, who listen to channels over a shared connection
+	Consoles     int               // connections to the admin database
+	Prepared     int               // distinct named prepared statements
+	MessageBytes int               // what large messages take while they are read
+	PlanCache    router.CacheStats // empty before Serve
+	Draining     bool
+	Logins       uint64            // sessions that began
+	Refused      uint64            // logins that failed
+	Errors       uint64            // statements that the proxy itself answered with an error
+	Statements   map[string]uint64 // statements by kind of plan: route, scatter, viewscan, …
 }
 
 // Stats returns the proxy's numbers.
 func (p *Proxy) Stats() Stats {
 	s := Stats{
 		Clients: p.Clients(), Logins: p.stats.logins.Load(), Refused: p.stats.refused.Load(), Errors: p.stats.errors.Load(),
-		Statements: map[string]uint64{}, MaxClients: p.cfg().MaxClients, Draining: p.draining.Load(), Sessions: map[string]int{"idle": 0, "active": 0, "waiting": 0},
+		Statements: map[string]uint64{}, MaxClients: p.cfg().MaxClients, MessageBytes: p.memory.Used(), Draining: p.draining.Load(), Sessions: map[string]int{"idle": 0, "active": 0, "waiting": 0},
 	}
 	waiting := p.backend.Waiting()
 	for _, x := range p.clients.all() {

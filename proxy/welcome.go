@@ -115,7 +115,7 @@ func (p *Proxy) greet(l *login) (x *client, params map[string]string, err error)
 
 // newSession is the session of a client that has logged in and has a seat.
 func (p *Proxy) newSession(t *loop.Task, x *client, l *login) *session {
-	x.task, x.relay = t, engine.NewRelay(t, l.conn)
+	x.task, x.relay = t, engine.NewRelay(t, l.conn, p.memory)
 	s := &session{Relay: x.relay, p: p, client: x, identity: l.identity}
 	s.resume = s.goOn
 	s.SetOut(l.out)

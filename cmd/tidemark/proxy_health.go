@@ -61,6 +61,7 @@ func (p *proxyProcess) metrics() scrape {
 	listening := gauge("sessions_listening", "Clients that listen to channels over a server connection that they share.")
 	consoles := gauge("consoles", "Connections to the admin database.")
 	prepared := gauge("prepared_statements", "Distinct named prepared statements of all clients.")
+	messages := gauge("message_memory_bytes", "What large messages of clients take while they are read; clients.message_memory bounds it.")
 	cached := gauge("plan_cache_entries", "Plans in the cache.")
 	cacheBytes := gauge("plan_cache_bytes", "Memory that they take.")
 	draining := gauge("draining", "1 while the process is about to end.")
@@ -105,7 +106,7 @@ func (p *proxyProcess) metrics() scrape {
 
 	return scrape{
 		metrics: []metric{
-			clients, most, sessions, pinned, listening, consoles, logins, refused, failed, statements, prepared, cached, cacheBytes, draining, tasks, stalls, panics, batches, busy,
+			clients, most, sessions, pinned, listening, consoles, logins, refused, failed, statements, prepared, messages, cached, cacheBytes, draining, tasks, stalls, panics, batches, busy,
 			paused, primaries, budget, budgetMax, size, reserve, active, idle, opening, waiting, maxWait, acquired, waits, waited, timeouts, opened, closed, evicted, broken, failures,
 			healthy, lag, position, behind, letters, level, published,
 		},
@@ -120,6 +121,7 @@ func (p *proxyProcess) metrics() scrape {
 			emit(listening, float64(s.Listening))
 			emit(consoles, float64(s.Consoles))
 			emit(prepared, float64(s.Prepared))
+			emit(messages, float64(s.MessageBytes))
 			emit(cached, float64(s.PlanCache.Entries))
 			emit(cacheBytes, float64(s.PlanCache.Bytes))
 			emit(draining, oneIf(s.Draining))

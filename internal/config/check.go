@@ -25,6 +25,9 @@ func (d *decoder) check(c *Config) {
 	if c.Pool.MinIdle > c.Pool.Size && c.Pool.Size > 0 {
 		d.addAt("pool.min_idle", "%d is more than pool.size, %d", c.Pool.MinIdle, c.Pool.Size)
 	}
+	if n := c.Clients.MessageMemory; n > 0 && n < 2*c.Clients.MaxMessage {
+		d.addAt("clients.message_memory", "it is less than twice clients.max_message, which is %d bytes", c.Clients.MaxMessage)
+	}
 	if c.Database.Name == proxy.AdminDatabase && len(c.Admin.Users)+len(c.Admin.StatsUsers) > 0 {
 		d.addAt("database.name", "%q is the admin database's name; choose another one, or leave out admin.users and admin.stats_users", proxy.AdminDatabase)
 	}

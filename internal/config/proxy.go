@@ -18,7 +18,7 @@ func (c *Config) Proxy() (proxy.Config, error) {
 		Database:     c.Database.Name, TLS: secure, RequireTLS: c.TLS != nil && c.TLS.Require,
 		Admins: c.Admin.Users, StatsUsers: c.Admin.StatsUsers,
 		MaxClients: c.Clients.Max, MaxLogins: c.Clients.MaxLogins, Rules: c.Auth.rules(), LookupTTL: c.Auth.CacheTime,
-		LookupAbsent: c.Auth.AbsentTime, MockSecret: c.Auth.MockSecret.Reveal(), LoginAs: c.Database.Login, LoginTimeout: c.Clients.LoginTimeout, MaxMessage: int(c.Clients.MaxMessage), MessageTimeout: c.Clients.MessageTimeout, MaxNotifications: int(c.Clients.MaxNotifications),
+		LookupAbsent: c.Auth.AbsentTime, MockSecret: c.Auth.MockSecret.Reveal(), LoginAs: c.Database.Login, LoginTimeout: c.Clients.LoginTimeout, MaxMessage: int(c.Clients.MaxMessage), MessageMemory: int(c.Clients.MessageMemory), MessageTimeout: c.Clients.MessageTimeout, MaxNotifications: int(c.Clients.MaxNotifications),
 		Consistency: proxy.Consistency(c.Consistency.Default), WaitTimeout: c.Consistency.WaitTimeout, OnTimeout: proxy.OnTimeout(c.Consistency.OnTimeout),
 	}
 	for i, u := range c.Users {

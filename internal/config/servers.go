@@ -16,6 +16,8 @@ type Clients struct {
 	LoginTimeout time.Duration
 	MaxMessage   int64 // bytes
 
+	MessageMemory int64 // bytes; 0: left to the proxy
+
 	MessageTimeout   time.Duration
 	MaxNotifications int64 // bytes
 }
@@ -26,7 +28,8 @@ func (c *Clients) fields() []field {
 		{key: "max_logins", into: integer(&c.MaxLogins, 1, 1_000_000), def: "1000", doc: "Clients at most that have not proven yet who they are. At the limit one that has kept silent for 5 seconds makes room; if there is none, the newest is refused with SQLSTATE 53300."},
 		{key: "login_timeout", into: period(&c.LoginTimeout), def: "30s", doc: "How long a login may take. The first packet must come within 10 seconds."},
 		{key: "max_message", into: size(&c.MaxMessage), def: "64MB", doc: "The largest statement, or set of parameters that choose a shard; it takes two to three times as much memory until it is passed on. Other parameters, rows and COPY data are streamed and have no such limit."},
-		{key: "message_timeout", into: period(&c.MessageTimeout), def: "1m", doc: "How long a client may pause in the middle of a message that is streamed (parameters of more than 16 KB, COPY data), and so keep a server connection waiting for the rest; then its session ends. Between messages, within a transaction or a COPY, it may pause as long as PostgreSQL lets it."},
+		{key: "message_memory", into: size(&c.MessageMemory), doc: "What such messages of all clients, those of at most 32 KB apart, may take together while they are read and until they are passed on; one that there is no memory for is refused with SQLSTATE 53200, and its session goes on. At least twice `max_message`; 1GB when left out, or four times `max_message` where that is more."},
+		{key: "message_timeout", into: period(&c.MessageTimeout), def: "1m", doc: "How long a client may pause in the middle of a message that is streamed (parameters of more than 16 KB, COPY data), and so keep a server connection waiting for the rest, or that is large and read whole; then its session ends. Between messages, within a transaction or a COPY, it may pause as long as PostgreSQL lets it."},
 		{key: "max_notifications", into: size(&c.MaxNotifications), def: "1MB", doc: "Notifications that may wait for one client that listens, while it is in a transaction or does not read. A client that has more is told so, and its session ends."},
 	}
 }

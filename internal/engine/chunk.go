@@ -26,6 +26,8 @@ var (
 // the buffer runs empty, or, for one frame that is larger, memory of its own that is dropped then.
 type buffer struct {
 	task *loop.Task // whose it is
+	all  *Memory    // that memory of its own is taken from; nil: it is not counted
+	own  int        // bytes of it
 	b    []byte
 	r, w int
 	pool *chunk     // whose memory b is, or
@@ -57,21 +59,25 @@ func (b *buffer) space(bulk bool) []byte {
 // full says that nothing can be read before something is consumed.
 func (b *buffer) full() bool { return b.b != nil && b.w-b.r == len(b.b) }
 
-// grow makes room for a frame of n bytes in all.
-func (b *buffer) grow(n int) {
+// grow makes room for a frame of n bytes in all, or for a part of it; false where there is no memory for that.
+func (b *buffer) grow(n int) bool {
 	if b.r > 0 {
 		b.w = copy(b.b, b.b[b.r:b.w])
 		b.r = 0
 	}
 	if n <= len(b.b) {
-		return
+		return true
 	}
 	// Doubling keeps a frame of a length that was only announced from taking memory before its bytes have come.
 	size := min(n, max(2*len(b.b), 2*chunkSize))
+	if !b.all.take(size) {
+		return false
+	}
 	big := make([]byte, size)
 	copy(big, b.b[:b.w])
 	b.put()
-	b.b = big
+	b.b, b.own = big, size
+	return true
 }
 
 // replace puts p, which is of other memory, in the place of the first n unread bytes.
@@ -113,6 +119,11 @@ func (b *buffer) put() {
 	if b.big != nil {
 		bulkChunks.Put(b.big)
 		b.big = nil
+	}
+	if b.own > 0 {
+		b.all.give(b.own)
+		b.task.Dropped(b.own)
+		b.own = 0
 	}
 }
 

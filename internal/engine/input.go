@@ -37,7 +37,7 @@ func (r *Relay) Behind(n int) bool {
 func (r *Relay) Replace(n int, b []byte) { r.in.replace(n, b) }
 
 // Frame waits until the whole next message is in Input and returns it, header included; limit bounds its size in
-// bytes. The slice is valid until the next Step or Consume; the message stays at the start of Input until it is consumed.
+// bytes, and so does the memory that is left for all. The slice is valid until the next Step or Consume; the message stays at the start of Input until it is consumed.
 func (r *Relay) Frame(limit int) ([]byte, error) {
 	for {
 		_, size, err := r.Header()
@@ -51,10 +51,15 @@ func (r *Relay) Frame(limit int) ([]byte, error) {
 		if size > 0 && r.in.len() >= size {
 			return r.in.bytes()[:size], nil
 		}
-		if size > 0 && r.in.full() {
-			r.in.grow(size)
+		if size > 0 && r.in.full() && !r.in.grow(size) {
+			return nil, r.in.all.refusal(size)
 		}
-		if err := r.More(); err != nil {
+		if r.in.own > 0 && r.in.all != nil {
+			err = r.moreWithin(r.in.all.Pause())
+		} else {
+			err = r.More()
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -88,11 +93,12 @@ func (r *Relay) moreWithin(pause time.Duration) error {
 	return err
 }
 
-// Room makes room for More where Input is full: for n bytes in all, if so many come.
-func (r *Relay) Room(n int) {
-	if r.in.full() {
-		r.in.grow(n)
+// Room makes room for More where Input is full: for n bytes in all, if so many come. The error is a *wire.Error.
+func (r *Relay) Room(n int) error {
+	if r.in.full() && !r.in.grow(n) {
+		return r.in.all.refusal(n).Fatal()
 	}
+	return nil
 }
 
 // Pass forwards the next n bytes of the client to a link untouched, in bounded memory: what the server's socket does not take

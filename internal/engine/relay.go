@@ -43,10 +43,10 @@ type Relay struct {
 	collecting    bool          // a wait ends after a while, to take what has come, see bulk
 }
 
-// NewRelay serves client on task t.
-func NewRelay(t *loop.Task, client *loop.Conn) *Relay {
+// NewRelay serves client on task t. Its large messages take of m, unless that is nil.
+func NewRelay(t *loop.Task, client *loop.Conn, m *Memory) *Relay {
 	t.Keep(client)
-	return &Relay{Task: t, Client: client, in: buffer{task: t}}
+	return &Relay{Task: t, Client: client, in: buffer{task: t, all: m}}
 }
 
 // Stop has the relay's next wait, also one under way, return ErrStopped. Any goroutine may call it while the task lives.

@@ -184,7 +184,7 @@ func (e *epoll) spawn(l *eventLoop, f func(t *Task), internal bool) {
 		e.internal.Add(1)
 	}
 	e.started.Add(1)
-	e.freed()
+	e.freed(1)
 	if detached {
 		go t.runDetached()
 		return

@@ -32,6 +32,7 @@ func (*Task) ownOnLoop(*Conn)                                { panic("unreachabl
 func (*Task) ownsOnLoop(*Conn) bool                          { panic("unreachable") }
 func (*Task) writeLateOnLoop(*Conn, []byte, LateWriter) bool { panic("unreachable") }
 func (*Task) flushLateOnLoop()                               { panic("unreachable") }
+func (*Task) droppedOnLoop(int)                              { panic("unreachable") }
 func (*Conn) aheadOnLoop() []byte                            { panic("unreachable") }
 func (*Conn) skipInbox(int)                                  { panic("unreachable") }
 func (*Conn) keep()                                          { panic("unreachable") }

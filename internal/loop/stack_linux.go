@@ -102,7 +102,7 @@ func (l *eventLoop) release(s *stack) {
 		return
 	}
 	s.over = true
-	l.eng.freed()
+	l.eng.freed(1)
 }
 
 // trim ends a window for the spare stacks.
@@ -112,7 +112,7 @@ func (l *eventLoop) trim() {
 			s.stop()
 		}
 		l.stacks = slices.Delete(l.stacks, 0, n)
-		l.eng.freed()
+		l.eng.freed(1)
 	}
 	l.unused = len(l.stacks)
 }
@@ -178,29 +178,43 @@ func (l *eventLoop) lieDown(t *Task) {
 	}
 }
 
-// The runtime keeps memory for as much again as is in use. Where thousands of tasks have begun, or have ended a wait that kept their
-// stack, it is given back to the system when they can be expected to be idle, which takes a garbage collection.
+// The runtime keeps memory for as much again as is in use, and gives up what a moment needed only behind several collections, which are minutes
+// apart in an idle process. Where thousands of tasks have begun, or have ended a wait that kept their stack, or large buffers were dropped, it is given
+// back to the system when they can be expected to be idle, which takes a garbage collection.
 const (
 	releaseAfter = 1000        // so many of them since the last time
 	releaseEvery = time.Minute // at most so often
 	releaseDelay = 5 * time.Second
+	taskGarbage  = 16 << 10 // bytes that count as one
 )
 
 // release is when memory was last given back, and what has happened since.
 type release struct {
-	count atomic.Int64
-	at    atomic.Int64 // by now
+	count   atomic.Int64
+	at      atomic.Int64 // by now; 0: never
+	pending atomic.Bool
 }
 
 // freed counts what has left garbage. From any thread.
-func (e *epoll) freed() {
-	if e.release.count.Add(1) < releaseAfter {
+func (e *epoll) freed(n int) {
+	r := &e.release
+	if r.count.Add(int64(n)) < releaseAfter || !r.pending.CompareAndSwap(false, true) {
 		return
 	}
-	at, last := now(), e.release.at.Load()
-	if last != 0 && at-last < int64(releaseEvery) || !e.release.at.CompareAndSwap(last, at) {
-		return
+	wait := releaseDelay
+	if last := r.at.Load(); last != 0 {
+		wait = max(wait, releaseEvery-time.Duration(now()-last))
 	}
-	e.release.count.Store(0)
-	time.AfterFunc(releaseDelay, debug.FreeOSMemory)
+	time.AfterFunc(wait, func() {
+		r.at.Store(now())
+		r.count.Store(0)
+		r.pending.Store(false)
+		debug.FreeOSMemory()
+	})
+}
+
+func (t *Task) droppedOnLoop(n int) {
+	if l := t.loop.Load(); l != nil {
+		l.eng.freed(n / taskGarbage)
+	}
 }

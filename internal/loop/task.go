@@ -107,6 +107,13 @@ func (t *Task) FlushLate() {
 	}
 }
 
+// Dropped says that n bytes of memory, which were seldom needed, are garbage: the system gets them back soon where it is much.
+func (t *Task) Dropped(n int) {
+	if t.routine == nil {
+		t.droppedOnLoop(n)
+	}
+}
+
 // Owns reports whether using c costs the task no move between loops.
 func (t *Task) Owns(c *Conn) bool {
 	return t.routine != nil || t.ownsOnLoop(c)
