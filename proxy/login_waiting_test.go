@@ -74,7 +74,8 @@ func TestHostileLogins(t *testing.T) {
 		{"length of -1", [][]byte{{0xff, 0xff, 0xff, 0xff}}, ""},
 		{"HTTP", [][]byte{[]byte("GET / HTTP/1.1\r\n\r\n")}, ""},
 		{"Terminate at once", [][]byte{message('X', 4, "")}, ""},
-		{"protocol 2", [][]byte{packet(2 << 16)}, "0A000"},
+		{"protocol 4", [][]byte{packet(4 << 16)}, "0A000"},
+		{"protocol 2", [][]byte{packet(2 << 16)}, ""}, // its errors have no SQLSTATE
 		{"no user", [][]byte{packet(3<<16, "database", "shop")}, "28000"},
 		{"two SSL requests", [][]byte{packet(80877103), packet(80877103)}, ""}, // the second is no ClientHello
 		{"two GSS requests", [][]byte{packet(80877104), packet(80877104)}, "08P01"},
