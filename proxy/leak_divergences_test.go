@@ -122,6 +122,9 @@ var divergences = []divergence{
 		_, rest, described := strings.Cut(want, "\n")
 		return described && description.MatchString(want) && noMore.MatchString(got) && strings.HasPrefix(rest, line+"\n") && m.runs(missing(got))
 	}},
+	{"`EXECUTE` of a statement that cannot be prepared any more", func(m *moment) bool { // with values: the position
+		return noMore.MatchString(m.got) && m.runs(missing(m.got)) && executesWith.MatchString(m.a.text) && position.ReplaceAllString(m.got, "") == position.ReplaceAllString(m.want, "")
+	}},
 	{"`pg_temp` in a session that has made no temporary table yet, or has none any more", func(m *moment) bool {
 		const none = "ERROR 3F000 schema \"pg_temp\""
 		return strings.Contains(m.a.text, " pg_temp.") && slices.ContainsFunc([]string{"ERROR 42P01 table \"t", "ERROR 42P01 relation \"pg_temp.t"}, func(missing string) bool {
@@ -155,7 +158,10 @@ var (
 	endsAndSpeaks    = regexp.MustCompile(`(commit|rollback|end|abort)\b.*; .*(prepare|execute|deallocate)`)
 
 	// noMore is how the answer to what cannot be prepared any more goes on, alone all of one.
-	noMore      = regexp.MustCompile(`^  ERROR (42P01|42883|42703) (relation|function|column) [^\n]* does not exist`)
+	noMore       = regexp.MustCompile(`^  ERROR (42P01|42883|42703) (relation|function|column) [^\n]* does not exist`)
+	position     = regexp.MustCompile(`; at \d+\n`)
+	executesWith = regexp.MustCompile(`execute (s\d|"S 2")\(`)
+
 	alone       = regexp.MustCompile(`^  ERROR (42P01|42883|42703) [^\n]*\n  ready [IE]\n$`)
 	missingName = regexp.MustCompile(`ERROR (?:42P01 relation "([^"]+)"|42703 column "([^"]+)"|42883 function ([a-z_]+\())[^\n]* does not exist`)
 	wrongNumber = regexp.MustCompile(`^(  columns [^\n]*\n|  \*pgproto3.NoData\n)?  ERROR (08P01 bind message supplies|42601 wrong number of parameters)`)
