@@ -12,7 +12,6 @@ type channels struct {
 	on      map[string]bool // committed
 	log     []channelChange
 	said    []step // by the request under way: whether it happened is known when that is answered
-	counted int    // statements of that request
 	aborted bool   // the transaction has failed: its COMMIT is a rollback
 }
 
@@ -41,10 +40,10 @@ func (c *channels) crowded(asked map[string]bool, more []string) error {
 		WithHint("A session can listen to channels of %d bytes of names. UNLISTEN those that are not used any more.", maxChannelBytes)
 }
 
-// say notes statement n of what is being sent to a server for the request under way.
+// say notes a statement of what is being sent to a server for the request under way: number n of those whose outcome is looked at.
 func (c *channels) say(n int, p *router.Plan) {
 	if p.Kind == router.Tx || p.Command == sql.Listen || p.Command == sql.Unlisten {
-		c.said = append(c.said, step{c.counted + n, p})
+		c.said = append(c.said, step{n, p})
 	}
 }
 
@@ -56,7 +55,7 @@ func (c *channels) answered(ok bool, completed int, status byte) {
 			c.apply(x.plan)
 		}
 	}
-	c.said, c.counted = c.said[:0], 0
+	c.said = c.said[:0]
 	c.aborted = status == wire.TxAborted
 	if status == wire.TxIdle {
 		c.end(ok)

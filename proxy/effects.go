@@ -9,6 +9,23 @@ import (
 
 // effects notes what the statement will have changed. It says whether the session must look at its outcome.
 func (s *session) effects(l *engine.Link, p *router.Plan) bool {
+	matters := s.affects(l, p)
+	if matters {
+		s.after.looked += s.statementsSent()
+	}
+	return matters
+}
+
+// statementsSent is how many statements the request in hand has.
+func (s *session) statementsSent() int {
+	if s.strung != nil {
+		return s.strung.n
+	}
+	return 1
+}
+
+// affects does the work of effects.
+func (s *session) affects(l *engine.Link, p *router.Plan) bool {
 	s.batch.heard = s.batch.heard || p.Has(router.Meets) || p.Command == sql.Notify || p.Command == sql.Listen || s.unlistens(p)
 	if s.ear != nil || p.Has(router.Listens) {
 		s.heed(l, p)

@@ -180,9 +180,9 @@ func (s *session) unlistens(p *router.Plan) bool { return s.ear != nil && p.Comm
 
 // heed notes what the statement, which is sent to the link now, does to the session's channels.
 func (s *session) heed(l *engine.Link, p *router.Plan) {
-	list, n := []step{{0, p}}, 1
+	list := []step{{0, p}}
 	if s.strung != nil {
-		list, n = s.strung.steps, s.strung.n
+		list = s.strung.steps
 	}
 	for _, x := range list {
 		if x.plan.Command == sql.Listen {
@@ -195,11 +195,8 @@ func (s *session) heed(l *engine.Link, p *router.Plan) {
 			}
 		}
 		if s.ear != nil {
-			s.ear.say(x.n, x.plan)
+			s.ear.say(s.after.looked+x.n, x.plan)
 		}
-	}
-	if s.ear != nil {
-		s.ear.counted += n
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *session) dropLink() {
 	s.link, s.began, s.reported = nil, 0, l.Conn.Reported
 	if s.ear != nil {
 		s.unlend(l.Conn)
-		s.ear.said, s.ear.counted, s.ear.ahead = s.ear.said[:0], 0, true
+		s.ear.said, s.ear.ahead = s.ear.said[:0], true
 	}
 	s.client.letGo()
 	s.takenBack()

@@ -89,6 +89,7 @@ type after struct {
 	foreseen *foreseen
 	replay   *queryString   // in place of changes: settings and transaction commands of one query string, in order
 	outcome  engine.Reply   // of these statements
+	looked   int            // how many they are
 	prepared []preparedStep // what they do to prepared statements
 	aside    []*aside       // prepared statements that are to be forgotten
 	probe    engine.Reply
