@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -45,7 +47,10 @@ type peer struct {
 	fe     *pgproto3.Frontend
 	params map[string]string
 	status byte
+	number uint64
 }
+
+var peers atomic.Uint64 // how many there have been
 
 // newPeer logs in with pgconn and takes the connection over.
 func newPeer(ctx context.Context, dsn string, options map[string]string) (*peer, error) {
@@ -65,7 +70,7 @@ func newPeer(ctx context.Context, dsn string, options map[string]string) (*peer,
 	if err != nil {
 		return nil, err
 	}
-	return &peer{conn: h.Conn, pid: h.PID, key: h.SecretKey, fe: pgproto3.NewFrontend(h.Conn, h.Conn), params: h.ParameterStatuses, status: 'I'}, nil
+	return &peer{conn: h.Conn, pid: h.PID, key: h.SecretKey, fe: pgproto3.NewFrontend(h.Conn, h.Conn), params: h.ParameterStatuses, status: 'I', number: peers.Add(1)}, nil
 }
 
 // play sends the messages and returns the answer, a line for each message. Notifications are left out: when they come is
@@ -109,7 +114,7 @@ func (p *peer) play(a action) string {
 // gid is what stands in requests and answers for the identifier of a transaction in two phases: all databases of a server have those together.
 const gid = "GID"
 
-func (p *peer) gid() string { return "leak " + p.conn.LocalAddr().String() }
+func (p *peer) gid() string { return fmt.Sprintf("leak %d %d", os.Getpid(), p.number) }
 
 // own is the message with the peer's own identifier in it.
 func (p *peer) own(m pgproto3.FrontendMessage) pgproto3.FrontendMessage {
