@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 )
 
 // scene is what the proxy and its servers are about, for a client that has no answer: who waits for what can be seen only while it waits.
@@ -26,6 +27,25 @@ func (k *leaks) scene() string {
 		show(fmt.Sprint("database ", i), p, "select pid, state, wait_event_type, wait_event, now() - state_change as since, query from pg_stat_activity where datname = current_database()")
 	}
 	return b.String() + "the proxy's log:\n" + k.log.String()
+}
+
+// recent are the last requests of all clients, as they were answered.
+type recent struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (r *recent) add(began time.Time, slot int, a action) {
+	line := fmt.Sprintf("%s +%v client %d: %.400s\n", began.Format("05.000"), time.Since(began).Round(time.Millisecond), slot, a.text)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines[max(0, len(r.lines)-199):], line)
+}
+
+func (r *recent) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.lines, "")
 }
 
 // tail keeps the last lines of a log that are of interest.

@@ -86,6 +86,7 @@ type leaks struct {
 
 	keys [][]int // of leak_key, by shard
 	log  *tail   // of the proxy
+	late recent
 
 	cleaning  sync.Mutex
 	primaries []*peer // connections to the databases themselves
@@ -236,6 +237,7 @@ func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 		k.actions.Add(1)
 		began := time.Now()
 		diff, diverged := p.do(a)
+		k.late.add(began, slot, a)
 		if d := time.Since(began); d > 2*time.Second {
 			k.t.Logf("client %d: %s took %v", slot, a.text, d)
 		}
@@ -262,6 +264,7 @@ func (k *leaks) fail(life history, diff string) {
 		return
 	}
 	k.t.Errorf("client %d: %s", life.slot, diff)
+	k.t.Logf("what all did just before:\n%s", &k.late)
 	if short, diff := k.shrink(life); diff != "" {
 		k.t.Errorf("alone it fails with\n%s%s", short, diff)
 		return
