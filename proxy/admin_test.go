@@ -420,4 +420,10 @@ func TestStatsAndPins(t *testing.T) {
 		t.Errorf("clients.pinned is %q", got)
 	}
 	awaitRow(t, c, "SELECT pid FROM servers WHERE state = 'pinned'", pid) // it is in use until the proxy has seen the answer's end
+
+	execute(t, app, "DROP TABLE own")
+	execute(t, app, "BEGIN; DECLARE held CURSOR WITH HOLD FOR SELECT 1; COMMIT")
+	if got := cell(t, c, "SELECT pinned FROM clients"); got != "cursor WITH HOLD" {
+		t.Errorf("behind a query string, clients.pinned is %q", got)
+	}
 }

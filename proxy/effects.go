@@ -50,6 +50,8 @@ func (s *session) affects(l *engine.Link, p *router.Plan) bool {
 		s.pin(l, kept)
 	case p.Has(router.Opaque):
 		s.pin(l, opaque)
+	case p.Has(router.Pin) && s.strung != nil && s.strung.pins != "":
+		s.pin(l, s.strung.pins)
 	case p.Has(router.Pin):
 		s.pin(l, pinned(p))
 	}

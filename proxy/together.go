@@ -102,10 +102,11 @@ func setsTransaction(p *router.Plan) bool {
 
 // queryString is a query string of several statements.
 type queryString struct {
-	n       int  // statements, empty ones left out
-	ends    bool // it ends a transaction
-	looks   bool // something takes a snapshot, behind that if it ends one
-	primary bool // something is for the primary, or behind that may write
+	n       int    // statements, empty ones left out
+	ends    bool   // it ends a transaction
+	looks   bool   // something takes a snapshot, behind that if it ends one
+	primary bool   // something is for the primary, or behind that may write
+	pins    string // why it pins the session, by the first statement that does
 	changes []*router.SettingChange
 	steps   []step
 	ahead   []*statement // to be prepared before its transaction begins
@@ -126,6 +127,9 @@ func (q *queryString) add(p *router.Plan) {
 		q.steps = append(q.steps, step{q.n, p})
 	} else if p.Kind == router.Tx || p.Has(router.Listens) {
 		q.steps = append(q.steps, step{q.n, p})
+	}
+	if q.pins == "" && p.Has(router.Pin) {
+		q.pins = pinned(p)
 	}
 	if c := p.Tx; p.Kind == router.Tx && (c.Op == router.Commit || c.Op == router.Rollback) {
 		q.ends, q.looks = true, false
