@@ -57,7 +57,7 @@ func (s *session) sharesChannels() bool {
 func (p *Proxy) usualEncoding(name string) bool {
 	params, err := p.backend.Shard(p.home).ServerParams(context.Background()) // known since the first login
 	usual := params["client_encoding"]
-	return err == nil && (strings.EqualFold(name, usual) || usual == "UTF8" && isUTF8(name))
+	return err == nil && (encodingName(name) == encodingName(usual) || usual == "UTF8" && isUTF8(name))
 }
 
 // listenAhead does what must be done before a server hears of the plan. What the session has read of its client's input may

@@ -151,12 +151,24 @@ func noticesOfCut(asked []wire.Parameter) (dst []byte) {
 // nameDataLen is PostgreSQL's NAMEDATALEN: longer names are cut.
 const nameDataLen = 64
 
+// isUTF8 says whether PostgreSQL takes an encoding's name for UTF8.
 func isUTF8(encoding string) bool {
-	switch strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(encoding)) {
-	case "utf8", "unicode":
-		return true
-	}
-	return false
+	name := encodingName(encoding)
+	return name == "utf8" || name == "unicode"
+}
+
+// encodingName is an encoding's name as PostgreSQL looks it up: without anything but letters and digits, small (clean_encoding_name of
+// encnames.c). asyncpg has quotes around it.
+func encodingName(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			return r
+		}
+		return -1
+	}, s)
 }
 
 // tellBeginning tells the client that its settings are again those that it began with: no server does, for none took part.
