@@ -325,12 +325,12 @@ func TestDrain(t *testing.T) {
 }
 
 // A farewell behind a transaction comes apart from its answer, or as the answer to what the client asks next: libpq takes an error that it
-// reads together with an answer for a notice, and then knows no reason why its connection is lost.
+// reads together with an answer for a notice, and then knows no reason why its connection is lost. Some read an answer late.
 func TestDrainBehindAnswer(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 8})
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 12})
 	engines(t, func(t *testing.T, engineName string) {
 		p := f.run(t, engineName)
-		var begun [6]*wireClient
+		var begun [12]*wireClient
 		ask := func(c *wireClient, query string) {
 			c.send(t, &pgproto3.Query{String: query})
 			if _, err := receive[*pgproto3.ReadyForQuery](c); err != nil {
@@ -342,16 +342,23 @@ func TestDrainBehindAnswer(t *testing.T) {
 			ask(begun[i], "begin")
 			ask(begun[i], "select 1")
 		}
-		p.drain()
-		apart := 0
-		for i, c := range begun {
+		for _, c := range begun[:6] {
 			ask(c, "commit")
-			if i%2 == 0 {
+		}
+		p.drain()
+		apart := map[time.Duration]int{}
+		for i, c := range begun {
+			late := 20 * time.Millisecond // to read: so is a client with many connections
+			if i >= 6 {
+				ask(c, "commit")
+				late *= 10
+			}
+			if i >= 6 && i%2 == 0 {
 				c.send(t, &pgproto3.Query{String: "select 2"})
-			} else if err := c.conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+			} else if err := c.conn.SetReadDeadline(time.Now().Add(late)); err != nil {
 				t.Fatal(err)
 			} else if _, err := c.fe.Receive(); errors.Is(err, os.ErrDeadlineExceeded) {
-				apart++
+				apart[late]++
 			} else {
 				continue
 			}
@@ -362,8 +369,8 @@ func TestDrainBehindAnswer(t *testing.T) {
 				t.Errorf("client %d: %v", i, e)
 			}
 		}
-		if apart == 0 { // one would do: this machine may be slow
-			t.Error("farewells come together with answers")
+		if len(apart) < 2 { // one of three would do: this machine may be slow
+			t.Errorf("farewells come together with answers; apart by these times: %v", apart)
 		}
 	})
 }

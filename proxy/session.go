@@ -213,11 +213,8 @@ func (s *session) leaves(busy bool) error {
 	if s.last.plan == nil && time.Since(s.client.since) < firstRequest {
 		until = s.client.since.Add(firstRequest)
 	}
-	switch {
-	case until.IsZero() && busy:
-		return s.lull()
-	case until.IsZero():
-		return errDrained
+	if until.IsZero() {
+		return s.lull(busy)
 	}
 	if err := s.Step(until); err != nil && !errors.Is(err, engine.ErrDeadline) {
 		return err
@@ -225,10 +222,14 @@ func (s *session) leaves(busy bool) error {
 	return nil
 }
 
-// lull ends a session whose client has just had an answer, a moment later or in answer to its next request: libpq drops an error that comes
-// in one breath with an answer, so that the next request would fail for no known reason.
-func (s *session) lull() error {
-	for until := time.Now().Add(drainPoll); !s.Gone() && len(s.Input()) == 0; {
+// lull ends a session a moment later, or in answer to its client's next request: libpq drops an error that it reads in one breath with an answer,
+// so that the next request would fail for no known reason. A busy client has just had one, and may come to read it late; others may have.
+func (s *session) lull(busy bool) error {
+	moment := 10 * drainPoll
+	if busy {
+		moment = firstRequest
+	}
+	for until := time.Now().Add(moment); !s.Gone() && len(s.Input()) == 0; {
 		if err := s.Step(until); errors.Is(err, engine.ErrDeadline) {
 			break
 		} else if err != nil {
@@ -238,7 +239,7 @@ func (s *session) lull() error {
 	return errDrained
 }
 
-// firstRequest is how long after its login a client may take to ask something before it counts as idle.
+// firstRequest is how long a client may take to ask something before it counts as idle, from its login on, and from an answer on.
 const firstRequest = 2 * time.Second
 
 // handle takes one message from the client.
