@@ -10,12 +10,13 @@ import (
 //
 //	the client sends           while the server takes data    otherwise
 //	CopyData, Done, Fail       passed on                      passed on or dropped: the server drops them
-//	Flush, Sync                dropped, as the server does    as ever
+//	Flush                      dropped, as the server does    as ever
+//	Sync                       passed on, owed nothing        as ever
 //	Terminate                  the session ends               as ever
 //	anything else              the session ends               as ever
 //
-// libpq relies on the second line: it sends Sync right behind Execute. For the last line the server is asked, too: it may have found wrong
-// data before, of which the proxy has not heard yet.
+// The server drops a Sync, too, which libpq relies on: it sends one right behind Execute. But it may have found wrong data before, of
+// which the proxy has not heard yet, and then it counts: see recount. So the server is asked for the last line as well.
 
 // copying passes on what belongs to a COPY.
 func (s *session) copying(typ byte, size int) error {
@@ -28,7 +29,44 @@ func (s *session) copying(typ byte, size int) error {
 	}
 	l.EndCopy() // the server reads Sync again
 	s.batch.copying = false
-	return s.Pass(l, size, s.p.cfg().MessageTimeout)
+	errors := l.Errors
+	if err := s.Pass(l, size, s.p.cfg().MessageTimeout); err != nil || l.Synced == 0 {
+		return err
+	}
+	l.SetOut(wire.AppendFlush(l.Out()))
+	for l.Err == nil && l.Synced > 0 && l.Errors == errors { // before anything else is sent
+		if err := s.Serve(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recount finds out how many of the Syncs that it was sent amid a COPY the server has counted, when that has failed. They are put before
+// what the client has sent since, as if it came now: to answer them again changes nothing. begun is the type of a message
+// whose body the server waits for, see endBegun.
+func (s *session) recount(l *engine.Link, begun byte) error {
+	if l.Skipping { // as it does where it has counted none
+		l.Skipping, s.batch.skip = false, true
+	}
+	s.batch.copying = false
+	errors := l.Errors
+	l.SetOut(wire.AppendQuery(wire.AppendSync(l.Out()), ""))
+	l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll, Reply: &engine.Reply{Counts: true}})
+	if err := s.Await(l); err != nil || l.Err != nil {
+		return err
+	}
+	n := l.Counted - 1 // for the Sync here
+	l.Counted = 0
+	if begun == wire.MsgQuery || begun == wire.MsgFunctionCall {
+		n -= l.Errors - errors // which it was not skipped, but failed
+	}
+	var syncs []byte
+	for range n {
+		syncs = wire.AppendSync(syncs)
+	}
+	s.Replace(0, syncs)
+	return nil
 }
 
 // amidCopy takes a message that comes while a server reads, or may be about to read, copy data. It says whether that was all
@@ -50,6 +88,10 @@ func (s *session) amidCopy(typ byte, size int) (handled bool, err error) {
 		s.batch.copying = false
 		return l != nil && l.Err == nil, nil // an error may have ended the batch: the message is looked at anew
 	}
+	if typ == wire.MsgSync {
+		l.SetOut(wire.AppendSync(l.Out()))
+		l.Synced++
+	}
 	if typ == wire.MsgSync || typ == wire.MsgFlush {
 		return true, s.Skip(size)
 	}
@@ -70,7 +112,12 @@ func (s *session) amidCopy(typ byte, size int) (handled bool, err error) {
 // which changes nothing.
 func (s *session) endBegun(l *engine.Link, typ byte) error {
 	end := []byte{0, 0, 0, 4} // its length
+	code := l.Code
+	defer func() { l.Code = code }()
 	switch {
+	case l.Synced > 0:
+		l.Send(end)
+		return s.recount(l, typ)
 	case l.Skipping:
 		l.Send(end)
 		return nil
@@ -84,7 +131,7 @@ func (s *session) endBegun(l *engine.Link, typ byte) error {
 		end = wire.AppendSync(end)
 	}
 	l.Send(end)
-	for code := l.Code; l.Err == nil && l.Owed() > 0; l.Code = code {
+	for l.Err == nil && l.Owed() > 0 {
 		if err := s.Serve(); err != nil {
 			return err
 		}

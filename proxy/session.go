@@ -142,6 +142,11 @@ func (s *session) complete() error {
 // next finds the header of the client's next message. It returns only when that message may be handled, or s.rests.
 func (s *session) next(busy bool) (typ byte, size int, err error) {
 	for {
+		if l := s.link; l != nil && l.Synced > 0 && !l.Copying && l.Err == nil {
+			if err := s.recount(l, 0); err != nil {
+				return 0, 0, err
+			}
+		}
 		if err := s.settle(); err != nil {
 			return 0, 0, err
 		}

@@ -152,6 +152,10 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 	case 'E':
 		return l.failed(r, e, body, st)
 	}
+	if typ == 'Z' && l.Synced > 0 && (e == nil || e.Reply != nil && e.Reply.Counts) {
+		l.Counted++
+		return false
+	}
 	if e == nil {
 		l.broke()
 		return false
@@ -176,7 +180,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 		}
 		return !mute
 	case 'C', 'I', 's':
-		l.Copying = false
+		l.Copying, l.Synced = false, 0
 		mute := e.Mute&MuteTag != 0
 		if e.Unseen != nil && e.next() {
 			return false

@@ -71,6 +71,7 @@ func (e *Expect) next() (unseen bool) {
 type Reply struct {
 	Done   bool // ReadyForQuery, or the end of an extended request, has come
 	CopyIn bool // the server waits for CopyData
+	Counts bool // of an empty query: a ReadyForQuery that comes before its answer is counted, see Link.Synced
 	// What the client gets of it though its kind is muted: notices, and so many command tags.
 	PassNotices bool
 	PassTags    uint32

@@ -24,6 +24,9 @@ type Link struct {
 	Skipping bool
 	// Copying is set while the server waits for CopyData.
 	Copying bool
+	// Synced is how many Syncs the server was sent while it took copy data. They mean nothing to it if the COPY succeeds; if it fails, those
+	// count that it reads behind that: Counted are those that it has answered then, up to the answer to an empty query, see Reply.Counts.
+	Synced, Counted int
 	// OutOfStep is set when the server has been sent what cannot stand amid copy data: it closes the connection.
 	OutOfStep bool
 	// Errors counts the errors that the server has reported.
