@@ -561,18 +561,20 @@ func TestGarbageInTLS(t *testing.T) {
 	})
 }
 
-// A client that pauses in the middle of a message which has gone on to a server in part is ended, and others have the connection. Between
-// messages it may pause.
+// A client that pauses in the middle of a message which has gone on to a server in part, or of a large one that is skipped, is ended, and
+// others have the connection. Between messages it may pause.
 func TestPauseWithinAMessage(t *testing.T) {
 	const pause = 300 * time.Millisecond
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, config: func(c *proxy.Config) { c.MessageTimeout = pause }})
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, config: func(c *proxy.Config) { c.MessageTimeout, c.MaxMessage = pause, 50_000 }})
 	exec(t, connect(t, f.direct(0)), "create table paused (a text)")
 	long := strings.Repeat("x", 100_000)
 	engines(t, func(t *testing.T, engineName string) {
 		p := f.run(t, engineName)
 		for name, sent := range map[string][]byte{
-			"Bind":     frames(frame('P', "a\x00select $1::text\x00\x00\x00"), frame('B', "\x00a\x00\x00\x00\x00\x01\x00\x01\x86\xa0"+long+"\x00\x00")),
-			"CopyData": frames(frame('Q', "copy paused from stdin\x00"), frame('d', long+"\n")),
+			"Bind":      frames(frame('P', "a\x00select $1::text\x00\x00\x00"), frame('B', "\x00a\x00\x00\x00\x00\x01\x00\x01\x86\xa0"+long+"\x00\x00")),
+			"CopyData":  frames(frame('Q', "copy paused from stdin\x00"), frame('d', long+"\n")),
+			"too large": frames(frame('Q', "begin\x00"), frame('Q', "select 1\x00"), frame('Q', "select '"+long+"'\x00")),
+			"skipped":   frames(frame('Q', "begin\x00"), frame('Q', "select 1\x00"), frame('B', "\x00nosuch\x00\x00\x00\x00\x00\x00\x00"), frame('P', "\x00"+long+"\x00\x00\x00")),
 		} {
 			c := dialWire(t, p.dsn).conn
 			write(t, c, sent[:len(sent)-50_000])

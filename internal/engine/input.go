@@ -54,12 +54,7 @@ func (r *Relay) Frame(limit int) ([]byte, error) {
 		if size > 0 && r.in.full() && !r.in.grow(size) {
 			return nil, r.in.all.refusal(size)
 		}
-		if r.in.own > 0 && r.in.all != nil {
-			err = r.moreWithin(r.in.all.Pause())
-		} else {
-			err = r.More()
-		}
-		if err != nil {
+		if err := r.moreOf(size); err != nil {
 			return nil, err
 		}
 	}
@@ -67,6 +62,14 @@ func (r *Relay) Frame(limit int) ([]byte, error) {
 
 // More waits until more of the client's bytes have come, serving the links meanwhile.
 func (r *Relay) More() error { return r.moreUntil(time.Time{}) }
+
+// moreOf is More amid a message of size bytes, 0 for one of which that is not known yet. The client may not pause in a large one.
+func (r *Relay) moreOf(size int) error {
+	if size <= chunkSize || r.in.all == nil {
+		return r.More()
+	}
+	return r.moreWithin(r.in.all.Pause())
+}
 
 // moreUntil is More up to a deadline: ErrDeadline.
 func (r *Relay) moreUntil(deadline time.Time) error {
@@ -82,8 +85,8 @@ func (r *Relay) moreUntil(deadline time.Time) error {
 	return nil
 }
 
-// moreWithin is More for a message that is passed on while it comes: who pauses for longer in the middle of it, and so keeps a
-// server waiting for the rest, is to go. What the client does between messages is its own affair, as with PostgreSQL.
+// moreWithin is More for a message that is passed on while it comes, or that is large: who pauses for longer in the middle of it, and so keeps a
+// server or much memory waiting for the rest, is to go. What the client does between messages is its own affair, as with PostgreSQL.
 func (r *Relay) moreWithin(pause time.Duration) error {
 	err := r.moreUntil(time.Now().Add(pause))
 	if errors.Is(err, ErrDeadline) {
@@ -162,11 +165,11 @@ func (r *Relay) passSome(l *Link, n int, pause time.Duration) (passed int, err e
 	return 0, err
 }
 
-// Skip consumes the next n bytes of the client.
+// Skip consumes the next n bytes of the client, a message or the rest of one.
 func (r *Relay) Skip(n int) error {
-	for n > 0 {
+	for size := n; n > 0; {
 		if r.in.len() == 0 {
-			if err := r.More(); err != nil {
+			if err := r.moreOf(size); err != nil {
 				return err
 			}
 			continue
