@@ -298,7 +298,7 @@ func (s *session) bindHead(size int) (wire.Bind, error) {
 		if err := s.Room(maxBindHead); err != nil {
 			return m, err
 		}
-		if err := s.More(); err != nil {
+		if err := s.MoreOf(size); err != nil {
 			return m, err
 		}
 	}

@@ -74,7 +74,7 @@ func (s *session) functionOID(size int) (uint32, error) {
 		return 0, nil
 	}
 	for len(s.Input()) < oidEnd {
-		if err := s.More(); err != nil {
+		if err := s.MoreOf(size); err != nil {
 			return 0, err
 		}
 	}

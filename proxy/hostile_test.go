@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidemarkdb/tidemark/proxy"
+	"github.com/tidemarkdb/tidemark/sharding"
 )
 
 // Hostile clients: whatever one sends, or does not read, memory stays bounded, others are served, nothing of it is left
@@ -565,14 +566,19 @@ func TestGarbageInTLS(t *testing.T) {
 // others have the connection. Between messages it may pause.
 func TestPauseWithinAMessage(t *testing.T) {
 	const pause = 300 * time.Millisecond
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 1, config: func(c *proxy.Config) { c.MessageTimeout, c.MaxMessage = pause, 50_000 }})
-	exec(t, connect(t, f.direct(0)), "create table paused (a text)")
+	dealt := []sharding.Table{{Name: "dealt", Kind: sharding.Sharded, Column: "k", Type: sharding.Int8}}
+	f := newFixture(t, fixtureSpec{shards: 2, tables: dealt, pool: 1, config: func(c *proxy.Config) { c.MessageTimeout, c.MaxMessage = pause, 50_000 }})
+	for i := range 2 {
+		exec(t, connect(t, f.direct(i)), "create table paused (a text); create table dealt (k bigint, a text)")
+	}
 	long := strings.Repeat("x", 100_000)
 	engines(t, func(t *testing.T, engineName string) {
 		p := f.run(t, engineName)
 		for name, sent := range map[string][]byte{
 			"Bind":      frames(frame('P', "a\x00select $1::text\x00\x00\x00"), frame('B', "\x00a\x00\x00\x00\x00\x01\x00\x01\x86\xa0"+long+"\x00\x00")),
 			"CopyData":  frames(frame('Q', "copy paused from stdin\x00"), frame('d', long+"\n")),
+			"split":     frames(frame('Q', "copy dealt from stdin\x00"), frame('d', "1\t"+long+"\n")),
+			"names":     frames(frame('Q', "begin\x00"), frame('Q', "select 1\x00"), frame('B', long+"\x00\x00\x00\x00\x00\x00\x00\x00")),
 			"too large": frames(frame('Q', "begin\x00"), frame('Q', "select 1\x00"), frame('Q', "select '"+long+"'\x00")),
 			"skipped":   frames(frame('Q', "begin\x00"), frame('Q', "select 1\x00"), frame('B', "\x00nosuch\x00\x00\x00\x00\x00\x00\x00"), frame('P', "\x00"+long+"\x00\x00\x00")),
 		} {

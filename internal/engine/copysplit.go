@@ -135,10 +135,10 @@ func (s *splitter) run(failed func() error) error {
 
 // data takes the n bytes of one CopyData as they arrive. Lines may begin and end anywhere in it.
 func (s *splitter) data(n int, failed func() error) error {
-	for n > 0 {
+	for size := n; n > 0; {
 		b := s.r.Input()
 		if len(b) == 0 {
-			if err := s.r.More(); err != nil {
+			if err := s.r.MoreOf(size); err != nil {
 				return err
 			}
 			continue

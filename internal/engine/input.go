@@ -54,7 +54,7 @@ func (r *Relay) Frame(limit int) ([]byte, error) {
 		if size > 0 && r.in.full() && !r.in.grow(size) {
 			return nil, r.in.all.refusal(size)
 		}
-		if err := r.moreOf(size); err != nil {
+		if err := r.MoreOf(size); err != nil {
 			return nil, err
 		}
 	}
@@ -63,8 +63,8 @@ func (r *Relay) Frame(limit int) ([]byte, error) {
 // More waits until more of the client's bytes have come, serving the links meanwhile.
 func (r *Relay) More() error { return r.moreUntil(time.Time{}) }
 
-// moreOf is More amid a message of size bytes, 0 for one of which that is not known yet. The client may not pause in a large one.
-func (r *Relay) moreOf(size int) error {
+// MoreOf is More amid a message of size bytes, 0 for one of which that is not known yet. The client may not pause in a large one.
+func (r *Relay) MoreOf(size int) error {
 	if size <= chunkSize || r.in.all == nil {
 		return r.More()
 	}
@@ -169,7 +169,7 @@ func (r *Relay) passSome(l *Link, n int, pause time.Duration) (passed int, err e
 func (r *Relay) Skip(n int) error {
 	for size := n; n > 0; {
 		if r.in.len() == 0 {
-			if err := r.moreOf(size); err != nil {
+			if err := r.MoreOf(size); err != nil {
 				return err
 			}
 			continue
