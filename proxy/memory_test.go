@@ -25,22 +25,6 @@ func TestMessageMemory(t *testing.T) {
 		exec(t, admin, "drop table if exists customers")
 		exec(t, admin, "create table customers (id bigint primary key, name text)")
 		big := strings.Repeat("x", 7<<20)
-		query := func(c *wireClient, messages ...pgproto3.FrontendMessage) (code string) {
-			t.Helper()
-			c.send(t, messages...)
-			for {
-				m, err := c.fe.Receive()
-				if err != nil {
-					t.Fatal(err)
-				}
-				switch m := m.(type) {
-				case *pgproto3.ErrorResponse:
-					code = m.Code
-				case *pgproto3.ReadyForQuery:
-					return code
-				}
-			}
-		}
 		asks := map[string][]pgproto3.FrontendMessage{
 			"Query": {&pgproto3.Query{String: "select length('" + big + "')"}},
 			"Parse": {&pgproto3.Parse{Query: "select length('" + big + "')"}, &pgproto3.Sync{}},
@@ -51,7 +35,7 @@ func TestMessageMemory(t *testing.T) {
 		}
 		c := dialWire(t, p.dsn)
 		for name, messages := range asks {
-			if code := query(c, messages...); code != "" {
+			if code := c.codeOf(t, messages...); code != "" {
 				t.Errorf("%s: %s", name, code)
 			}
 		}
@@ -69,12 +53,12 @@ func TestMessageMemory(t *testing.T) {
 		refused := map[string]bool{}
 		for deadline := time.Now().Add(wirePatience); len(refused) < len(asks) && time.Now().Before(deadline); {
 			for name, messages := range asks {
-				if code := query(c, messages...); code == "53200" {
+				if code := c.codeOf(t, messages...); code == "53200" {
 					refused[name] = true
 				} else if code != "" {
 					t.Fatalf("%s: %s", name, code)
 				}
-				if code := query(c, &pgproto3.Query{String: "select 1"}); code != "" {
+				if code := c.codeOf(t, &pgproto3.Query{String: "select 1"}); code != "" {
 					t.Fatalf("behind %s: %s", name, code)
 				}
 			}
@@ -86,9 +70,48 @@ func TestMessageMemory(t *testing.T) {
 			t.Errorf("who does not end his message is told %v, %v", e, err)
 		}
 		for name, messages := range asks {
-			if code := query(c, messages...); code != "" {
+			if code := c.codeOf(t, messages...); code != "" {
 				t.Errorf("%s, when there is room again: %s", name, code)
 			}
 		}
 	})
+}
+
+// So is a Bind whose names and formats alone are large, while they are read.
+func TestMessageMemoryOfFormats(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, config: func(c *proxy.Config) { c.MaxMessage, c.MessageMemory = 1<<10, 32<<10 }})
+	engines(t, func(t *testing.T, engineName string) {
+		c := dialWire(t, f.start(t, engineName))
+		formats := make([]int16, 20_000)
+		for _, begin := range []string{"", "begin", "select 1"} {
+			c.codeOf(t, &pgproto3.Query{String: begin})
+			if code := c.codeOf(t, &pgproto3.Bind{ParameterFormatCodes: formats, Parameters: make([][]byte, len(formats))}, &pgproto3.Execute{}, &pgproto3.Sync{}); code != "53200" {
+				t.Errorf("behind %q: %s", begin, code)
+			}
+		}
+		if code := c.codeOf(t, &pgproto3.Query{String: "select 1"}); code != "25P02" {
+			t.Errorf("in the transaction: %s", code)
+		}
+		if code := c.codeOf(t, &pgproto3.Query{String: "rollback; select 1"}); code != "" {
+			t.Errorf("behind it: %s", code)
+		}
+	})
+}
+
+// codeOf sends what asks for one ReadyForQuery, and returns the SQLSTATE of its error; empty: there is none.
+func (c *wireClient) codeOf(t *testing.T, messages ...pgproto3.FrontendMessage) (code string) {
+	t.Helper()
+	c.send(t, messages...)
+	for {
+		m, err := c.fe.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m := m.(type) {
+		case *pgproto3.ErrorResponse:
+			code = m.Code
+		case *pgproto3.ReadyForQuery:
+			return code
+		}
+	}
 }

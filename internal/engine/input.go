@@ -99,7 +99,7 @@ func (r *Relay) moreWithin(pause time.Duration) error {
 // Room makes room for More where Input is full: for n bytes in all, if so many come. The error is a *wire.Error.
 func (r *Relay) Room(n int) error {
 	if r.in.full() && !r.in.grow(n) {
-		return r.in.all.refusal(n).Fatal()
+		return r.in.all.refusal(n)
 	}
 	return nil
 }
