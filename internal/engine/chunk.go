@@ -26,7 +26,7 @@ var (
 // the buffer runs empty, or, for one frame that is larger, memory of its own that is dropped then.
 type buffer struct {
 	task *loop.Task // whose it is
-	all  *Memory    // that memory of its own is taken from; nil: it is not counted
+	all  *Memory    // that chunks for bulk and memory of its own are taken from; nil: these are not counted
 	own  int        // bytes of it
 	b    []byte
 	r, w int
@@ -40,14 +40,15 @@ func (b *buffer) len() int      { return b.w - b.r }
 // space returns room to read into: at least one byte, unless the buffer is full with unread bytes. In bulk an empty buffer
 // begins larger.
 func (b *buffer) space(bulk bool) []byte {
-	if b.b == nil && !bulk {
+	switch {
+	case b.b != nil:
+	case bulk && b.all.take(bulkSize):
+		b.big = bulkChunks.Get().(*bulkChunk)
+		b.b = b.big[:]
+	default:
 		b.pool = chunks.Get(b.task)
 		b.b = b.pool[:]
 		return b.b
-	}
-	if b.b == nil {
-		b.big = bulkChunks.Get().(*bulkChunk)
-		b.b = b.big[:]
 	}
 	if b.w == len(b.b) && b.r > 0 {
 		b.w = copy(b.b, b.b[b.r:b.w])
@@ -90,7 +91,10 @@ func (b *buffer) replace(n int, p []byte) {
 	copy(to[len(p):], b.b[b.r+n:b.w])
 	copy(to, p)
 	if size > len(b.b) {
-		b.put()
+		if b.put(); size > chunkSize {
+			b.own = size
+			b.all.add(size)
+		}
 	}
 	b.b, b.r, b.w = to, 0, size
 }
@@ -99,6 +103,17 @@ func (b *buffer) consume(n int) {
 	if b.r += n; b.r == b.w {
 		b.release()
 	}
+}
+
+// shrink gives a chunk for bulk back where a small one will do: the rest of what is in it may be long in coming.
+func (b *buffer) shrink() {
+	if b.big == nil || b.len() > chunkSize {
+		return
+	}
+	small := chunks.Get(b.task)
+	n := copy(small[:], b.bytes())
+	b.put()
+	b.b, b.pool, b.r, b.w = small[:], small, 0, n
 }
 
 // release gives the memory back when nothing unread is in it.
@@ -118,6 +133,7 @@ func (b *buffer) put() {
 	}
 	if b.big != nil {
 		bulkChunks.Put(b.big)
+		b.all.give(bulkSize)
 		b.big = nil
 	}
 	if b.own > 0 {

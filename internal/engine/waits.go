@@ -50,7 +50,9 @@ func (r *Relay) sources() error {
 	r.collecting = false
 	if r.takes() {
 		client |= loop.Readable
-		r.collecting = r.bulk.on
+		if r.collecting = r.bulk.on; !r.collecting {
+			r.in.shrink()
+		}
 	}
 	if len(r.out) > 0 {
 		client |= loop.Writable
