@@ -251,6 +251,7 @@ func (s *session) bind(size int) error {
 	}
 	pt.link = l
 	s.portals.put(name, pt)
+	s.batch.unnamed = s.batch.unnamed || len(name) == 0
 	if len(name) > 0 && plan.Flags != 0 {
 		s.binds(l, plan)
 	}

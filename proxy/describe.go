@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
@@ -181,6 +182,17 @@ func (s *session) describePortal(name []byte, n int) error {
 			return err
 		}
 	}
+	if l := s.link; len(name) == 0 && s.portals.uncertain() && pt.link == l && !s.batch.unnamed && !s.batch.sent {
+		if l.Owed() > 0 {
+			if err := s.drain(); err != nil {
+				return err
+			}
+			return s.describe()
+		}
+		if s.aborted() {
+			return s.describeUncertain(l, n)
+		}
+	}
 	frame := s.Input()[:n]
 	switch {
 	case pt == nil && s.link == nil:
@@ -220,5 +232,20 @@ func (s *session) describePortal(name []byte, n int) error {
 		return err
 	}
 	s.replyInOrder(s.appendFields(nil, pt.plan, &m))
+	return nil
+}
+
+// describeUncertain describes the unnamed portal in a transaction that has failed, where the server may lack it, being one of the proxy's own:
+// these have no rows.
+func (s *session) describeUncertain(l *engine.Link, n int) error {
+	var reply engine.Reply
+	l.Queue(s.Input()[:n])
+	s.Consume(n)
+	l.Expect(engine.Expect{Kind: engine.Describe, Mute: engine.MuteAll, Reply: &reply})
+	err := s.awaitUnseen(l, &reply)
+	if e := (*wire.Error)(nil); err != nil && !(errors.As(err, &e) && e.Code == wire.InvalidCursorName) {
+		return s.failBatch(err)
+	}
+	s.replyInOrder(wire.AppendNoData(nil))
 	return nil
 }

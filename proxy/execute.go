@@ -29,6 +29,13 @@ func (s *session) execute() error {
 		s.Consume(n)
 		return s.failBatch(err)
 	}
+	uncertain := len(m.Portal) == 0 && s.portals.uncertain() && !s.batch.unnamed
+	if uncertain && s.link.Owed() > 0 {
+		if goesOn, err := s.allAnswered(); !goesOn || err != nil {
+			return err
+		}
+		return s.execute()
+	}
 	if pt != nil && pt.link != nil && s.goesOnElsewhere(pt.plan, n) {
 		if r := pt.last; r != nil && !r.Done && r.Err == nil {
 			if goesOn, err := s.allAnswered(); !goesOn || err != nil {
@@ -62,6 +69,9 @@ func (s *session) execute() error {
 		s.flushHeld(l)
 		frame = s.Input()[:n]
 		e := engine.Expect{Kind: engine.Execute}
+		if uncertain && s.aborted() { // where the server has none it says something else
+			e.Instead = s.errAborted()
+		}
 		if pt != nil {
 			if e.Names = pt.st.names; pt.plan.Has(router.Executes) {
 				e.Names = s.lent.names(e.Names)

@@ -30,6 +30,7 @@ type batch struct {
 	// again: it begins with a Bind of a statement that was prepared before, outside of a transaction, and asks
 	// what its rows look like: see repeat. It begins at Out()[from:] of the link, if that has flushed no more than so often.
 	again, described bool
+	unnamed          bool // the unnamed portal was bound in it
 	from, flushes    int32
 	held             []*statement // parsed, not yet known to any server; ParseComplete is owed
 }

@@ -28,6 +28,8 @@ type portals struct {
 	named   map[string]*portal
 	bytes   uint32 // of the names, and of the messages kept: at most maxPortalBytes and one message
 	bound   bool   // unnamed is
+	// own: it has been one that the proxy runs, and still is where each Bind since has failed.
+	own bool
 	// leaving: the session leaves its link for another server, amid a transaction: those that the proxy runs stay.
 	leaving bool
 }
@@ -52,10 +54,13 @@ func (p *portals) get(name []byte) *portal {
 	return nil
 }
 
+// uncertain says whether the unnamed portal may be one of the proxy's own that a server's has not replaced after all.
+func (p *portals) uncertain() bool { return p.own && p.bound && p.unnamed.link != nil }
+
 // put binds a name.
 func (p *portals) put(name []byte, x portal) {
 	if len(name) == 0 {
-		p.unnamed, p.bound = x, true
+		p.unnamed, p.bound, p.own = x, true, p.own || x.link == nil
 		return
 	}
 	if p.named == nil {
@@ -77,7 +82,7 @@ func (p *portals) remove(name []byte) {
 		}
 		return
 	}
-	p.unnamed, p.bound = portal{}, false
+	p.unnamed, p.bound, p.own = portal{}, false, false
 }
 
 // queried has a Query end the unnamed portal, as the server does with its own: PostgreSQL runs that as an unnamed portal, too. Where the
@@ -85,6 +90,8 @@ func (p *portals) remove(name []byte) {
 func (p *portals) queried() {
 	if x := &p.unnamed; p.bound && x.link == nil {
 		x.ran, x.gone = true, true
+	} else {
+		p.own = false
 	}
 }
 
