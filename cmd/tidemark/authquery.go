@@ -65,9 +65,9 @@ func (q *authQuery) ask(ctx context.Context, conn *pgconn.PgConn, user string) (
 	res := conn.ExecParams(ctx, q.query, [][]byte{[]byte(user)}, nil, nil, nil).Read()
 	switch {
 	case unknownName(res.Err):
-		return "", false, fmt.Errorf("auth.query: %w; it runs with pg_catalog alone in its search_path: write the schema before names, as in public.user_lookup($1)", res.Err)
+		return "", false, fmt.Errorf("auth.query: %w; it runs with pg_catalog alone in its search_path: write the schema before names, as in public.user_lookup($1)", untold(res.Err))
 	case res.Err != nil:
-		return "", false, fmt.Errorf("auth.query: %w", res.Err)
+		return "", false, fmt.Errorf("auth.query: %w", untold(res.Err))
 	case len(res.Rows) == 0:
 		return "", false, nil
 	case len(res.Rows) > 1:
@@ -80,9 +80,18 @@ func (q *authQuery) ask(ctx context.Context, conn *pgconn.PgConn, user string) (
 	case name == nil: // as functions with OUT parameters say that there is nobody
 		return "", false, nil
 	case string(name) != user:
-		return "", false, fmt.Errorf("auth.query: asked for user %q, it returned user %q", user, name)
+		return "", false, fmt.Errorf("auth.query: asked for user %q, it returned another name; expected the name and the secret, in this order", user)
 	}
 	return string(value), true, nil
+}
+
+// untold leaves of a server's error the SQLSTATE alone: a function may have put what it has read into all else, a secret, for one.
+func untold(err error) error {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return fmt.Errorf("the server answers with SQLSTATE %s; its message, which may tell a secret, is in the server's log", e.Code)
+	}
+	return err
 }
 
 // unknownName says whether a server could not find a table, function or type.

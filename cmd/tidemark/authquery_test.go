@@ -25,6 +25,8 @@ func TestLookupBesideFunctionsOfOthers(t *testing.T) {
 	t.Cleanup(func() { closeConn(conn) })
 	for _, sql := range []string{
 		`CREATE FUNCTION public.user_lookup(in name text, out uname text, out phash text) LANGUAGE sql AS $$ SELECT name, 'right' WHERE name = 'ann' $$`,
+		`CREATE FUNCTION public.user_failing(in name text, out uname text, out phash text) LANGUAGE plpgsql AS $$ BEGIN
+			RAISE 'what is wrong with right?' USING DETAIL = 'right', HINT = 'right', COLUMN = 'right'; END $$`,
 		`CREATE SCHEMA tidemark`, // "$user"
 		`CREATE FUNCTION tidemark.user_lookup(in name text, out uname text, out phash text) LANGUAGE sql AS $$ SELECT name, 'wrong' $$`,
 		`CREATE FUNCTION public.lower(text) RETURNS text LANGUAGE sql AS $$ SELECT 'eve' $$`,
@@ -48,6 +50,15 @@ func TestLookupBesideFunctionsOfOthers(t *testing.T) {
 	for _, query := range []string{"SELECT uname, phash FROM public.user_lookup($1)", "SELECT lower(uname), phash FROM public.user_lookup($1)"} {
 		if secret, found, err := ask(query); err != nil || !found || secret != "right" {
 			t.Errorf("%s: %q, %v, %v", query, secret, found, err)
+		}
+	}
+	for query, says := range map[string]string{
+		"SELECT uname, phash FROM public.user_failing($1)":                     "SQLSTATE P0001",
+		"SELECT phash, uname FROM public.user_lookup($1)":                      "another name",
+		"SELECT uname, phash FROM public.user_lookup($1) WHERE phash::int = 1": "SQLSTATE 22P02",
+	} {
+		if _, _, err := ask(query); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "right") {
+			t.Errorf("%s: %v; want an error that says %s, and not the secret", query, err, says)
 		}
 	}
 	if _, _, err := ask("SELECT uname, phash FROM user_lookup($1)"); err == nil || !strings.Contains(err.Error(), "write the schema before names") {
