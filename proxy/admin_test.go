@@ -98,6 +98,15 @@ func TestAdminDatabase(t *testing.T) {
 			}
 		}
 	})
+	t.Run("what its tables do not answer", func(t *testing.T) {
+		for _, where := range []string{"username LIKE '%p'", "username LIKE 'a_'", "username NOT LIKE 'a%'", "username ILIKE 'a%'", "username ~ 'a'", "username @@ 'a'"} {
+			_, err := c.Exec(t.Context(), "SELECT id FROM clients WHERE "+where)
+			var e *pgconn.PgError
+			if !errors.As(err, &e) || e.Code != "0A000" || !strings.Contains(e.Hint, "LIKE 'abc%'") || strings.Contains(e.Message+e.Detail+e.Hint, "read model") || strings.Contains(e.Hint, "@@") {
+				t.Errorf("%s: %+v", where, e)
+			}
+		}
+	})
 	t.Run("every table, in both protocols", func(t *testing.T) {
 		for _, name := range []string{"clients", "servers", "databases", "shards", "users", "prepared_statements", "consoles", "version"} {
 			n := cell(t, c, "SELECT count(*) FROM "+name)

@@ -22,6 +22,7 @@ type scanTemplate struct {
 	limit  *sql.Value
 	offset *sql.Value
 	params []uint32
+	own    bool // the table is Tidemark's own
 }
 
 type scanCondition struct {
@@ -37,7 +38,7 @@ func (s *statement) viewScan() *compiled {
 	no := func(why string) *compiled {
 		hint := "A read model answers SELECT columns or count(*) FROM it WHERE column = value AND ... ORDER BY columns LIMIT n; for more, use the tables that it is made from."
 		if m.Own {
-			hint = "A table of Tidemark's own answers SELECT columns or count(*) FROM it WHERE column = value AND ... ORDER BY columns LIMIT n."
+			hint = "A table of Tidemark's own answers SELECT columns or count(*) FROM it WHERE column = value AND ... ORDER BY columns LIMIT n; beside = there are <>, <, >, IN, LIKE 'abc%' and IS NULL."
 		}
 		return s.fixed(refuse(fmt.Sprintf("this SELECT from %s is not supported", m), why+".", hint))
 	}
@@ -78,8 +79,11 @@ func (s *statement) viewScan() *compiled {
 		}
 		scan.Order = append(scan.Order, ScanOrder(o))
 	}
-	t := &scanTemplate{limit: simple.Limit, offset: simple.Offset}
+	t := &scanTemplate{limit: simple.Limit, offset: simple.Offset, own: m.Own}
 	for _, p := range simple.Where {
+		if m.Own && p.Op == sql.Match {
+			return no("It has no full-text search")
+		}
 		c := scanCondition{column: p.Column, op: p.Op, values: p.Values, oid: oidText}
 		if mc := col(p.Column); mc != nil {
 			if c.op != sql.Match {
@@ -160,7 +164,7 @@ func (t *scanTemplate) bind(src *source) *Plan {
 			p.Op, p.Values = In, nil
 		}
 		if c.op == sql.Prefix && !null {
-			if ref := like(&p); ref != nil {
+			if ref := like(&p, t.own); ref != nil {
 				return t.refuse(ref)
 			}
 		}
@@ -205,7 +209,7 @@ func (t *scanTemplate) refuse(ref *Refusal) *Plan {
 }
 
 // like turns a LIKE pattern into what read models know: a prefix, or equality.
-func like(p *ScanPredicate) *Refusal {
+func like(p *ScanPredicate, own bool) *Refusal {
 	pattern := p.Values[0]
 	i := strings.IndexAny(pattern, `%_\`)
 	switch {
@@ -215,6 +219,9 @@ func like(p *ScanPredicate) *Refusal {
 	case i == len(pattern)-1 && pattern[i] == '%':
 		p.Values = []string{pattern[:i]}
 		return nil
+	}
+	if own {
+		return refuse("this LIKE pattern is not supported by tables of Tidemark's own", "Only a prefix followed by % can be looked up.", `Write LIKE 'abc%'.`)
 	}
 	return refuse("this LIKE pattern is not supported by read models", "Only a prefix followed by % can be looked up.", `Write LIKE 'abc%', or search full text with @@.`)
 }
