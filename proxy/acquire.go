@@ -123,6 +123,7 @@ func (s *session) got(shard string, conn *backend.Conn, err error) (*engine.Link
 		if d := backend.WaitedFor(err); d > 0 {
 			s.meter(shard).Wait.record(d)
 		}
+		s.doubtKeys(err)
 		if s.Stopped() {
 			err = engine.ErrStopped
 		}
@@ -132,6 +133,17 @@ func (s *session) got(shard string, conn *backend.Conn, err error) (*engine.Link
 	l.Since = loop.Clock()
 	s.meter(shard).Wait.record(conn.Waited)
 	return l, nil
+}
+
+// doubtKeys has auth.query asked again at the client's next login where the server refuses the keys of this one: its password has been set anew, perhaps
+// to the same, so that no login fails for it.
+func (s *session) doubtKeys(err error) {
+	var e *wire.Error
+	if s.identity != nil && s.identity.Keys != nil && errors.As(err, &e) && e.Code == wire.InvalidPassword {
+		if d := s.p.live.Load().doorkeeper.directory; d != nil {
+			d.failed(s.client.user)
+		}
+	}
 }
 
 // synchronize gives the link's connection the session's settings. It waits for the answer: a statement must not run under

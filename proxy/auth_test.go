@@ -307,6 +307,61 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// A password that has been set anew on the server, to the same even, counts from the second login on.
+func TestPasswordSetAnew(t *testing.T) {
+	var stored atomic.Pointer[string]
+	f := newFixture(t, fixtureSpec{shards: 1, config: func(c *proxy.Config) {
+		c.LoginAs, c.LookupTTL, c.LookupAbsent = proxy.LoginClient, time.Hour, time.Millisecond
+	}, lookup: func(_ context.Context, user string) (string, bool, error) {
+		return *stored.Load(), user == "pt_anew", nil
+	}})
+	admin, err := pgx.Connect(t.Context(), f.cluster.Shards[0].Primary.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, err := admin.Exec(context.Background(), "DROP ROLE pt_anew")
+		if err != nil {
+			t.Error(err)
+		}
+		_ = admin.Close(context.Background())
+	})
+	store := func(how, password string) {
+		t.Helper()
+		v := verifier(t, password)
+		text := v.Reveal()
+		stored.Store(&text)
+		if _, err := admin.Exec(t.Context(), how+" ROLE pt_anew LOGIN PASSWORD '"+text+"'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store("CREATE", "s3cret")
+	dsn := f.start(t, "")
+	enter := func(password string) error {
+		c, err := pgx.Connect(t.Context(), altered(dsn, clientUser+":"+clientPassword, "pt_anew:"+password))
+		if err == nil {
+			_, err = c.Exec(t.Context(), "select 1")
+			_ = c.Close(t.Context())
+		}
+		return err
+	}
+	if err := enter("s3cret"); err != nil {
+		t.Fatal(err)
+	}
+	for _, password := range []string{"s3cret", "an0ther"} {
+		store("ALTER", password)
+		if _, err := admin.Exec(t.Context(), "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'pt_anew'"); err != nil {
+			t.Fatal(err)
+		}
+		if err := enter(password); code(err) != "28P01" && err != nil {
+			t.Errorf("the first login with %s: %v", password, err)
+		}
+		if err := enter(password); err != nil {
+			t.Errorf("the second login with %s: %v", password, err)
+		}
+	}
+}
+
 // Each client is itself on the server: by its password, or by the SCRAM keys of its own login, with no password stored.
 func TestLoginAsClient(t *testing.T) {
 	v := verifier(t, "s3cret")

@@ -31,7 +31,7 @@ func (l *login) enterByKeys(ctx context.Context, id *Identity) (*pgconn.Hijacked
 		}
 		var w *wire.Error
 		if errors.As(err, &w) && w.Code == wire.InvalidPassword && w.Hint == "" {
-			w.Hint = "The server must store the same SCRAM-SHA-256 verifier as the proxy, with the same salt and iterations: the same password is not enough."
+			w.Hint = "The server must store the same SCRAM-SHA-256 verifier as the proxy, with the same salt and iterations: the same password is not enough. If the password was set anew meanwhile, connect again."
 		}
 		if errors.As(err, &w) && (way.TLSConfig != nil || w.Code != wire.InvalidAuthorizationSpecification) {
 			return nil, err // the server has answered; only "no pg_hba.conf entry ... no encryption" may be otherwise elsewhere
