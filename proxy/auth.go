@@ -87,7 +87,7 @@ func (l *login) authenticate() error {
 		return errRejected(a)
 	case (r.Method == MethodSCRAMPlus || r.Method == MethodCert) && !a.encrypted,
 		r.Method == MethodPassword && !r.Cleartext && !a.encrypted && a.addr.IsValid():
-		return errNeedsTLS()
+		return r.errNeedsTLS(a)
 	}
 	secret, known, err := l.lookUp()
 	if err != nil {
@@ -145,7 +145,8 @@ func (l *login) exists(known bool) error {
 	if known {
 		return nil
 	}
-	return wire.Errorf(wire.InvalidAuthorizationSpecification, "role \"%s\" does not exist", l.user)
+	return wire.Errorf(wire.InvalidAuthorizationSpecification, "role \"%s\" does not exist", l.user).
+		WithHint("Neither users nor auth.query of the configuration knows it.")
 }
 
 func errNeedsTLS() *wire.Error {

@@ -145,5 +145,6 @@ func (l *login) byPeer() error {
 	if err == nil {
 		err = fmt.Errorf("the system's user is %q", peer.Username)
 	}
-	return errors.Join(wire.Errorf(wire.InvalidAuthorizationSpecification, "peer authentication failed for user \"%s\"", l.user), err)
+	return errors.Join(wire.Errorf(wire.InvalidAuthorizationSpecification, "peer authentication failed for user \"%s\"", l.user).
+		WithHint("The system must know the client's process by the name of that user."), err)
 }

@@ -76,7 +76,7 @@ func (c *console) run(ctx context.Context) error {
 			case err := <-failed:
 				return err
 			default:
-				return wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command")
+				return errTerminated()
 			}
 		case frame := <-frames:
 			if frame[0] == wire.MsgTerminate {

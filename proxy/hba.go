@@ -140,11 +140,21 @@ func errNoRule(a arrival) *wire.Error {
 	if !a.encrypted && a.addr.IsValid() {
 		return e.WithHint("There may be one for TLS: connect with sslmode=require.")
 	}
-	return e
+	return e.WithHint("Add a rule that matches to auth.rules.")
+}
+
+// errNeedsTLS is for clients whose connection is not fit for the rule's method.
+func (r *Rule) errNeedsTLS(a arrival) *wire.Error {
+	if a.addr.IsValid() {
+		return errNeedsTLS()
+	}
+	return wire.Errorf(wire.InvalidAuthorizationSpecification, "method %s of auth.rules needs TLS, which a Unix socket does not have", r.Method).
+		WithHint("Connect by TCP with sslmode=require, or put a rule of type local and another method before this one.")
 }
 
 func errRejected(a arrival) *wire.Error {
-	return wire.Errorf(wire.InvalidAuthorizationSpecification, "auth.rules rejects connection for host %q, user %q, database %q, %s", a.host, a.user, a.database, a.encryption())
+	return wire.Errorf(wire.InvalidAuthorizationSpecification, "auth.rules rejects connection for host %q, user %q, database %q, %s", a.host, a.user, a.database, a.encryption()).
+		WithHint("A rule of method reject is the first that matches.")
 }
 
 // named says whether a certificate names the user.

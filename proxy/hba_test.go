@@ -61,6 +61,22 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// Over a Unix socket nobody can be asked for TLS.
+func TestNeedsTLS(t *testing.T) {
+	r := &Rule{Type: ConnAny, Method: MethodCert}
+	for _, tt := range []struct {
+		addr net.Addr
+		want string
+	}{
+		{&net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 40000}, "Connect with sslmode=require."},
+		{&net.UnixAddr{Name: "@", Net: "unix"}, "Connect by TCP with sslmode=require, or put a rule of type local and another method before this one."},
+	} {
+		if e := r.errNeedsTLS(newArrival("svc", "shop", tt.addr, false)); e.Hint != tt.want {
+			t.Errorf("%s: %q, want %q", tt.addr.Network(), e.Hint, tt.want)
+		}
+	}
+}
+
 func TestCertificateNamesUser(t *testing.T) {
 	spiffe := &url.URL{Scheme: "spiffe", Host: "shop", Path: "/svc"}
 	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "svc"}, DNSNames: []string{"svc.shop"}, EmailAddresses: []string{"svc@shop"}, URIs: []*url.URL{spiffe}}

@@ -258,7 +258,7 @@ func (s *session) farewell(err error) {
 		s.log().Warn("session ended without an error message", "user", s.client.user, "error", err)
 		return
 	case errors.Is(err, engine.ErrClosing), errors.Is(err, engine.ErrStopped), errors.Is(err, errDrained):
-		e = wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command")
+		e = errTerminated()
 	case errors.As(err, &r):
 		e = refusal(r)
 	default:
@@ -269,6 +269,12 @@ func (s *session) farewell(err error) {
 	s.SetOut(wire.AppendErrorResponse(s.Out(), told.Fatal()))
 	s.Relay.Last(lastWords)
 	s.parted = true
+}
+
+// errTerminated ends a session from outside, in PostgreSQL's words.
+func errTerminated() *wire.Error {
+	return wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command").
+		WithHint("The proxy is stopped or replaced, or an administrator has ended this session. Connect again.")
 }
 
 // lastWords is how long a client may take to receive its last message.

@@ -53,9 +53,10 @@ func (e *Endpoint) connectError(err error, user string) *wire.Error {
 
 // hints say what to do about a server's answer to a login, where the server does not.
 var hints = map[string]string{
-	wire.TooManyConnections: "The server has no connection left: raise its max_connections, or lower pool.budget of the proxies.",
-	wire.CannotConnectNow:   "The server is starting, stopping or recovering; it is tried again until it takes connections.",
-	wire.InvalidPassword:    "The server stores another password for this role than the configuration has, or none.",
+	wire.TooManyConnections:                "The server has no connection left: raise its max_connections, or lower pool.budget of the proxies.",
+	wire.CannotConnectNow:                  "The server is starting, stopping or recovering; it is tried again until it takes connections.",
+	wire.InvalidAuthorizationSpecification: "The server does not let this role in, or not from here: look at its pg_hba.conf, and whether the role may log in (ALTER ROLE ... LOGIN).",
+	wire.InvalidPassword:                   "The server stores another password for this role than the configuration has, or none.",
 }
 
 // limitHints are for those of PostgreSQL's routines that refuse a connection by another limit than max_connections. Messages have
@@ -143,5 +144,5 @@ func errRecalled() *wire.Error { return wire.Errorf(wire.QueryCanceled, "%w", Er
 const errcodeRoleNotFound = "0P000"
 
 func errClosing() *wire.Error {
-	return wire.Errorf(wire.AdminShutdown, "terminating connection because Tidemark is shutting down: %w", ErrClosed).Fatal()
+	return wire.Errorf(wire.AdminShutdown, "terminating connection because Tidemark is shutting down: %w", ErrClosed).WithHint("Connect again.").Fatal()
 }

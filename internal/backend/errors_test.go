@@ -15,7 +15,7 @@ import (
 // A server's refusal keeps its own SQLSTATE and words, and gets a hint where it has none.
 func TestHintsAtRefusals(t *testing.T) {
 	e := &Endpoint{shard: &Shard{name: "s1"}, name: "db:5432"}
-	for _, code := range []string{wire.TooManyConnections, wire.CannotConnectNow, wire.InvalidPassword} {
+	for _, code := range []string{wire.TooManyConnections, wire.CannotConnectNow, wire.InvalidPassword, wire.InvalidAuthorizationSpecification} {
 		w := e.connectError(&pgconn.PgError{Code: code, Message: "no"}, "app")
 		if w.Code != code || w.Message != "no" || w.Hint == "" || w.Detail == "" || w.EndsSession() {
 			t.Errorf("%s: %+v", code, w)

@@ -211,7 +211,8 @@ func (c *connection) message(f wire.Frame) *wire.Error {
 }
 
 // errClosing is the end of the engine, which ends the sessions too.
-var errClosing = wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command").Fatal()
+var errClosing = wire.Errorf(wire.AdminShutdown, "terminating connection due to administrator command").
+	WithHint("The proxy is stopped. Connect again, LISTEN again, then look at what may have changed meanwhile.").Fatal()
 
 func errBroken(err error) *wire.Error {
 	return wire.Errorf(wire.ConnectionFailure, "the server connection that listens was lost: %w", err)
