@@ -92,7 +92,7 @@ func (s *session) describe() error {
 	s.flushHeld(l)
 	onServer := s.ensure(l, st, engine.MuteAck)
 	l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
-	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
+	l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describingTypes()})
 	s.batch.sent = true
 	return nil
 }
@@ -147,7 +147,7 @@ func (s *session) prepareApart(l *engine.Link, st *statement) error {
 	if st != nil {
 		onServer := s.ensure(l, st, engine.MuteAck)
 		l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, onServer))
-		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describing()})
+		l.Expect(engine.Expect{Kind: engine.Describe, Statement: st.id, Names: st.names, Reply: st.describingTypes()})
 	}
 	parsed := s.batch.parsed // what is prepared here is no part of the batch
 	s.portals.leaving = true

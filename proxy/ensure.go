@@ -53,7 +53,7 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		return s.define(l, st, e)
 	}
 	e.Replaces, l.Conn.Unnamed = l.Conn.Unnamed, st.id
-	l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
+	l.SetOut(wire.AppendParse(l.Out(), "", st.sql, s.typesOf(st)))
 	l.Expect(e)
 	return ""
 }

@@ -11,12 +11,16 @@ import (
 
 // PostgreSQL finds the types of a statement's parameters when it prepares it, from what names mean then, and keeps them: a session that
 // changes its search_path uses the same names for other tables, and the same types. So the server that a named statement gets to
-// first is asked for them, and others, to which it gets under another search_path or role, are told.
+// first is asked for them, and others, to which it gets under another search_path or role, are told. An unnamed one is seldom used for longer
+// than its batch: of that all are told what the client has been told.
 
 // typesOf are the types of parameters that a server is told with the statement's text.
 func (s *session) typesOf(st *statement) []uint32 {
 	x := st.shared
-	if x == nil || x.key != "" && s.meansTheSame(x) {
+	if x == nil {
+		return s.typesTold(st)
+	}
+	if x.key != "" && s.meansTheSame(x) {
 		return st.oids
 	}
 	if types := x.inferred.Load(); types != nil {
@@ -40,12 +44,36 @@ func (s *session) infer(l *engine.Link, st *statement, name string) {
 	l.SetOut(wire.AppendDescribe(l.Out(), wire.KindStatement, name))
 	l.Expect(engine.Expect{Kind: engine.Describe, Mute: engine.MuteDesc, Reply: reply})
 	l.Expect(engine.Expect{Kind: engine.Synthetic, Late: func() []byte {
-		types, err := wire.AppendParameterOIDs(nil, reply.Row)
-		if err == nil && (len(s.p.shards) == 1 || !slices.ContainsFunc(types, ofOneShard)) {
+		if types, ok := s.described(reply); ok {
 			x.inferred.Store(&types)
 		}
 		return nil
 	}})
+}
+
+// described are the types in the answer to a Describe, unless they may go by other numbers on other servers.
+func (s *session) described(reply *engine.Reply) (types []uint32, ok bool) {
+	types, err := wire.AppendParameterOIDs(nil, reply.Row)
+	return types, err == nil && (len(s.p.shards) == 1 || !slices.ContainsFunc(types, ofOneShard))
+}
+
+// describingTypes is where the answer to the client's Describe of the statement is kept; nil where nothing of it is needed.
+func (st *statement) describingTypes() *engine.Reply {
+	if st.name != "" || st.described != nil || !st.infers() {
+		return st.describing()
+	}
+	st.described = &engine.Reply{}
+	return st.described
+}
+
+// typesTold are the types of an unnamed statement as the client knows them.
+func (s *session) typesTold(st *statement) []uint32 {
+	if r := st.described; st.name == "" && r != nil && r.Done && r.Err == nil {
+		if types, ok := s.described(r); ok {
+			return types
+		}
+	}
+	return st.oids
 }
 
 // infers says whether the statement may have parameters of which the client has not given the type.

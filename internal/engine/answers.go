@@ -166,7 +166,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 		l.done()
 		return !mute
 	case 't':
-		if e.Reply != nil && e.Mute&MuteDesc != 0 {
+		if e.Reply != nil {
 			e.Reply.Row = append([]byte{}, body...)
 		}
 		return e.Mute&MuteDesc == 0

@@ -80,5 +80,5 @@ type Reply struct {
 	Tag         string         // the last command tag
 	Tags        int            // how many there were
 	Desc        []byte         // body of the RowDescription or CopyInResponse
-	Row         []byte         // body of the first DataRow, or of the ParameterDescription that the client does not get
+	Row         []byte         // body of the first DataRow, or of the ParameterDescription
 }
