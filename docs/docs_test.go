@@ -158,7 +158,7 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages = append(append(pages, decisions...), "../README.md", "../ARCHITECTURE.md", "../CHANGELOG.md", "../proxy/DESIGN.md", "../internal/loop/DESIGN.md")
+	pages = append(append(pages, decisions...), "../README.md", "../ARCHITECTURE.md", "../CHANGELOG.md", "../proxy/DESIGN.md", "../internal/loop/DESIGN.md", "../internal/engine/DESIGN.md")
 	links := 0
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
