@@ -17,6 +17,7 @@ type calls struct {
 	user      bool     // some function is the user's own, and may read tables
 	meets     bool     // sessions meet at what it does
 	here      bool     // something asks for state of the connection, or takes some away
+	sets      bool     // set_config is called, or pg_settings updated
 	shows     bool     // something shows state of the connection
 	aggregate string   // an aggregate that is called
 	unsafe    string   // a function that must not run on several shards
@@ -127,7 +128,7 @@ func (s *statement) calls() calls {
 		case own && name == "setseed":
 			c.volatile, c.harmless, c.unsafe = true, false, label
 		case own && name == "set_config" && (call.Local || s.f.SetConfigs != nil):
-			c.volatile, c.harmless, c.dirty, c.here, c.unsafe = true, false, true, true, label
+			c.volatile, c.harmless, c.dirty, c.sets, c.unsafe = true, false, true, true, label
 			if s.f.SetConfigs == nil {
 				c.leaves |= Restates
 			}
@@ -135,7 +136,7 @@ func (s *statement) calls() calls {
 			c.refusal = ownByFunction(call.Sets)
 		case own && name == "set_config" && len(s.all()) == 1:
 			// Which setting is made, and whether any, only the server knows: pg_dump takes the name from pg_settings, for those that have it.
-			c.volatile, c.harmless, c.dirty, c.here = true, false, true, true
+			c.volatile, c.harmless, c.dirty, c.sets = true, false, true, true
 			c.leaves |= Dirty | Keeps | Opaque | Restates | Resets
 		case own && name == "set_config":
 			// A setting that is changed unseen would be lost with the server connection.
@@ -161,7 +162,7 @@ func (s *statement) calls() calls {
 	}
 	for _, w := range s.f.Writes {
 		if rel := &s.rels[w.Relation]; rel.name == pgSettings { // UPDATE of it calls set_config
-			c.volatile, c.harmless, c.dirty, c.here = true, false, true, true
+			c.volatile, c.harmless, c.dirty, c.sets = true, false, true, true
 			c.leaves |= Restates | Resets
 		}
 	}
