@@ -48,6 +48,9 @@ func (s *session) refuse(e *wire.Error) (byLink bool) {
 		s.beginToFail()
 	}
 	if l := s.link; l != nil && l.Err == nil && (s.batch.sent || s.tx.state == txOpen || l.Owed() > 0) {
+		if s.batch.parsed && !s.aborted() {
+			s.lookedAhead()
+		}
 		s.failThere(l, e)
 		return true
 	}
