@@ -14,8 +14,8 @@ import (
 
 // settingsEnded closes the log of settings that a transaction changed. The server has done the same to its own.
 func (s *session) settingsEnded(committed bool, l *engine.Link) {
-	touched := s.settings.touched()
-	if s.settings.end(committed) {
+	touched, same := s.settings.touched(), l.Conn.Settings == s.settings.print
+	if s.settings.end(committed) && same {
 		l.Conn.Settings = s.settings.print
 	}
 	if touched {
