@@ -116,6 +116,21 @@ func TestLargeLinesOfASplitCopy(t *testing.T) {
 	})
 }
 
+// What a shard has to say of a split COPY the client hears at once, also where it sends nothing more before.
+func TestErrorOfASplitCopy(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		_, dsn := shop(t, engineName, fixtureSpec{})
+		c := dialWire(t, dsn).conn
+		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		write(t, c, frames(frame('Q', "copy customers (id, name) from stdin\x00"), frame('d', "1\tfirst\textra\n")))
+		if got, err := shapeOfAnswer(c); got != "G E Z" || err != nil {
+			t.Errorf("%s, %v", got, err)
+		}
+	})
+}
+
 // A statement is read whole, and a long literal in it is not copied many times over, neither for the parser nor for the server. One
 // that is too long without its literals is not read to its end.
 func TestLargeStatements(t *testing.T) {

@@ -99,7 +99,10 @@ func (s *splitter) run(failed func() error) error {
 			return err
 		}
 		if size == 0 {
-			if err := s.r.More(); err != nil {
+			if err := s.r.Serve(); err != nil {
+				return err
+			}
+			if err := failed(); err != nil { // the client hears of it at once: it may wait for that
 				return err
 			}
 			continue
