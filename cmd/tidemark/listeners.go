@@ -64,7 +64,7 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 		switch name {
 		case readyPipe:
 			s.ready = f
-			fallthrough
+			continue
 		case earlierPipe:
 			s.earlier.add(f)
 			continue
@@ -82,6 +82,9 @@ func inheritSockets(environ func(string) string, open func(fd uintptr, name stri
 		if !s.take(l, name) {
 			return nil, fmt.Errorf("this process was started with %d sockets, named %s; expected some for clients and at most one for HTTP", len(names), strings.Join(names, ", "))
 		}
+	}
+	if s.ready != nil {
+		s.earlier.add(s.ready) // the newest, though it comes first
 	}
 	s.kept = s.kept || s.ready == nil && len(s.clients) > 0
 	return s, nil

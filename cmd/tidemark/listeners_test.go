@@ -33,6 +33,7 @@ func TestInheritSockets(t *testing.T) {
 		{name: "handed over", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:http"}, want: "ready clients http"},
 		{name: "handed over, with a Unix socket", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:clients:http:lock"}, local: 5, want: "ready clients clients http lock"},
 		{name: "handed over after others", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:http:earlier:earlier"}, want: "ready clients http earlier earlier"},
+		{name: "handed over after many", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients:http" + strings.Repeat(":earlier", maxEarlier)}, want: "ready clients http" + strings.Repeat(" earlier", maxEarlier)},
 		{name: "handed over, systemd's", env: map[string]string{"TIDEMARK_HANDOVER": "ready:clients", "TIDEMARK_KEPT": "1"}, want: "ready clients"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -73,6 +74,11 @@ func TestInheritSockets(t *testing.T) {
 			for i, name := range strings.Fields(test.want) {
 				if want := name == clientsSocket || name == httpSocket; want && taken[i] != name {
 					t.Errorf("descriptor %d is for %s, want %s", firstInherited+i, taken[i], name)
+				}
+			}
+			if s.ready != nil { // the process that hands over waits at its other end, and drains the longest
+				if _, err := s.ready.Stat(); err != nil || s.earlier.all()[len(s.earlier.all())-1] != s.ready {
+					t.Errorf("the pipe to the process before: %v", err)
 				}
 			}
 			if (s.lock != nil) != strings.HasSuffix(test.want, lockFile) {
