@@ -202,7 +202,7 @@ func sortedKeys(m map[string]string) []string {
 func (s *session) goOn(_ *loop.Task, cause loop.Cause) {
 	s.rests = false
 	defer s.depart()
-	busy := s.link != nil
+	busy := s.link != nil || s.place != nil || cause == loop.Ready
 	cause, err := s.hurry(cause)
 	if s.rests {
 		return
