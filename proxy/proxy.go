@@ -195,12 +195,12 @@ func (p *Proxy) Serve(ctx context.Context, sockets ...net.Listener) error {
 		}
 	case <-ctx.Done():
 	}
-	handedOver := errors.Is(context.Cause(ctx), ErrHandedOver)
-	if !handedOver {
+	leaves := p.socketKept || errors.Is(context.Cause(ctx), ErrHandedOver) // the sockets, to others: nobody is to be refused
+	if !leaves {
 		p.draining.Store(true)
 	}
 	p.starting.decide() // who waits for the start waits in vain
-	if !handedOver && !p.socketKept {
+	if !leaves {
 		p.listeners = listeners
 		p.sendAway()
 		return nil

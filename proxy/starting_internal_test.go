@@ -180,11 +180,13 @@ func TestClientsOfAStart(t *testing.T) {
 	}
 	for _, test := range []struct {
 		cause error
+		kept  bool // the socket is systemd's: the client might wait there
 		want  string
-	}{{nil, stopping}, {ErrHandedOver, unread}} {
-		t.Run(fmt.Sprintf("a stop by %v", test.cause), func(t *testing.T) {
+	}{{nil, false, stopping}, {nil, true, unread}, {ErrHandedOver, false, unread}} {
+		t.Run(fmt.Sprintf("a stop by %v, the socket kept: %t", test.cause, test.kept), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStart(t, takes(time.Hour, nil), io.Discard)
+				s.p.socketKept = test.kept
 				time.AfterFunc(time.Second, func() { s.stop(test.cause) })
 				e, took := s.login("ann")
 				if got := inWords(e); got != test.want || took != time.Second {
