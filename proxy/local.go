@@ -7,9 +7,9 @@ import (
 )
 
 // discardsHere says whether the plan is a DISCARD or DEALLOCATE that concerns only what the proxy keeps: no server
-// connection belongs to the session now.
+// connection belongs to the session now, and none has to be found for what is held.
 func discardsHere(s *session, p *router.Plan) bool {
-	return p.Has(router.Discards) && s.link == nil && len(s.pins) == 0 && s.tx.state == txNone
+	return p.Has(router.Discards) && s.link == nil && len(s.batch.held) == 0 && len(s.pins) == 0 && s.tx.state == txNone
 }
 
 // local runs a plan that the proxy answers itself, without ReadyForQuery. bound is the Bind message in the extended
