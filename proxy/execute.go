@@ -139,12 +139,8 @@ func (s *session) beginAgain(l *engine.Link, p *router.Plan) error {
 	syncUnseen(l)
 	s.portals.clear()
 	s.batch.queried, s.batch.parsed, s.batch.ran, s.batch.snapped = false, false, false, false
-	s.discard()
-	l.Conn.Settings, s.after.discard = 0, false
-	if s.settings.print != 0 {
-		s.queryUnseen(l, s.settings.syncSQL(), nil)
-		l.Conn.Settings = settingsUnknown // a cancel request may hit it
-	}
+	s.discardOn(l)
+	s.after.discard = false
 	return nil
 }
 

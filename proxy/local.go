@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/internal/wire"
 	"github.com/tidemarkdb/tidemark/router"
@@ -45,6 +46,16 @@ func (s *session) discard() {
 		s.ear.ahead = true
 	}
 	s.refreshView()
+}
+
+// discardOn is discard behind a DISCARD ALL that the link's server has run, and gives the settings of the startup message there anew. A cancel
+// request may hit that, so they do not count as made.
+func (s *session) discardOn(l *engine.Link) {
+	s.discard()
+	if l.Conn.Settings = 0; s.settings.print != 0 {
+		s.queryUnseen(l, s.settings.syncSQL(), nil)
+		l.Conn.Settings = settingsUnknown
+	}
 }
 
 // setOwn runs SET, RESET or SHOW of a tidemark setting.

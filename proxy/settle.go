@@ -110,11 +110,7 @@ func (s *session) endTransaction(l *engine.Link) {
 		}
 	}
 	if ok && a.discard {
-		s.discard()
-		if l.Conn.Settings = 0; s.settings.print != 0 {
-			s.queryUnseen(l, s.settings.syncSQL(), nil)
-			l.Conn.Settings = settingsUnknown
-		}
+		s.discardOn(l)
 	}
 	discard := a.discard
 	a.discard = false
