@@ -88,7 +88,12 @@ func (l *login) byPassword(secret Secret) error {
 		return err
 	}
 	fits := false // which takes a verifier's iterations, for whatever user
-	l.await(func(context.Context) { fits = l.live.doorkeeper.disguise.fits(secret, l.user, password) })
+	l.await(func(ctx context.Context) {
+		fits, err = checked(ctx, func() bool { return l.live.doorkeeper.disguise.fits(secret, l.user, password) })
+	})
+	if err != nil {
+		return err
+	}
 	if !fits {
 		reason := ""
 		if secret.password == "" && secret.md5 == "" && secret.verifier.Costly() {
