@@ -90,10 +90,10 @@ func (s *session) reading() backend.Access {
 	return backend.Read
 }
 
-// rollsBack says whether the plan, one of a batch, changes settings or channels, and so is for the primary: what comes behind may write, and
-// takes the change back if it fails.
+// rollsBack says whether the plan, one of a batch, changes settings or channels, by code for one, and so is for the primary: what comes behind
+// may write, under that setting, and takes the change back if it fails.
 func (s *session) rollsBack(p *router.Plan) bool {
-	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || s.unlistens(p))
+	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || p.Has(router.Restates) || s.unlistens(p))
 }
 
 // batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows,
