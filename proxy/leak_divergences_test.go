@@ -47,6 +47,9 @@ var divergences = []divergence{
 		return m.refused("a statement over several shards cannot run inside a transaction block; ") && m.has(`begin|start|chain|sync`) &&
 			(strings.Contains(m.a.text, "copy split_") || changesTemporary.MatchString(m.a.text))
 	}},
+	{"A client that holds a connection of one shard while it waits for one of another", func(m *moment) bool {
+		return len(m.keys) > 1 && m.fails("53300 no server connection to ")
+	}},
 	{"A SELECT over several shards inside a transaction", func(m *moment) bool {
 		return m.refused("a transaction cannot read from several shards; ")
 	}},

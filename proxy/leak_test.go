@@ -109,6 +109,9 @@ func newLeaks(t *testing.T, v leakVariant, engineName string) *leaks {
 	spec.backend = func(c *backend.Config) {
 		c.User, c.Password, c.AcquireTimeout = leakUser, clientPassword, 5*time.Minute
 		c.StatementBytes = 8 << 10 // so that some are forgotten
+		if v.shards > 1 {
+			c.AcquireTimeout = 20 * time.Second // for those who wait for each other
+		}
 	}
 	spec.config = func(c *proxy.Config) {
 		c.Users, c.Admins = []proxy.User{{Name: leakUser, Secret: proxy.VerifierSecret(verifier)}}, []string{leakUser}
