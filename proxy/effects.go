@@ -118,6 +118,7 @@ func (s *session) affects(l *engine.Link, p *router.Plan) bool {
 		a.unclear = a.unclear || a.tx != nil || len(a.changes) > 0
 		a.active, a.tx = true, p.Tx
 		ends = (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) && !p.Tx.Chain
+		a.begun = !ends && (a.begun || p.Tx.Op == router.Begin || p.Tx.Chain)
 		if p.Tx.Op == router.Begin && a.mark { // in the transaction that begins behind it the probe would take a snapshot
 			a.mark, s.tx.probeLater = false, true
 		}

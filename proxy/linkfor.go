@@ -3,6 +3,7 @@ package proxy
 import (
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
+	"github.com/tidemarkdb/tidemark/internal/sql"
 	"github.com/tidemarkdb/tidemark/router"
 )
 
@@ -60,7 +61,7 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	if shard == "" {
 		shard = s.p.shard(p, 0)
 	}
-	if p.Kind == router.AnyShard && len(p.Shards) > 1 && !p.Has(router.Neutral) {
+	if p.Kind == router.AnyShard && len(p.Shards) > 1 && p.Access == router.Read && !p.Has(router.Neutral) {
 		shard = s.p.shard(p, int(s.p.turn.Add(1)%uint32(len(p.Shards))))
 	}
 	if p.Has(router.Here) && p.Kind != router.Route {
@@ -90,10 +91,10 @@ func (s *session) reading() backend.Access {
 	return backend.Read
 }
 
-// rollsBack says whether the plan, one of a batch, changes settings or channels, by code for one, and so is for the primary: what comes behind
-// may write, under that setting, and takes the change back if it fails.
+// rollsBack says whether the plan, one of a batch, changes settings, by code for one, or channels, or opens a cursor, and so is for the primary:
+// what comes behind may write, where that has to be, and takes the change back if it fails.
 func (s *session) rollsBack(p *router.Plan) bool {
-	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || p.Has(router.Restates) || s.unlistens(p))
+	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || p.Has(router.Restates) || p.Command == sql.Declare || s.unlistens(p))
 }
 
 // batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows,
@@ -112,7 +113,7 @@ func (s *session) begins(l *engine.Link, p *router.Plan) bool {
 	switch {
 	case tx.Op == router.SetTransaction && wide(p): // which may not write, say
 		return true
-	case tx.Op == router.Begin || tx.Op == router.SetTransaction || tx.Chain:
+	case s.after.begun || tx.Op == router.SetTransaction:
 		return s.p.shard(p, 0) != l.Shard
 	}
 	return false

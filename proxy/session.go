@@ -81,6 +81,7 @@ type after struct {
 	mended  bool              // a transaction that had failed has been ended
 	aborted bool              // replay began in a transaction that had failed: its COMMIT is a ROLLBACK
 	counted bool              // errors is
+	begun   bool              // a transaction block, and it has not been ended
 	unclear bool              // there are several of tx, or settings beside it, so that an error leaves open which have run
 	errors  uint32            // what the link had seen before its first request
 	tx      *router.TxControl // the transaction command whose outcome changes the session's state

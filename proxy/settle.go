@@ -143,7 +143,7 @@ func (s *session) endTransaction(l *engine.Link) {
 	if tx != nil && !ok { // the preamble has it all the same: see follow
 		s.tx.neutral = false
 	}
-	a.tx, a.changes, a.foreseen, a.replay, a.unclear = nil, nil, nil, nil, false
+	a.tx, a.changes, a.foreseen, a.replay, a.begun, a.unclear = nil, nil, nil, nil, false, false
 	if l.Conn.TxStatus != wire.TxIdle {
 		s.tx.state = txOpen // also when BEGIN came within a query of several statements
 		if ok && tx != nil && (tx.Op == router.Commit || tx.Op == router.Rollback) {

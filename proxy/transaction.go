@@ -139,7 +139,7 @@ func (t *transaction) follow(c *router.TxControl) {
 
 // inTransaction says whether a server has a transaction block of the session's, or will have behind what it was sent.
 func (s *session) inTransaction() bool {
-	return s.tx.state == txOpen || s.after.tx != nil && (s.after.tx.Op == router.Begin || s.after.tx.Chain)
+	return s.tx.state == txOpen || s.after.begun
 }
 
 // control handles transaction commands that no server needs to hear of. Its answer, behind what is in dst, is a command tag, perhaps with

@@ -172,8 +172,11 @@ func (s *statement) unsharded(o *outcome, replicas []int, c calls) *Plan {
 	case c.user || o.access == Write && !c.harmless || o.flags&(Dirty|Pin|Keeps) != 0 || c.here || s.f.Flags&sql.Locking != 0:
 		// Functions of the user and the like see the shard that they run on: always the same one.
 		p.Kind, p.Shards, p.Reason = Route, s.r.oneShard[s.r.m.Default()], "no sharded table, and not safe to run just anywhere"
-		if c.here || c.sets {
-			p.Kind, p.Flags = AnyShard, p.Flags|Here
+		switch {
+		case c.here:
+			p.Kind = AnyShard
+		case c.sets:
+			p.Kind, p.Shards = AnyShard, s.all()
 		}
 	case len(replicas) > 0:
 		p.Kind, p.Shards, p.Reason = AnyShard, s.all(), fmt.Sprintf("reference table %s is on every shard", s.rels[replicas[0]].name)

@@ -181,11 +181,13 @@ func (s *statement) declare() *compiled {
 	}
 	if k := o.unkeyed.Kind; k == Route || k == AnyShard {
 		p := *o.unkeyed
-		p.Flags = p.Flags&^Neutral | o.flags
-		if o.flags&Pin != 0 {
-			p.Access = Write
+		switch {
+		case o.flags&Pin != 0:
+			p.Kind, p.Shards, p.Access = Route, p.Shards[:1], Write
+		case p.Flags&Neutral != 0:
+			p.Shards = s.all()
 		}
-		p.Kind, p.Shards = Route, p.Shards[:1]
+		p.Flags = p.Flags&^Neutral | o.flags
 		o.unkeyed = &p
 	}
 	return s.compiled(o)
