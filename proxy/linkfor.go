@@ -61,7 +61,7 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 	if shard == "" {
 		shard = s.p.shard(p, 0)
 	}
-	if p.Kind == router.AnyShard && len(p.Shards) > 1 && p.Access == router.Read && !p.Has(router.Neutral) {
+	if s.spread(p) {
 		shard = s.p.shard(p, int(s.p.turn.Add(1)%uint32(len(p.Shards))))
 	}
 	if p.Has(router.Here) && p.Kind != router.Route {
@@ -73,6 +73,11 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 		return s.preface(s.reachUnused(shard, s.access(p)))
 	}
 	return s.acquire(shard, s.access(p))
+}
+
+// spread says whether a plan that any of its shards can run goes to each in turn. What others have to follow to its shard goes to the first.
+func (s *session) spread(p *router.Plan) bool {
+	return p.Kind == router.AnyShard && p.Command == sql.Select && p.Access == router.Read && !p.Has(router.Neutral) && s.tx.state == txNone
 }
 
 // access is that of a plan for which there is no link yet.
