@@ -103,11 +103,11 @@ func (s *session) linkTo(shard string, access backend.Access) (*engine.Link, err
 	if err != nil {
 		return nil, err
 	}
-	conn, err := e.Acquire(s.Task, s.identity, s.Client, time.Time{})
+	conn, err := s.lease(e)
 	if err != nil && access == backend.Read && !errors.Is(err, backend.ErrClientGone) && !errors.Is(err, backend.ErrRecalled) {
 		// A replica that cannot be reached: the primary has everything it has.
 		if primary, perr := sh.Pick(backend.Write, 0); perr == nil && primary != e {
-			conn, err = primary.Acquire(s.Task, s.identity, s.Client, time.Time{})
+			conn, err = s.lease(primary)
 		}
 	}
 	l, err := s.got(shard, conn, err)
@@ -115,6 +115,15 @@ func (s *session) linkTo(shard string, access backend.Access) (*engine.Link, err
 		s.stay(l)
 	}
 	return l, err
+}
+
+// lease waits for a connection of an endpoint. A client that leaves meanwhile gives its request up, unless it has said goodbye behind that.
+func (s *session) lease(e *backend.Endpoint) (*backend.Conn, error) {
+	conn, err := e.Acquire(s.Task, s.identity, s.Client, time.Time{})
+	if errors.Is(err, backend.ErrClientGone) && s.Terminates() {
+		return e.Acquire(s.Task, s.identity, nil, time.Time{})
+	}
+	return conn, err
 }
 
 // got is a link on a connection that the session has asked a pool for, or why there is none.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -128,7 +129,7 @@ func (half) Encode(dst []byte) ([]byte, error) {
 	return append(dst, 'Q', 0, 0, 1, 0, 's', 'e', 'l'), nil
 }
 
-// A client that says goodbye behind its last statement has it done.
+// A client that says goodbye behind its last statement has it done, whether it stays until then or not.
 func TestTerminateBehindAStatement(t *testing.T) {
 	f := newFixture(t, fixtureSpec{shards: 1})
 	engines(t, func(t *testing.T, engineName string) {
@@ -136,14 +137,69 @@ func TestTerminateBehindAStatement(t *testing.T) {
 		next := connect(t, dsn)
 		exec(t, next, "drop table if exists done")
 		exec(t, next, "create table done (a int)")
+		rows := func() string {
+			return text(t, next, "select count(*) from done", pgx.QueryExecModeSimpleProtocol)
+		}
 		c := dialWire(t, dsn)
 		c.send(t, &pgproto3.Query{String: "insert into done select 1 from pg_sleep(0.3)"}, &pgproto3.Terminate{})
 		if err := untilClosed(c.conn); err != nil {
 			t.Fatal(err)
 		}
-		if got := text(t, next, "select count(*) from done", pgx.QueryExecModeSimpleProtocol); got != "1" {
+		if got := rows(); got != "1" {
 			t.Errorf("%s rows", got)
 		}
+		want := 1
+		for _, sent := range [][]pgproto3.FrontendMessage{
+			{&pgproto3.Query{String: "insert into done select 1 from pg_sleep(0.3)"}},
+			{&pgproto3.Query{String: "insert into done values (1); select pg_sleep(0.3)"}},
+			{&pgproto3.Query{String: "select pg_sleep(0.3)"}, &pgproto3.Query{String: "insert into done values (1)"}},
+			{&pgproto3.Query{String: "begin"}, &pgproto3.Query{String: "insert into done values (1)"}, &pgproto3.Query{String: "commit"}},
+			{&pgproto3.Parse{Query: "insert into done select 1 from pg_sleep(0.3)"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Sync{}},
+			{&pgproto3.Query{String: "set work_mem = '1MB'"}, &pgproto3.Query{String: "do $$ begin perform pg_sleep(0.3); end $$; insert into done values (1)"}},
+		} {
+			c := dialWire(t, dsn)
+			c.send(t, append(sent, &pgproto3.Terminate{})...)
+			_ = c.conn.Close()
+			want++
+			eventually(t, fmt.Sprintf("%v is done", sent), func() error {
+				if got := rows(); got != strconv.Itoa(want) {
+					return fmt.Errorf("%s rows", got)
+				}
+				return nil
+			})
+		}
+	})
+}
+
+// ... also when it has to wait for a server connection first.
+func TestTerminateBehindAStatementThatWaits(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
+	engines(t, func(t *testing.T, engineName string) {
+		dsn := f.start(t, engineName)
+		holder, d := connect(t, dsn), connect(t, f.direct(0))
+		exec(t, d, "drop table if exists done")
+		exec(t, d, "create table done (a int)")
+		exec(t, holder, "begin")
+		exec(t, holder, "select * from done")
+		sent := [][]pgproto3.FrontendMessage{
+			{&pgproto3.Query{String: "insert into done values (1)"}},
+			{&pgproto3.Query{String: "insert into done values (1); select 2"}},
+			{&pgproto3.Parse{Query: "insert into done values (1)"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Sync{}},
+		}
+		for _, m := range sent {
+			dialWire(t, dsn).send(t, m...) // stays, and waits too
+			c := dialWire(t, dsn)
+			c.send(t, append(m, &pgproto3.Terminate{})...)
+			_ = c.conn.Close()
+		}
+		time.Sleep(50 * time.Millisecond) // most have queued
+		exec(t, holder, "commit")
+		eventually(t, "what waits is done", func() error {
+			if got := text(t, d, "select count(*) from done"); got != strconv.Itoa(2*len(sent)) {
+				return fmt.Errorf("%s rows", got)
+			}
+			return nil
+		})
 	})
 }
 

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"errors"
+
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/loop"
@@ -74,8 +76,14 @@ func (s *session) dequeue(cause loop.Cause) (done bool, err error) {
 	}
 	s.place = nil
 	n := len(s.Input())
-	l, err := s.got(shard, conn, err)
-	if _, err = s.preface(s.fit(l, backend.Write, err)); err != nil {
+	if errors.Is(err, backend.ErrClientGone) && s.Terminates() {
+		_, err = s.acquire(shard, backend.Write)
+	} else {
+		var l *engine.Link
+		l, err = s.got(shard, conn, err)
+		_, err = s.preface(s.fit(l, backend.Write, err))
+	}
+	if err != nil {
 		return false, s.unserved(err, n)
 	}
 	return s.request(s.Input())

@@ -168,7 +168,7 @@ func (s *session) next(busy bool) (typ byte, size int, err error) {
 			}
 		}
 		switch {
-		case s.Gone():
+		case s.Gone() && (s.link == nil || !s.Behind(0)): // else the next message waits for the end of this one
 			return 0, 0, engine.ErrClientGone
 		case s.p.draining.Load() && s.link == nil && s.tx.state == txNone && !s.batch.sent:
 			if err := s.leaves(busy); err != nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
@@ -221,6 +222,15 @@ func (r *Relay) fill() bool {
 	r.gone = true
 	return true
 }
+
+// Terminates reads what there is of a client that has hung up, and says whether that ends with a Terminate. What the session has read may move.
+func (r *Relay) Terminates() bool {
+	for r.takes() && r.Client.Readable() && r.fill() {
+	}
+	return bytes.HasSuffix(r.in.bytes(), terminate)
+}
+
+var terminate = []byte{wire.MsgTerminate, 0, 0, 0, 4}
 
 // Free gives back what the client has sent and nobody will look at any more, such as its goodbye.
 func (r *Relay) Free() { r.in.drop() }
