@@ -89,8 +89,9 @@ type leaks struct {
 	late recent
 
 	cleaning  sync.Mutex
-	primaries []*peer // connections to the databases themselves
-	replicas  []*peer // of the first of these
+	left      [leakClients]uint32 // the server process that each client has left last
+	primaries []*peer             // connections to the databases themselves
+	replicas  []*peer             // of the first of these
 
 	sessions, actions, diverged atomic.Int64
 	failed                      atomic.Bool // somebody has: all stop
@@ -183,12 +184,23 @@ func (k *leaks) dial(dsn string) *peer {
 	return p
 }
 
-// clean empties a client's tables: what the one before has left there is not the same here and there if it went its own way.
+// clean empties a client's tables when nothing works there any more for the one before: what that has left is not the same here and there if it
+// went its own way.
 // Tidemark does not see it, so that replicas are to have it before the client comes.
 func (k *leaks) clean(slot int) error {
 	k.cleaning.Lock()
 	defer k.cleaning.Unlock()
-	for _, p := range k.primaries {
+	for i, p := range k.primaries {
+		still := fmt.Sprintf("pid = %d", k.left[slot])
+		if i > 0 { // of Tidemark's connections nobody knows which it was
+			still = fmt.Sprintf(`pid <> pg_backend_pid() and datname = current_database() and state <> 'idle' and query ~ '(leak|split|leak_seq)_%d\M'`, slot)
+		}
+		for until := time.Now().Add(leakTimeout); !strings.Contains(p.play(simpleAction("select count(*) = 0 from pg_stat_activity where "+still)), `"t"`); {
+			if time.Now().After(until) {
+				return fmt.Errorf("a server process goes on behind client %d", slot)
+			}
+			time.Sleep(time.Millisecond)
+		}
 		if got := p.play(simpleAction(fmt.Sprintf("delete from leak_%d; delete from split_%[1]d; alter sequence leak_seq_%[1]d restart", slot))); !strings.HasPrefix(got, "  DELETE") || strings.Contains(got, "ERROR") {
 			return fmt.Errorf("cleaning what client %d has left: %s", slot, got)
 		}
@@ -234,7 +246,10 @@ func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 		k.fail(history{slot: slot, options: options}, err.Error())
 		return
 	}
-	defer p.end()
+	defer func() {
+		p.end()
+		k.left[slot] = p.plain.pid
+	}()
 	for time.Now().Before(end) && !k.failed.Load() {
 		a := g.next(p.plain.status)
 		k.actions.Add(1)

@@ -96,10 +96,10 @@ func (s *session) reading() backend.Access {
 	return backend.Read
 }
 
-// rollsBack says whether the plan, one of a batch, changes settings, by code for one, or channels, or opens a cursor, and so is for the primary:
+// rollsBack says whether the plan, one of a batch, changes rows, settings, by code for one, or channels, or opens a cursor, and so is for the primary:
 // what comes behind may write, where that has to be, and takes the change back if it fails.
 func (s *session) rollsBack(p *router.Plan) bool {
-	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || p.Has(router.Restates) || p.Command == sql.Declare || s.unlistens(p))
+	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || p.Flags&(router.Restates|router.Writes) != 0 || p.Command == sql.Declare || s.unlistens(p))
 }
 
 // batchBound says whether what the batch has sent to l must stay with the plan, because they are one transaction: it may have changed rows,

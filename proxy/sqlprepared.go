@@ -199,6 +199,9 @@ func (s *session) executed(st *statement, x *router.Prepared) (*statement, *rout
 		return nil, nil, err
 	}
 	target, p := s.stmts[x.Name], s.hereOnly(sql.Execute)
+	if x.Op == router.CreateOp {
+		p.Flags |= router.Writes // a replica would say first that it cannot
+	}
 	out := &statement{id: s.p.statements.fresh(), oids: st.oids, needs: target}
 	name := backend.StatementName(out.id) // of none, if there is no target: PostgreSQL finds out when it is executed, and the server will
 	if target != nil {

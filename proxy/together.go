@@ -135,7 +135,7 @@ func (q *queryString) add(p *router.Plan) {
 		q.ends, q.looks = true, false
 	} else {
 		q.looks = q.looks || looks(p.Command)
-		q.primary = q.primary || p.OnPrimary() || q.ends && (p.Kind == router.Route || p.Kind == router.AnyShard) && p.Access == router.Write
+		q.primary = q.primary || p.OnPrimary() || q.ends && (p.Kind == router.Route || p.Kind == router.AnyShard || p.Kind == router.Broadcast) && p.Access == router.Write
 	}
 	q.n++
 }
