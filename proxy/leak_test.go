@@ -193,11 +193,11 @@ func (k *leaks) clean(slot int) error {
 	for i, p := range k.primaries {
 		still := fmt.Sprintf("pid = %d", k.left[slot])
 		if i > 0 { // of Tidemark's connections nobody knows which it was
-			still = fmt.Sprintf(`pid <> pg_backend_pid() and datname = current_database() and state <> 'idle' and query ~ '(leak|split|leak_seq)_%d\M'`, slot)
+			still = fmt.Sprintf(`pid <> pg_backend_pid() and datname = current_database() and backend_type = 'client backend' and state <> 'idle' and query ~ '(leak|split|leak_seq)_%d\M'`, slot)
 		}
 		for until := time.Now().Add(leakTimeout); !strings.Contains(p.play(simpleAction("select count(*) = 0 from pg_stat_activity where "+still)), `"t"`); {
 			if time.Now().After(until) {
-				return fmt.Errorf("a server process goes on behind client %d", slot)
+				return fmt.Errorf("database %d goes on behind client %d: %s", i, slot, p.play(simpleAction("select * from pg_stat_activity where "+still)))
 			}
 			time.Sleep(time.Millisecond)
 		}

@@ -66,7 +66,7 @@ func (r *Relay) writePending() bool {
 	if r.out, r.sent = unsent(r.out, r.sent); len(r.out) == 0 && cap(r.out) > maxKept && !r.inBulk() {
 		r.out = nil
 	}
-	return n > 0
+	return n > 0 || r.gone // who waits for it to be written need not
 }
 
 // inBulk says whether a server is delivering in bulk.
