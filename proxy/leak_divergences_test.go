@@ -139,6 +139,10 @@ var divergences = []divergence{
 		return strings.HasPrefix(want, "  ERROR 0A000 cached plan must not change result type\n") && !strings.HasPrefix(got, "  ERROR") && m.runs("") &&
 			m.has(`alter table`) && m.has(`(?i)datestyle|timezone|intervalstyle|reset all|discard all|pg_prepared_statements`)
 	}},
+	{"A prepared `FETCH` of a cursor that is another one by now, or was none", func(m *moment) bool {
+		got, want := m.differ()
+		return description.MatchString(got) && description.MatchString(want) && m.runs("fetch ")
+	}},
 	{"`pg_temp` in a session that has made no temporary table yet, or has none any more", func(m *moment) bool {
 		const none = "ERROR 3F000 schema \"pg_temp\""
 		return strings.Contains(m.a.text, " pg_temp.") && slices.ContainsFunc([]string{"ERROR 42P01 table \"t", "ERROR 42P01 relation \"pg_temp.t"}, func(missing string) bool {

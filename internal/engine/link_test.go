@@ -97,3 +97,26 @@ func TestOutputOfAnEndlessPipeline(t *testing.T) {
 		})
 	}
 }
+
+// A wait for output to be written is over when it cannot be any more: nothing else may ever come.
+func TestOutputToAClientThatIsGone(t *testing.T) {
+	e := loop.NewGoroutines()
+	near, far := net.Pipe()
+	c, err := e.Adopt(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = far.Close()
+	for r := (&Relay{Client: c}); !r.gone; runtime.Gosched() {
+		r.Reply([]byte("nobody hears"))
+		if moved := r.writePending(); r.gone && !moved {
+			t.Error("that it is gone is no progress")
+		}
+	}
+	_ = c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := e.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
