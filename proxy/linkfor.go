@@ -129,7 +129,7 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if l.Err != nil {
 		return false
 	}
-	if p.Kind == router.Tx && p.Tx.Op == router.Begin && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
+	if p.Kind == router.Tx && (p.Tx.Op == router.Begin || p.Tx.Op == router.SetTransaction) && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false // it may go on to write
 	}
 	if s.strung != nil && l.Conn.Endpoint().Role() == backend.RoleReplica && s.leavesReplica() {

@@ -41,6 +41,7 @@ func (s *session) discard() {
 	s.settings.discard()
 	s.own.defaults(s.p.cfg())
 	if s.ear != nil {
+		s.ear.said = s.ear.said[:0] // by a batch that goes on
 		s.ear.end(false)
 		clear(s.ear.on)
 		s.ear.ahead = true
