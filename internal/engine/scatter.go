@@ -45,12 +45,12 @@ func (l *Link) Hush() {
 	}
 }
 
-// Serve is a Step that ends when the client has left.
+// Serve is a Step that ends when the client has left, and has not said goodbye behind what is under way.
 func (r *Relay) Serve() error {
 	if err := r.Step(time.Time{}); err != nil {
 		return err
 	}
-	if r.gone {
+	if r.gone && !r.terminates() {
 		return ErrClientGone
 	}
 	return nil
