@@ -227,10 +227,10 @@ func (r *Relay) fill() bool {
 func (r *Relay) Terminates() bool {
 	for r.takes() && r.Client.Readable() && r.fill() {
 	}
-	return r.terminates()
+	return r.saidGoodbye()
 }
 
-func (r *Relay) terminates() bool { return bytes.HasSuffix(r.in.bytes(), terminate) }
+func (r *Relay) saidGoodbye() bool { return bytes.HasSuffix(r.in.bytes(), terminate) }
 
 var terminate = []byte{wire.MsgTerminate, 0, 0, 0, 4}
 

@@ -50,7 +50,7 @@ func (r *Relay) Serve() error {
 	if err := r.Step(time.Time{}); err != nil {
 		return err
 	}
-	if r.gone && !r.terminates() {
+	if r.gone && !r.saidGoodbye() {
 		return ErrClientGone
 	}
 	return nil
