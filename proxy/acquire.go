@@ -169,6 +169,7 @@ func (s *session) synchronize(l *engine.Link) error {
 		return nil // a connection that is lost tells itself to whoever uses it next
 	case err == nil:
 		l.Conn.Settings = s.settings.print
+		s.noteHad(l) // also for a statement of several shards, which gives no link back
 	}
 	return err
 }

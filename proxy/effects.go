@@ -34,7 +34,7 @@ func (s *session) affects(l *engine.Link, p *router.Plan) bool {
 		s.tx.neutral = false
 		return false
 	}
-	if !p.Has(router.Neutral) && p.Kind != router.Setting && p.Kind != router.Tx {
+	if !p.Has(router.Neutral) && p.Kind != router.Setting && p.Kind != router.Tx || s.strung != nil && transacts(s.strung.steps) {
 		s.tx.neutral = false
 	}
 	if p.Has(router.Dirty) {

@@ -45,7 +45,7 @@ func (s *session) keepsForever(l *engine.Link) bool {
 	return s.hasPinned(l) && (s.mode == backend.Session || s.forever() != "")
 }
 
-// noteHad remembers what the session has on a connection that it keeps, and does not use for now.
+// noteHad remembers what the session has on a connection that it keeps.
 func (s *session) noteHad(l *engine.Link) {
 	if len(s.p.shards) == 1 || !s.keepsForever(l) {
 		return

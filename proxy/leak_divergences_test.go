@@ -139,6 +139,11 @@ var divergences = []divergence{
 		return strings.HasPrefix(want, "  ERROR 0A000 cached plan must not change result type\n") && !strings.HasPrefix(got, "  ERROR") && m.runs("") &&
 			m.has(`alter table`) && m.has(`(?i)datestyle|timezone|intervalstyle|reset all|discard all|pg_prepared_statements`)
 	}},
+	{"`SET TRANSACTION` in a batch behind a `Parse` alone, with replicas", func(m *moment) bool {
+		got, want := m.differ()
+		rest, warned := strings.CutPrefix(want, "  WARNING 25P01 SET TRANSACTION can only be used in transaction blocks\n")
+		return m.replicas && warned && got == rest && m.has(`parse "[^]]*set transaction`)
+	}},
 	{"A prepared `FETCH` of a cursor that is another one by now, or was none", func(m *moment) bool {
 		got, want := m.differ()
 		return description.MatchString(got) && description.MatchString(want) && m.runs("fetch ")
