@@ -82,7 +82,7 @@ func (s *session) spread(p *router.Plan) bool {
 
 // access is that of a plan for which there is no link yet.
 func (s *session) access(p *router.Plan) backend.Access {
-	if p.Access == router.Read && (s.tx.state == txNone && !s.rollsBack(p) || s.tx.readOnly) {
+	if p.Access == router.Read && (s.tx.state == txNone && !s.forPrimary(p) || s.tx.readOnly) {
 		return s.reading()
 	}
 	return backend.Write
@@ -96,9 +96,9 @@ func (s *session) reading() backend.Access {
 	return backend.Read
 }
 
-// rollsBack says whether the plan, one of a batch, changes rows, settings, by code for one, or channels, or opens a cursor, and so is for the primary:
-// what comes behind may write, where that has to be, and takes the change back if it fails.
-func (s *session) rollsBack(p *router.Plan) bool {
+// forPrimary says whether the plan, one of a batch, is for the primary because of what comes behind, which may write and takes it back if it
+// fails: it changes rows, settings, by code for one, or channels, or opens a cursor.
+func (s *session) forPrimary(p *router.Plan) bool {
 	return s.strung == nil && (p.Setting != nil && alters(p.Setting) || p.Flags&(router.Restates|router.Writes) != 0 || p.Command == sql.Declare || s.unlistens(p))
 }
 
@@ -135,7 +135,7 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if s.strung != nil && l.Conn.Endpoint().Role() == backend.RoleReplica && s.leavesReplica() {
 		return false // the same of what comes behind the end of a transaction within a string
 	}
-	if s.tx.state == txNone && s.rollsBack(p) && l.Conn.Endpoint().Role() == backend.RoleReplica {
+	if s.tx.state == txNone && s.forPrimary(p) && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false
 	}
 	if p.Flags&(router.Pin|router.Keeps|router.Opaque) != 0 && l.Conn.Endpoint().Role() == backend.RoleReplica {

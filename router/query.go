@@ -175,7 +175,7 @@ func (s *statement) unsharded(o *outcome, replicas []int, c calls) *Plan {
 		switch {
 		case c.here:
 			p.Kind = AnyShard
-		case c.sets && !c.user:
+		case c.sets && !c.user: // it is the transaction's, wherever that is
 			p.Kind, p.Shards = AnyShard, s.all()
 		}
 	case len(replicas) > 0:
