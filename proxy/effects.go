@@ -26,7 +26,7 @@ func (s *session) statementsSent() int {
 
 // affects does the work of effects.
 func (s *session) affects(l *engine.Link, p *router.Plan) bool {
-	s.batch.heard = s.batch.heard || p.Has(router.Meets) || p.Command == sql.Notify || p.Command == sql.Listen || s.unlistens(p)
+	s.batch.heard = s.batch.heard || p.Has(router.Meets) || p.Command == sql.Notify || p.Command == sql.Listen || s.unlistens(p) || p.Command == sql.Declare && p.Has(router.Pin)
 	if s.ear != nil || p.Has(router.Listens) {
 		s.heed(l, p)
 	}

@@ -18,7 +18,7 @@ type batch struct {
 	// ending: a Query or FunctionCall was sent amid it. PostgreSQL ends the batch with that, unless it leaves a transaction open: see queryEnded.
 	ending bool
 	wrote  bool // a statement may have changed data
-	heard  bool // it has a LISTEN or NOTIFY, which does nothing if something behind it fails, or a lock that lasts as long
+	heard  bool // it has a LISTEN, NOTIFY or cursor WITH HOLD, which does nothing if something behind it fails, or a lock that lasts as long
 	closes bool // a statement was closed, unless what comes before that fails
 	// queried: something was executed in it of which the link's server does not know: the proxy has answered it, or another server.
 	// parsed: ... prepared or executed that takes a snapshot. ran, snapped: the same of what the link's server has got.

@@ -129,7 +129,7 @@ func (s *session) learn(l *engine.Link, answer []byte, resets bool) error {
 			s.settings.put(name, value)
 		}
 	}
-	if maps.Equal(before, s.settings.base) {
+	if asIs && maps.Equal(before, s.settings.base) {
 		return nil
 	}
 	s.settings.fingerprint()

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/sql"
@@ -110,7 +112,7 @@ func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (
 	}
 	if !changed {
 		q.needs = append(q.needs, known)
-		q.names.Executed = append(q.names.Executed, executedBy(i, known))
+		q.names.Executed = append(q.names.Executed, executedBy(i, known, x.Args))
 	}
 	q.name(text, at, st.Start+to, known.id, x.Name)
 	return p, nil
@@ -118,8 +120,16 @@ func (q *rewritten) take(i int, st router.Statement, text []byte, f *foreseen) (
 
 // executedBy is how errors of what statement number n of a text executes are told. PostgreSQL does not look at the values given for a
 // statement without parameters.
-func executedBy(n int, target *statement) engine.Executed {
-	return engine.Executed{Statement: n, Names: namesOf(target), Args: target.template.TextParams() > 0}
+func executedBy(n int, target *statement, args []router.Arg) engine.Executed {
+	x := engine.Executed{Statement: n, Names: namesOf(target)}
+	switch {
+	case target.template.TextParams() == 0:
+	case slices.ContainsFunc(args, func(a router.Arg) bool { return !a.Plain }):
+		x.Args = engine.Expressions
+	default:
+		x.Args = engine.Constants
+	}
+	return x
 }
 
 // discard takes a DEALLOCATE ALL, or a DISCARD ALL, which fails in a string of several.

@@ -87,6 +87,23 @@ func TestResetRoleThatIsNotAllowed(t *testing.T) {
 	}
 }
 
+// Code that resets settings of the startup message leaves a connection on which they have to be made again, for whoever comes next.
+func TestStartupSettingsResetByCode(t *testing.T) {
+	k := newLeaks(t, leakVariants[0], "epoll")
+	p, err := dialPeer(k.tidemark, map[string]string{"application_name": "b", "search_path": "s1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.conn.Close() }()
+	const is = "select current_setting('application_name'), current_setting('search_path')"
+	for _, code := range []string{"reset all", "reset application_name", "perform set_config('search_path', null, false)"} {
+		p.play(simpleAction("do $$ begin " + code + "; end $$"))
+		if got, want := p.play(simpleAction(is)), `"b" "s1"`; !strings.Contains(got, want) {
+			t.Errorf("behind %s\ngot\n%swant %s", code, got, want)
+		}
+	}
+}
+
 // A read-only transaction that has read on a replica cannot lock there: nobody would meet the lock.
 func TestLockBehindReadOnReplica(t *testing.T) {
 	k := newLeaks(t, leakVariants[2], "epoll")

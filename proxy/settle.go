@@ -136,6 +136,9 @@ func (s *session) endTransaction(l *engine.Link) {
 	// An error in a batch leaves open which commands have run before it; and of several only the last is known here.
 	if a.unclear || discard && !ok {
 		s.tx.unclear = true
+		if l.Conn.TxStatus != wire.TxIdle { // what names mean in it now is not known either
+			s.coded, s.blind = true, true
+		}
 		for _, c := range a.changes {
 			s.mayHaveSet(c.Name)
 		}

@@ -222,7 +222,7 @@ func (s *session) executed(st *statement, x *router.Prepared) (*statement, *rout
 	at := engine.Characters(string(st.sql[:from])) + len(name) + 1
 	out.names = &engine.Names{Client: x.Name, Shifts: []engine.Shift{{At: at, By: engine.Characters(string(st.sql[from:to])) - len(name)}}}
 	if target != nil {
-		out.names.Executed = []engine.Executed{executedBy(0, target)}
+		out.names.Executed = []engine.Executed{executedBy(0, target, x.Args)}
 	}
 	return out, p, nil
 }

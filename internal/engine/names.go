@@ -29,19 +29,31 @@ type Shift struct{ At, By int }
 type Executed struct {
 	Statement int
 	Names     *Names
-	Args      bool // values that the EXECUTE gives are looked at, and errors may be about these
+	Args      Args // of the EXECUTE: errors may be about these
 }
 
+// Args are the values that an EXECUTE gives, as far as errors may be about them.
+type Args uint8
+
+// The kinds of Args.
+const (
+	NoArgs Args = iota // or such as nobody looks at
+	Constants
+	Expressions
+)
+
 // is says whether an error with a position is about what is executed. PostgreSQL does not tell, but for the routine that raised it:
-// only one of the two can name tables, and only EXPLAIN has options.
+// only one of the two can name tables, only EXPLAIN has options, and constants call no functions.
 func (x *Executed) is(e *wire.Error) bool {
 	switch e.Routine {
 	case "parserOpenTable":
 		return true
 	case "ParseExplainOptionList", "ExplainQuery":
 		return false
+	case "ParseFuncOrColumn", "op_error":
+		return x.Args != Expressions
 	}
-	return !x.Args
+	return x.Args == NoArgs
 }
 
 // tell changes what the server said of statement number at, counted from 0, into what the client is told. It reports whether
