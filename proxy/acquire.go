@@ -157,19 +157,23 @@ func (s *session) doubtKeys(err error) {
 
 // synchronize gives the link's connection the session's settings. It waits for the answer: a statement must not run under
 // another session's settings or role because its own could not be made, by a role that was dropped, or a cancel request. The
-// error is the server's, and leaves the connection with the settings that it had.
+// error is the server's, and leaves the connection with the settings that it had; or the session's end.
 func (s *session) synchronize(l *engine.Link) error {
 	sql := s.settings.syncSQL()
 	if s.keepsForever(l) {
 		sql = s.keptSQL(l) // nobody else has been there
 	}
-	_, err := s.Ask(l, sql, engine.MuteAll|engine.MuteStatus)
+	had := l.Conn.Settings
+	l.Conn.Settings = settingsUnknown // also where the client is found gone when the answer comes, which the connection may outlive
+	reply, err := s.Ask(l, sql, engine.MuteAll|engine.MuteStatus)
 	switch {
 	case l.Err != nil:
 		return nil // a connection that is lost tells itself to whoever uses it next
 	case err == nil:
 		l.Conn.Settings = s.settings.print
 		s.noteHad(l) // also for a statement of several shards, which gives no link back
+	case reply.Err != nil:
+		l.Conn.Settings = had
 	}
 	return err
 }
