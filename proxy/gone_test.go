@@ -1,76 +1,110 @@
 package proxy_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// A client may be found gone in the very moment in which its settings have been made on a connection, which then is not known by those
-// that it had before: the next client would have what the other wanted.
-func TestClientGoneAsItsSettingsAreMade(t *testing.T) {
-	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
-	primary := f.cluster.Shards[0].Primary
-	server := net.JoinHostPort(primary.Host, strconv.Itoa(primary.Port))
+// hangup lies between Tidemark and a server. What the server says next after set has a client hang up at the same time, or a moment before.
+type hangup struct {
+	ln     net.Listener
+	server string
+	armed  atomic.Pointer[leaving]
+}
+
+type leaving struct {
+	client net.Conn
+	before time.Duration
+}
+
+func newHangup(t *testing.T, server string) *hangup {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ln.Close() }()
-	var leaving atomic.Pointer[wireClient] // as soon as the server has said something
+	t.Cleanup(func() { _ = ln.Close() })
+	h := &hangup{ln: ln, server: server}
 	go func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				s, err := net.Dial("tcp", server)
-				if err != nil {
-					return
-				}
-				go func() {
-					_, _ = io.Copy(s, c)
-					_ = s.Close()
-				}()
-				for b := make([]byte, 32<<10); ; {
-					n, err := s.Read(b)
-					w := leaving.Swap(nil)
-					if n > 0 {
-						_, _ = c.Write(b[:n])
-					}
-					if w != nil {
-						_ = w.conn.Close()
-					}
-					if err != nil {
-						return
-					}
-				}
-			}()
+			go h.serve(c)
 		}
 	}()
-	f.spec.endpoint = func() (string, int) {
-		a := ln.Addr().(*net.TCPAddr)
-		return a.IP.String(), a.Port
+	return h
+}
+
+func (h *hangup) addr() (host string, port int) {
+	a := h.ln.Addr().(*net.TCPAddr)
+	return a.IP.String(), a.Port
+}
+
+func (h *hangup) serve(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	s, err := net.Dial("tcp", h.server)
+	if err != nil {
+		return
 	}
+	go func() {
+		_, _ = io.Copy(s, c)
+		_ = s.Close()
+	}()
+	for b := make([]byte, 32<<10); ; {
+		n, err := s.Read(b)
+		x := h.armed.Swap(nil)
+		if x != nil && x.before > 0 {
+			_ = x.client.Close()
+			time.Sleep(x.before)
+		}
+		if _, werr := c.Write(b[:n]); err != nil || werr != nil {
+			return
+		}
+		if x != nil {
+			_ = x.client.Close()
+		}
+	}
+}
+
+// A client may leave while its settings are made on a connection. If it is found gone in the very moment in which they are, the
+// connection has them, and not those of before; and if it is gone before that, nobody is to hear the answer, and the next client all of
+// its own.
+func TestClientLeavesAsItsSettingsAreMade(t *testing.T) {
+	f := newFixture(t, fixtureSpec{shards: 1, pool: 1})
+	primary := f.cluster.Shards[0].Primary
+	h := newHangup(t, net.JoinHostPort(primary.Host, strconv.Itoa(primary.Port)))
+	f.spec.endpoint = h.addr
 	engines(t, func(t *testing.T, engineName string) {
 		dsn := f.start(t, engineName)
-		c := connect(t, dsn)
-		exec(t, c, "set application_name = 'mine'")
-		for range 300 {
+		mine, plain := connect(t, dsn), connect(t, dsn)
+		exec(t, mine, "set application_name = 'mine'")
+		for i := range 300 {
 			w := dialWire(t, dsn, "application_name another's")
-			leaving.Store(w)
-			w.send(t, &pgproto3.Query{String: "select 1"})
-			if got := text(t, c, "select current_setting('application_name')", pgx.QueryExecModeSimpleProtocol); got != "mine" {
+			before := time.Duration(i%2) * time.Millisecond
+			h.armed.Store(&leaving{w.conn, before})
+			w.fe.Send(&pgproto3.Query{String: "select 1"})
+			_ = w.fe.Flush() // a health check may have had it hang up already
+			if before > 0 {
+				ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+				_, err := plain.Exec(ctx, "select from nosuch", pgx.QueryExecModeSimpleProtocol)
+				if stop(); code(err) != "42P01" {
+					t.Fatalf("the next client's error is %v", err)
+				}
+			}
+			if got := text(t, mine, "select current_setting('application_name')", pgx.QueryExecModeSimpleProtocol); got != "mine" {
 				t.Fatalf("application_name is %q", got)
 			}
-			leaving.Store(nil)
+			h.armed.Store(nil)
 			_ = w.conn.Close()
 		}
 	})

@@ -81,9 +81,10 @@ func NewLink(t *loop.Task, c *backend.Conn, shard string) *Link {
 	return l
 }
 
-// Free ends the use of an idle link; the caller must not touch it afterwards. Its connection is the caller's.
+// Free ends the use of a link; the caller must not touch it afterwards. Its connection is the caller's. What it still owes nobody is to hear.
 func (l *Link) Free() {
-	l.in.drop() // what was written late is on its way: else the answer would not be there, or the connection closed
+	clear(l.queue) // its memory is the next one's, see owe
+	l.in.drop()    // what was written late is on its way: else the answer would not be there, or the connection closed
 	task, out, queue := l.in.task, l.out[:0], l.queue[:0]
 	if cap(out) > maxKept {
 		out = nil
