@@ -63,6 +63,11 @@ func (p *Proxy) anyHangs(statements []router.Statement) bool {
 // see asks the server what names mean by now. What the session has read of its client's input may move meanwhile. goesOn is false where
 // an error of the batch has come first, or this is one.
 func (s *session) see() (goesOn bool, err error) {
+	if s.batch.over { // in one batch with what asks, what comes next would not be the first of it: DISCARD ALL must be
+		if err := s.endOver(); err != nil {
+			return false, err
+		}
+	}
 	if goesOn, err = s.allAnswered(); !goesOn {
 		return false, err
 	}

@@ -89,9 +89,10 @@ type leaks struct {
 	late recent
 
 	cleaning  sync.Mutex
-	left      [leakClients]uint32 // the server process that each client has left last
-	primaries []*peer             // connections to the databases themselves
-	replicas  []*peer             // of the first of these
+	left      [leakClients]struct{ here, plain uint32 } // the client of Tidemark, and the server process, that each was last
+	console   *peer                                     // the admin database
+	primaries []*peer                                   // connections to the databases themselves
+	replicas  []*peer                                   // of the first of these
 
 	sessions, actions, diverged atomic.Int64
 	failed                      atomic.Bool // somebody has: all stop
@@ -155,6 +156,7 @@ func newLeaks(t *testing.T, v leakVariant, engineName string) *leaks {
 		k.replicas = append(k.replicas, k.dial(r.DSNAs(leakUser, clientPassword, f.database)))
 	}
 	k.tidemark = altered(f.start(t, engineName), clientUser+":", leakUser+":")
+	k.console = k.dial(consoleDSN(k.tidemark))
 	c := connect(t, k.tidemark)
 	for n := 1; n <= leakKeys; n++ {
 		exec(t, c, fmt.Sprintf("insert into leak_key values (%d, 'r%[1]d')", n))
@@ -190,8 +192,14 @@ func (k *leaks) dial(dsn string) *peer {
 func (k *leaks) clean(slot int) error {
 	k.cleaning.Lock()
 	defer k.cleaning.Unlock()
+	for until := time.Now().Add(leakTimeout); !strings.Contains(k.console.play(simpleAction(fmt.Sprintf("select id from clients where id = %d", k.left[slot].here))), "SELECT 0"); {
+		if time.Now().After(until) {
+			return fmt.Errorf("client %d has left, and Tidemark goes on", slot)
+		}
+		time.Sleep(time.Millisecond)
+	}
 	for i, p := range k.primaries {
-		still := fmt.Sprintf("pid = %d", k.left[slot])
+		still := fmt.Sprintf("pid = %d", k.left[slot].plain)
 		if i > 0 { // of Tidemark's connections nobody knows which it was
 			still = fmt.Sprintf(`pid <> pg_backend_pid() and datname = current_database() and backend_type = 'client backend' and state <> 'idle' and query ~ '(leak|split|leak_seq)_%d\M'`, slot)
 		}
@@ -248,7 +256,7 @@ func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 	}
 	defer func() {
 		p.end()
-		k.left[slot] = p.plain.pid
+		k.left[slot].here, k.left[slot].plain = p.tidemark.pid, p.plain.pid
 	}()
 	for time.Now().Before(end) && !k.failed.Load() {
 		a := g.next(p.plain.status)
