@@ -32,6 +32,8 @@ type transaction struct {
 	preamble []byte
 	state    txState
 	readOnly bool
+	// readWrite: its preamble says so, before it says otherwise. No replica takes that.
+	readWrite bool
 	// snapshot: repeatable read or serializable: all statements see one state, which only one shard can show.
 	snapshot bool
 	// serializable: no replica runs it.
@@ -167,7 +169,7 @@ func (s *session) control(dst []byte, p *router.Plan, sql []byte) (answer []byte
 			break
 		}
 		s.tx.reset()
-		s.tx.state, s.tx.readOnly, s.tx.neutral = txBegun, c.ReadOnly == router.On, true
+		s.tx.state, s.tx.readOnly, s.tx.readWrite, s.tx.neutral = txBegun, c.ReadOnly == router.On, c.ReadOnly == router.Off, true
 		s.tx.serializable = s.settings.serializable
 		s.tx.isolation(c.Isolation)
 		s.tx.add(sql)
@@ -207,7 +209,7 @@ func (s *session) control(dst []byte, p *router.Plan, sql []byte) (answer []byte
 		}
 		s.tx.add(sql)
 		if c.Op == router.SetTransaction && c.ReadOnly != router.Unset {
-			s.tx.readOnly = c.ReadOnly == router.On
+			s.tx.readOnly, s.tx.readWrite = c.ReadOnly == router.On, s.tx.readWrite || c.ReadOnly == router.Off
 		}
 		s.tx.isolation(c.Isolation)
 	case router.Release, router.RollbackTo:
