@@ -27,9 +27,12 @@ func (s *session) server(p *router.Plan, in []byte) (l *engine.Link, input []byt
 	e, err := sh.Primary()
 	simple := err == nil && !sh.Replicated() && !s.p.gate.any.Load()
 	if simple {
-		if l = s.atHand(sh, e); l != nil {
+		if l = s.atHand(sh, e); l != nil && s.tx.state != txBegun {
+			return l, in, false, nil
+		} else if l != nil {
+			s.KeepPeeked()
 			l, err = s.preface(l, nil)
-			return l, in, false, err
+			return l, s.Input(), false, err
 		}
 	}
 	s.KeepPeeked()
