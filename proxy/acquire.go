@@ -23,9 +23,9 @@ func (s *session) preface(l *engine.Link, err error) (*engine.Link, error) {
 		err = s.prepareAhead(l)
 	}
 	if err == nil && s.tx.state == txBegun {
-		err = s.beginsUncancelled()
-	}
-	if err == nil && s.tx.state == txBegun {
+		if err := s.beginsUncancelled(); err != nil {
+			return nil, err
+		}
 		l.SetOut(wire.AppendQuery(l.Out(), s.tx.preamble))
 		l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
 		l.Expect(engine.Expect{Kind: engine.Synthetic, Late: s.client.beginning.answered})

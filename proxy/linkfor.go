@@ -90,7 +90,7 @@ func (s *session) access(p *router.Plan) backend.Access {
 
 // reading is the access of what a replica could answer: none runs a serializable transaction, or one that has been said to write.
 func (s *session) reading() backend.Access {
-	if s.settings.serializable || s.tx.serializable || s.tx.readWrite { // by default, even where this one is not: the connection is another's next
+	if s.settings.serializable || s.tx.serializable || s.tx.readWrite { // the first by default, even where this one is not: the connection is another's next
 		return backend.Write
 	}
 	return backend.Read

@@ -27,12 +27,13 @@ func (s *session) server(p *router.Plan, in []byte) (l *engine.Link, input []byt
 	e, err := sh.Primary()
 	simple := err == nil && !sh.Replicated() && !s.p.gate.any.Load()
 	if simple {
-		if l = s.atHand(sh, e); l != nil && s.tx.state != txBegun {
-			return l, in, false, nil
-		} else if l != nil {
-			s.KeepPeeked()
-			l, err = s.preface(l, nil)
-			return l, s.Input(), false, err
+		if l = s.atHand(sh, e); l != nil {
+			if s.tx.state == txBegun {
+				s.KeepPeeked() // what is said first may have to wait
+				l, err = s.preface(l, nil)
+				in = s.Input()
+			}
+			return l, in, false, err
 		}
 	}
 	s.KeepPeeked()

@@ -87,7 +87,8 @@ func TestResetRoleThatIsNotAllowed(t *testing.T) {
 	}
 }
 
-// Code that resets settings of the startup message leaves a connection on which they have to be made again, for whoever comes next.
+// Code that resets settings of the startup message leaves a connection on which they have to be made again, also where it stays with the
+// session, and so is not cleaned.
 func TestStartupSettingsResetByCode(t *testing.T) {
 	k := newLeaks(t, leakVariants[0], "epoll")
 	p, err := dialPeer(k.tidemark, map[string]string{"application_name": "b", "search_path": "s1"})
@@ -96,6 +97,7 @@ func TestStartupSettingsResetByCode(t *testing.T) {
 	}
 	defer func() { _ = p.conn.Close() }()
 	const is = "select current_setting('application_name'), current_setting('search_path')"
+	p.play(simpleAction("select pg_advisory_lock(7)"))
 	for _, code := range []string{"reset all", "reset application_name", "perform set_config('search_path', null, false)"} {
 		p.play(simpleAction("do $$ begin " + code + "; end $$"))
 		if got, want := p.play(simpleAction(is)), `"b" "s1"`; !strings.Contains(got, want) {
