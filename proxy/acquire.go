@@ -23,12 +23,11 @@ func (s *session) preface(l *engine.Link, err error) (*engine.Link, error) {
 		err = s.prepareAhead(l)
 	}
 	if err == nil && s.tx.state == txBegun {
-		if err := s.beginsUncancelled(); err != nil {
-			return nil, err
+		begin, rest := s.tx.said()
+		if l.Begin(begin); len(rest) > 0 {
+			l.SetOut(wire.AppendQuery(l.Out(), rest))
+			l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
 		}
-		l.SetOut(wire.AppendQuery(l.Out(), s.tx.preamble))
-		l.Expect(engine.Expect{Kind: engine.Query, Mute: engine.MuteAll &^ engine.MuteError})
-		l.Expect(engine.Expect{Kind: engine.Synthetic, Late: s.client.beginning.answered})
 		s.tx.state = txOpen
 	}
 	return l, err

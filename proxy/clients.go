@@ -36,7 +36,6 @@ type client struct {
 	waiting     atomic.Bool  // for a paused shard; for a server connection see Backend.Waiting
 	tracedUntil atomic.Int64 // by loop.Clock: an administrator wants to see what it does; 0: nobody has asked
 	channels    atomic.Int32 // that it listens to over a shared connection
-	beginning   beginning
 
 	mu        sync.Mutex               // guards what follows
 	held      []*backend.Conn          // server connections in use
@@ -95,7 +94,6 @@ func (x *client) hold(c *backend.Conn) {
 }
 
 func (x *client) letGo() {
-	x.beginning.sent.Store(false) // also where it has broken meanwhile
 	x.mu.Lock()
 	clear(x.held)
 	x.held = x.held[:0]
@@ -178,7 +176,7 @@ func (p *Proxy) Cancel(pid uint32, key []byte) {
 	switch x := p.clients.find(pid, key); {
 	case x != nil:
 		p.interrupt(x)
-		p.cancelServers(x)
+		p.cancelKeys(x.keys())
 	case p.elsewhere != nil:
 		p.elsewhere(pid, key)
 	}

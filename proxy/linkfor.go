@@ -28,6 +28,11 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 			return nil, err
 		}
 	}
+	for l := s.link; l != nil && l.Begins(); {
+		if err := s.Serve(); err != nil {
+			return nil, err
+		}
+	}
 	if s.link != nil && s.suits(s.link, p) {
 		return s.link, nil
 	}

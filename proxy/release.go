@@ -61,11 +61,16 @@ func (s *session) dropLink() {
 	s.p.abandon(l)
 }
 
-// lost answers for a server connection that broke. The error ends the session: what it kept on that connection, such as a lock or a
-// temporary table, is lost too.
+// lost answers for a server connection that broke, or whose BEGIN failed. The error ends the session: what it kept on that connection, such
+// as a lock or a temporary table, is lost too.
 func (s *session) lost(l *engine.Link) error {
-	s.log().Warn("server connection lost", "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
-	if s.hasPinned(l) && !l.Torn {
+	unbegun := l.Unbegun()
+	what := "server connection lost"
+	if unbegun {
+		what = "a transaction has failed to begin"
+	}
+	s.log().Warn(what, "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
+	if s.hasPinned(l) && !l.Torn && !unbegun {
 		return l.Err
 	}
 	status := byte(wire.TxIdle)
@@ -82,11 +87,24 @@ func (s *session) lost(l *engine.Link) error {
 		x.restore() // nobody knows: what is prepared once more does no harm
 	}
 	s.after, s.owns = after{}, nil
-	if s.tx.wrote || s.tx.probeLater || s.batch.wrote || probing {
+	if !unbegun && (s.tx.wrote || s.tx.probeLater || s.batch.wrote || probing) {
 		s.doubt(l.Shard)
 	}
 	torn, cause := l.Torn, l.Err
-	s.dropLink()
+	if unbegun {
+		cause = nil // it was told, as if it were the statement's
+		if err := s.Regain(l); err != nil {
+			return err
+		}
+	}
+	switch {
+	case l.Err == nil:
+		s.release()
+	case unbegun && s.hasPinned(l):
+		return l.Err
+	default:
+		s.dropLink()
+	}
 	if torn {
 		return errTorn
 	}

@@ -30,6 +30,7 @@ const (
 
 type transaction struct {
 	preamble []byte
+	first    int32 // where its first statement ends, BEGIN
 	state    txState
 	readOnly bool
 	// readWrite: its preamble says so, before it says otherwise. No replica takes that.
@@ -98,10 +99,22 @@ func (t *transaction) isolation(level string) {
 
 // add appends a statement to the preamble.
 func (t *transaction) add(sql []byte) {
-	if len(t.preamble) > 0 {
-		t.preamble = append(t.preamble, ';', '\n')
+	if len(t.preamble) == 0 {
+		t.preamble, t.first = append(t.preamble, sql...), int32(len(sql))
+		return
 	}
-	t.preamble = append(t.preamble, sql...)
+	t.preamble = append(append(t.preamble, separator...), sql...)
+}
+
+// separator is what lies between two statements of the preamble.
+const separator = ";\n"
+
+// said is the preamble in two parts; the second may be empty.
+func (t *transaction) said() (begin, rest []byte) {
+	if len(t.preamble) == int(t.first) {
+		return t.preamble, nil
+	}
+	return t.preamble[:t.first], t.preamble[int(t.first)+len(separator):]
 }
 
 // seal has the server that the transaction will begin on know that there has been a query: it was answered before.
@@ -249,7 +262,7 @@ func (s *session) chainFailed() {
 		if t.began &= onlyReads; t.began != 0 { // by a chain that a server has run
 			begin = "BEGIN READ ONLY"
 		}
-		if t.preamble = append(t.preamble, begin...); s.settings.serializable {
+		if t.add([]byte(begin)); s.settings.serializable {
 			t.began |= isSerializable
 		}
 	}
@@ -332,7 +345,7 @@ func (s *session) errAborted() *wire.Error {
 		s.tx.cause = nil
 		return e
 	}
-	return wire.Errorf(wire.InFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+	return wire.Aborted()
 }
 
 // errElsewhere refuses a statement that would take a transaction to a second shard.

@@ -118,7 +118,6 @@ func (p *Proxy) newSession(t *loop.Task, x *client, l *login) *session {
 	x.task, x.relay = t, engine.NewRelay(t, l.conn, p.memory)
 	s := &session{Relay: x.relay, p: p, client: x, identity: l.identity}
 	s.resume = s.goOn
-	x.beginning.init()
 	s.SetOut(l.out)
 	return s
 }

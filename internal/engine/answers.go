@@ -190,6 +190,9 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 			e.Reply.Tag = string(body[:len(body)-1])
 			e.Reply.Tags++
 		}
+		if e.Begins {
+			l.begun, l.Conn.TxStatus = begunAnswered, wire.TxOpen
+		}
 		if e.Kind == Execute {
 			l.done()
 		}

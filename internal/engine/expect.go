@@ -49,6 +49,7 @@ type Expect struct {
 	Undo      func()        // called when an error discards the request; nil for most
 	Instead   *wire.Error   // the error that the client gets in place of the one that is sure to come
 	Reply     *Reply        // where parts are kept for the proxy itself; nil for most
+	Begins    bool          // it is of Link.Begin
 	Again     bool          // Bind: the first of its batch. Sync: the batch may be sent again, see Link.Again
 	Names     *Names        // what is called otherwise on the server than by the client; nil for most
 	Unseen    []int         // Query: which of its statements, counted from 0, are the proxy's own; never the first

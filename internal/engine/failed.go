@@ -10,6 +10,10 @@ func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bo
 		l.broke()
 		return false
 	}
+	if e != nil && e.Begins && !err.EndsSession() {
+		l.Err, l.unbegun = err, true // what comes behind is skipped, see Begin
+		return false
+	}
 	if e == nil || err.EndsSession() {
 		// FATAL and PANIC end the connection: the client hears of it through the replies that it is owed.
 		err.Severity, err.SeverityLocalized = wire.SeverityError, ""
@@ -137,7 +141,7 @@ func (l *Link) broke() {
 // behind it, and ReadyForQuery with status for each Sync and Query. It says whether a Sync is still to come, whose
 // reply the proxy then owes itself.
 func (l *Link) Fail(r *Relay, status byte) (syncOwed bool) {
-	told := false
+	err, told := l.Err, false
 	if e := l.first(); e != nil && len(l.Again) > 0 { // the Sync of a batch that would have been sent again
 		e.Mute = 0
 	}
@@ -148,6 +152,9 @@ func (l *Link) Fail(r *Relay, status byte) (syncOwed bool) {
 		if e.Undo != nil && (told || e.Kind != Synthetic) {
 			e.Undo()
 		}
+		if e.prepares() {
+			l.Forget(e.Statement)
+		}
 		if e.Kind == Synthetic {
 			if !told {
 				r.Reply(e.Bytes)
@@ -156,15 +163,18 @@ func (l *Link) Fail(r *Relay, status byte) (syncOwed bool) {
 			continue
 		}
 		if !told && e.Mute&MuteError == 0 {
-			r.SetOut(wire.AppendErrorResponse(r.Out(), l.Err))
+			r.SetOut(wire.AppendErrorResponse(r.Out(), err))
 			told = true
 		}
 		syncOwed = true
 		if e.Kind == Sync || e.Kind == Query || e.Kind == Function {
 			if e.Mute&MuteReady == 0 {
 				r.SetOut(wire.AppendReadyForQuery(r.Out(), status))
+				if told = false; l.unbegun { // which is an error of the first
+					err = wire.Aborted()
+				}
 			}
-			told, syncOwed = false, false
+			syncOwed = false
 		}
 		l.done()
 	}

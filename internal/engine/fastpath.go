@@ -191,9 +191,11 @@ const maxSole = 5
 
 // sendLate is Send for a request that the owner is about to wait for the answer to.
 func (l *Link) sendLate(b []byte) {
-	if l.Err == nil {
-		l.in.task.WriteLate(l.Conn.IO, b, l)
+	if l.Err != nil {
+		l.lossy = true
+		return
 	}
+	l.in.task.WriteLate(l.Conn.IO, b, l)
 }
 
 // Unsent is for the loop.

@@ -141,13 +141,16 @@ func (r *Relay) PassCopy(l *Link, n int, pause time.Duration) error {
 // passSome forwards as much as can be at once of the client's next n bytes, or waits until some can.
 func (r *Relay) passSome(l *Link, n int, pause time.Duration) (passed int, err error) {
 	if r.in.len() == 0 {
-		return 0, r.moreWithin(pause)
+		l.amid = true
+		err = r.moreWithin(pause)
+		l.amid = false
+		return 0, err
 	}
 	b := r.in.bytes()
 	b = b[:min(len(b), n)]
 	switch {
 	case l.Err != nil:
-		passed = len(b) // see Send
+		passed, l.lossy = len(b), true // see Send
 	case len(l.out) > 0 && len(l.out)-l.sent+len(b) <= maxPending/2:
 		l.out = append(l.out, b...) // they leave together
 		passed = len(b)

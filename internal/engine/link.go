@@ -52,19 +52,23 @@ type Link struct {
 	Err  *wire.Error
 	Torn bool
 
-	out    []byte   // for the server, not yet accepted: out[sent:]
-	queue  []Expect // the replies that are owed: queue[head:]
-	sent   int
-	held   bool // the relay has bytes of the client that the socket did not take
-	in     buffer
-	bulk   bulk
-	rest   int  // bytes of a row or copy message still to come
-	mute   bool // ... and they are not forwarded
-	head   int
-	parses int // owed replies to requests that prepare a statement
-	early  int // how often the client has ended a COPY that has not begun; what is queued before ended stands before that
-	ended  int
-	sole   int // the queue is one request's of Query or SendBatch while it has so many replies; 0: it is not known to be
+	out     []byte   // for the server, not yet accepted: out[sent:]
+	queue   []Expect // the replies that are owed: queue[head:]
+	sent    int
+	held    bool // the relay has bytes of the client that the socket did not take
+	amid    bool // ... or waits for the client's, amid a message
+	begun   begun
+	lossy   bool // something that was to be sent was not, since Err was set
+	unbegun bool // Err is that of BEGIN
+	in      buffer
+	bulk    bulk
+	rest    int  // bytes of a row or copy message still to come
+	mute    bool // ... and they are not forwarded
+	head    int
+	parses  int // owed replies to requests that prepare a statement
+	early   int // how often the client has ended a COPY that has not begun; what is queued before ended stands before that
+	ended   int
+	sole    int // the queue is one request's of Query or SendBatch while it has so many replies; 0: it is not known to be
 }
 
 // links are those that nothing uses, with their memory: a client that is idle should not hold it. The few that are in use at
@@ -107,6 +111,7 @@ func (l *Link) Idle() bool { return l.head == len(l.queue) && len(l.out) == 0 &&
 // Send gives bytes to the server: as many as its socket takes now, the rest is kept (see Relay.Pass for large ones).
 func (l *Link) Send(b []byte) {
 	if l.Err != nil {
+		l.lossy = true
 		return // the replies owed are answered by Fail; what comes after is of no interest
 	}
 	if len(l.out) == 0 {
@@ -119,6 +124,7 @@ func (l *Link) Send(b []byte) {
 // latest. A write costs several times what the proxy does for a small request otherwise.
 func (l *Link) Gather(b []byte) {
 	if l.Err != nil {
+		l.lossy = true
 		return
 	}
 	if l.out = append(l.out, b...); len(l.out)-l.sent >= gatherSize {

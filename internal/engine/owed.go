@@ -11,6 +11,7 @@ func (l *Link) Expect(e Expect) {
 	if e.Kind == Sync || e.Kind == Query || e.Kind == Function {
 		l.Conn.Outstanding++
 	}
+	l.begun.expects(e.Kind)
 	if e.Kind == Query {
 		l.Conn.Unnamed = 0 // a simple query takes the unnamed statement's place
 	}

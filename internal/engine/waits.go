@@ -61,6 +61,9 @@ func (r *Relay) sources() error {
 		set = append(set, loop.Source{Conn: r.Client, For: client})
 	}
 	for _, l := range r.links {
+		if !l.held && !l.amid {
+			l.askBegun()
+		}
 		server := loop.Interest(0)
 		if l.Err == nil && !l.Paused && len(r.out) == 0 {
 			server |= loop.Readable

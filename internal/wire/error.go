@@ -48,6 +48,11 @@ func Errorf(code, format string, args ...any) *Error {
 	return &Error{Severity: SeverityError, Code: code, Message: err.Error(), cause: errors.Unwrap(err)}
 }
 
+// Aborted is the error of a command in a transaction that has failed.
+func Aborted() *Error {
+	return Errorf(InFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+}
+
 // Noticef makes a notice of the given severity and SQLSTATE.
 func Noticef(severity, code, format string, args ...any) *Error {
 	return &Error{Severity: severity, Code: code, Message: fmt.Sprintf(format, args...)}
