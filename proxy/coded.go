@@ -75,7 +75,7 @@ func (s *session) see() (goesOn bool, err error) {
 		err = s.seeAnew()
 	}
 	l := s.link
-	if err != nil || !s.blind || l == nil || l.Err != nil || l.Conn.TxStatus == wire.TxAborted {
+	if err != nil || !s.blind || l == nil || l.Err != nil || s.aborted() {
 		return err == nil, err
 	}
 	var replies [len(restating)]engine.Reply

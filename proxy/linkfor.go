@@ -28,10 +28,8 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 			return nil, err
 		}
 	}
-	for l := s.link; l != nil && l.Begins(); {
-		if err := s.Serve(); err != nil {
-			return nil, err
-		}
+	if err := s.awaitBegun(); err != nil {
+		return nil, err
 	}
 	if s.link != nil && s.suits(s.link, p) {
 		return s.link, nil
@@ -78,6 +76,23 @@ func (s *session) linkFor(p *router.Plan) (*engine.Link, error) {
 		return s.preface(s.reachUnused(shard, s.access(p)))
 	}
 	return s.acquire(shard, s.access(p))
+}
+
+// awaitBegun waits until the link's transaction has begun, where more would be run outside of it if it has not.
+func (s *session) awaitBegun() error {
+	l := s.link
+	if l == nil || !l.Begins() {
+		return nil
+	}
+	for l.Begins() {
+		if err := s.Serve(); err != nil {
+			return err
+		}
+	}
+	if l.Err == nil && s.skipping() { // an error of the batch has come meanwhile
+		return errAnswered
+	}
+	return nil
 }
 
 // spread says whether a plan that any of its shards can run goes to each in turn. What others have to follow to its shard goes to the first.

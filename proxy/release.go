@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
@@ -65,11 +67,11 @@ func (s *session) dropLink() {
 // as a lock or a temporary table, is lost too.
 func (s *session) lost(l *engine.Link) error {
 	unbegun := l.Unbegun()
-	what := "server connection lost"
+	level, what := slog.LevelWarn, "server connection lost"
 	if unbegun {
-		what = "a transaction has failed to begin"
+		level, what = slog.LevelInfo, "a transaction has failed to begin"
 	}
-	s.log().Warn(what, "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
+	s.log().Log(context.Background(), level, what, "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
 	if s.hasPinned(l) && !l.Torn && !unbegun {
 		return l.Err
 	}

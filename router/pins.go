@@ -35,7 +35,11 @@ func (r *Router) statement(ses *Session, f *sql.Facts) *statement {
 	s := &statement{r: r, ses: ses, f: f, rels: make([]relation, len(f.Relations)), pins: make([]*key, len(f.Relations))}
 	for i, rel := range f.Relations {
 		s.rels[i] = r.find(ses, rel)
-		s.rels[i].does = r.code.relation(ses, s.rels[i].name, s.way(&s.rels[i]))
+		way := s.way(&s.rels[i])
+		s.rels[i].does = r.code.relation(ses, s.rels[i].name, way)
+		if rel.Schema == "" && len(s.all()) == 1 { // where there are several a change of search_path that is not known yet is refused
+			s.rels[i].does.leaves |= r.code.named[ses.fold(rel.Name)][way].leaves
+		}
 	}
 	s.byPath = s.namesByPath()
 	s.pin()
