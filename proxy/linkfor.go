@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/tidemarkdb/tidemark/internal/backend"
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/sql"
@@ -102,10 +105,24 @@ func (s *session) spread(p *router.Plan) bool {
 
 // access is that of a plan for which there is no link yet.
 func (s *session) access(p *router.Plan) backend.Access {
+	if s.serializes(p) {
+		return backend.Write
+	}
 	if p.Access == router.Read && (s.tx.state == txNone && !s.forPrimary(p) || s.tx.readOnly) {
 		return s.reading()
 	}
 	return backend.Write
+}
+
+// serializes says whether the plan, or a step of the query string in hand, makes the transaction serializable, which no replica runs.
+func (s *session) serializes(p *router.Plan) bool {
+	sets := func(p *router.Plan) bool {
+		if p.Kind == router.Tx {
+			return p.Tx.Isolation == "serializable"
+		}
+		return p.Setting != nil && p.Setting.Name == "transaction_isolation" && strings.EqualFold(p.Setting.Value(), "serializable")
+	}
+	return sets(p) || s.strung != nil && slices.ContainsFunc(s.strung.steps, func(x step) bool { return sets(x.plan) })
 }
 
 // reading is the access of what a replica could answer: none runs a serializable transaction, or one that has been said to write.
@@ -151,6 +168,9 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	}
 	if p.Kind == router.Tx && (p.Tx.Op == router.Begin || p.Tx.Op == router.SetTransaction) && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false // it may go on to write
+	}
+	if s.tx.state == txOpen && s.tx.neutral && l.Conn.Endpoint().Role() == backend.RoleReplica && !s.aborted() && s.serializes(p) {
+		return false
 	}
 	if s.strung != nil && l.Conn.Endpoint().Role() == backend.RoleReplica && s.leavesReplica() {
 		return false // the same of what comes behind the end of a transaction within a string

@@ -207,6 +207,11 @@ func (s *settings) undo(name string) bool {
 // savepoint, rollbackTo, release and end follow the transaction.
 func (s *settings) savepoint(name string) { s.log = append(s.log, change{savepoint: name}) }
 
+// divided says whether the transaction has a savepoint.
+func (s *settings) divided() bool {
+	return slices.ContainsFunc(s.log, func(x change) bool { return x.savepoint != "" })
+}
+
 func (s *settings) rollbackTo(name string) {
 	for i := len(s.log) - 1; i >= 0; i-- {
 		if s.log[i].savepoint == name {

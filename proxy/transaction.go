@@ -270,11 +270,11 @@ func (s *session) chainFailed() {
 }
 
 // offReplica ends a transaction that has failed on a replica, if the plan ends it AND CHAIN: it was there because it was read only, and the
-// next is not, where that was said in the transaction itself. So that begins anew, see chainFailed. What the session has read of its
-// client's input may move meanwhile.
+// next is not, where that was said in the transaction itself. So that begins anew, see chainFailed. Behind a savepoint an error does not take it back. What
+// the session has read of its client's input may move meanwhile.
 func (s *session) offReplica(p *router.Plan) error {
 	l := s.link
-	if l == nil || p.Kind != router.Tx || !p.Tx.Chain || s.tx.state != txOpen || s.tx.began&onlyReads != 0 || l.Conn.Endpoint().Role() != backend.RoleReplica {
+	if l == nil || p.Kind != router.Tx || !p.Tx.Chain || s.tx.state != txOpen || s.tx.flat > 0 || s.settings.divided() || s.tx.began&onlyReads != 0 || l.Conn.Endpoint().Role() != backend.RoleReplica {
 		return nil
 	}
 	_, goesOn, err := s.rollBack()
