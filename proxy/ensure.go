@@ -31,7 +31,7 @@ func (s *session) ensure(l *engine.Link, st *statement, mute engine.Mute) (name 
 		}
 		// The transaction has failed, or may have, which only the server knows, or may not have a snapshot yet, which a Parse takes.
 		if (s.tx.state == txOpen && (l.Conn.Outstanding > 0 || !s.tx.looked || s.aborted()) || l.Unsure(st.id)) && st.types == "" {
-			l.Conn.Unnamed = 0
+			l.Conn.Unnamed, st.asked = 0, true
 			l.SetOut(wire.AppendParse(l.Out(), "", st.sql, st.oids))
 			l.Expect(engine.Expect{Kind: engine.Parse, Undo: undo, Names: st.names})
 			s.batch.sent = true

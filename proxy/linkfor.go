@@ -169,7 +169,7 @@ func (s *session) suits(l *engine.Link, p *router.Plan) bool {
 	if p.Kind == router.Tx && (p.Tx.Op == router.Begin || p.Tx.Op == router.SetTransaction) && s.tx.state == txNone && l.Conn.Endpoint().Role() == backend.RoleReplica {
 		return false // it may go on to write
 	}
-	if s.tx.state == txOpen && s.tx.neutral && l.Conn.Endpoint().Role() == backend.RoleReplica && !s.aborted() && s.serializes(p) {
+	if s.tx.state == txOpen && s.tx.neutral && !s.tx.looked && !s.batch.sent && l.Conn.Endpoint().Role() == backend.RoleReplica && !s.aborted() && s.serializes(p) {
 		return false
 	}
 	if s.strung != nil && l.Conn.Endpoint().Role() == backend.RoleReplica && s.leavesReplica() {

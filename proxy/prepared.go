@@ -27,6 +27,7 @@ type statement struct {
 	syncs    uint64          // session.syncs when it was parsed
 	order    uint64          // in which the client has prepared those with names
 	again    bool            // see prepareAgain
+	asked    bool            // its Parse has asked a server that had it whether it may be prepared
 
 	// literals: it has some. reading is how they were read when it was prepared first, nil for the servers' defaults: see reading.go.
 	literals bool
@@ -58,7 +59,7 @@ func (s *session) parse() error {
 	if st == nil {
 		st = &statement{name: string(shortened(m.Name)), sql: append([]byte(nil), m.SQL...), oids: m.AppendOIDs(nil)}
 	}
-	st.syncs = s.syncs
+	st.syncs, st.asked = s.syncs, false
 	var taken error
 	if old, dup := s.stmts[st.name]; st.name == "" || !dup {
 		// the unnamed one is replaced
@@ -199,6 +200,9 @@ func (s *session) pending(st *statement) bool {
 	l := s.link
 	if st == nil {
 		return l != nil && s.closes
+	}
+	if l != nil && st.asked && st.syncs != s.syncs && l.Owed() > 0 {
+		return true
 	}
 	if l == nil || !l.Preparing() {
 		return false

@@ -66,7 +66,7 @@ func (s *session) dropLink() {
 // lost answers for a server connection that broke, or whose BEGIN failed. The error ends the session: what it kept on that connection, such
 // as a lock or a temporary table, is lost too.
 func (s *session) lost(l *engine.Link) error {
-	unbegun := l.Unbegun()
+	unbegun, syncs := l.Unbegun(), l.Syncs()
 	level, what := slog.LevelWarn, "server connection lost"
 	if unbegun {
 		level, what = slog.LevelInfo, "a transaction has failed to begin"
@@ -95,7 +95,7 @@ func (s *session) lost(l *engine.Link) error {
 	torn, cause := l.Torn, l.Err
 	if unbegun {
 		cause = nil // it was told, as if it were the statement's
-		if err := s.Regain(l); err != nil {
+		if err := s.Regain(l, syncs); err != nil {
 			return err
 		}
 	}

@@ -4,11 +4,10 @@ import "github.com/tidemarkdb/tidemark/internal/wire"
 
 // A transaction begins on its server ahead of its first statement, in the same write. If that BEGIN fails, of a timeout or by a cancel
 // request, what comes behind must not run: it would outside of the transaction, for good. So BEGIN is no Query, but a Parse, Bind and
-// Execute without a Sync: the server skips whatever it is sent behind an error there, Queries as well, up to a Sync. A Close, which cannot
-// fail, leaves no portal to the client. The link has the error
-// as its Err then; its connection may be of use all the same, see Unbegun.
+// Execute without a Sync: the server skips whatever it is sent behind an error there, Queries as well, up to a Sync. Err is that error then,
+// and the connection may be of use all the same: see Unbegun. A Close, which cannot fail, leaves the client no portal.
 //
-// The answer comes with that to the statement behind, which ends with a Sync or is a Query. Where the relay waits before, the server is sent a Flush.
+// The answer comes with that to what is sent behind, a Query or a batch with its Sync. Where the relay waits before, the server is sent a Flush.
 
 // begun says how far a link's transaction has begun.
 type begun uint8
@@ -70,14 +69,13 @@ func (l *Link) Unbegun() bool {
 	return true
 }
 
-// Regain has the server go on when its BEGIN has failed, by a Sync: behind it nothing of what was sent is on its way any more.
-func (r *Relay) Regain(l *Link) error {
+// Regain has the server go on when its BEGIN has failed, by a Sync. It answers that, and those that it was sent before.
+func (r *Relay) Regain(l *Link, syncs uint64) error {
 	l.Err, l.unbegun, l.begun, l.Skipping, l.Copying = nil, false, begunAnswered, false, false
-	l.early, l.ended = 0, 0
-	l.Conn.Outstanding, l.Synced = 0, 1
-	l.out = wire.AppendQuery(wire.AppendSync(l.out), "")
-	l.Expect(Expect{Kind: Query, Mute: MuteAll, Reply: &Reply{Counts: true}})
-	err := r.Await(l)
-	l.Counted = 0
-	return err
+	l.early, l.ended, l.Conn.Outstanding = 0, 0, 0
+	l.out = wire.AppendSync(l.out)
+	for range syncs + 1 {
+		l.Expect(Expect{Kind: Sync, Mute: MuteAll})
+	}
+	return r.Await(l)
 }
