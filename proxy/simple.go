@@ -94,7 +94,7 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 		}
 		return s.simple(p, text, n)
 	}
-	if s.failedOnReplica() && endsFailed(statements) != nil && (p.Tx == nil || !p.Tx.Chain) {
+	if s.failedOnReplica() && endsFailed(statements) != nil && !forBlock(statements[1:]) && (p.Tx == nil || !p.Tx.Chain) {
 		if _, goesOn, err := s.rollBack(); err != nil || !goesOn {
 			s.Consume(n)
 			return cmp.Or(err, errAnswered)
@@ -150,6 +150,21 @@ func endsFailed(statements []router.Statement) []router.Statement {
 		return nil
 	}
 	return rest
+}
+
+// forBlock says whether the statements are one that PostgreSQL takes in a string of several, which is a transaction block, and else warns of or refuses.
+func forBlock(statements []router.Statement) bool {
+	one := (*router.Plan)(nil)
+	for _, st := range statements {
+		if st.Plan.Kind == router.Nothing {
+			continue
+		}
+		if one != nil {
+			return false
+		}
+		one = st.Plan
+	}
+	return one != nil && (one.Command == sql.Declare || one.Setting != nil && one.Setting.Local && !one.Setting.Function)
 }
 
 // endFailed has the first statement end the transaction, and runs the rest of the string.
