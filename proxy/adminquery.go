@@ -150,7 +150,7 @@ func (c *console) fetch(ctx context.Context, p *adminPortal, limit int) error {
 // start runs a portal's statement; its rows are gathered.
 func (c *console) start(ctx context.Context, p *adminPortal) error {
 	if c.status == wire.TxAborted && (p.plan == nil || !endsTransaction(p.plan)) {
-		return wire.Errorf(wire.InFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+		return wire.Aborted()
 	}
 	take := func(columns []router.ScanColumn) func([][]byte) error {
 		return func(values [][]byte) error {

@@ -53,6 +53,10 @@ func TestBeginFails(t *testing.T) {
 		{"savepoint, batches", savepoint, append(insert[:5:5], insert...), 2, "42601 25P02"},
 		{"string", nil, simpleAction("insert into unbegun values (1); insert into unbegun values (2)").messages, 1, "42601"},
 		{"copy", nil, simpleAction("copy unbegun from stdin").messages, 1, "42601"},
+		{"copy, with its data", nil, []pgproto3.FrontendMessage{
+			&pgproto3.Parse{Query: "copy unbegun from stdin"}, &pgproto3.Bind{}, &pgproto3.Execute{},
+			&pgproto3.CopyData{Data: []byte("7\n")}, &pgproto3.CopyDone{}, &pgproto3.Sync{},
+		}, 1, "42601"},
 		{"refused", nil, []pgproto3.FrontendMessage{&pgproto3.Bind{PreparedStatement: "nosuch"}, &pgproto3.Sync{}}, 1, "42601"},
 	}
 	engines(t, func(t *testing.T, engineName string) {
