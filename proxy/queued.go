@@ -28,11 +28,7 @@ func (s *session) server(p *router.Plan, in []byte) (l *engine.Link, input []byt
 	simple := err == nil && !sh.Replicated() && !s.p.gate.any.Load()
 	if simple {
 		if l = s.atHand(sh, e); l != nil {
-			if s.tx.state == txBegun {
-				s.KeepPeeked() // what is said first may have to wait
-				l, err = s.preface(l, nil)
-				in = s.Input()
-			}
+			l, err = s.preface(l, nil)
 			return l, in, false, err
 		}
 	}
