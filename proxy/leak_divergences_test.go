@@ -114,7 +114,7 @@ var divergences = []divergence{
 	{"In a query string, `EXECUTE` of a statement that cannot be prepared where the string begins", func(m *moment) bool {
 		return m.isString() && alone.MatchString(m.got) && m.runs(missing(m.got))
 	}},
-	{"A prepared statement that cannot be prepared any more, with the wrong number of values; in a transaction that has failed, a `Bind` with the wrong number", func(m *moment) bool {
+	{"A prepared statement that cannot be prepared any more, with the wrong number of values, or a subquery for one; in a transaction that has failed, a `Bind` with the wrong number", func(m *moment) bool {
 		return otherError(m.got, m.want, "ERROR 25P02", "ERROR 08P01 bind message supplies") && (m.status == 'E' || strings.Contains(m.want, "  ready E\n"))
 	}},
 	{"A prepared statement that cannot be prepared any more, with the wrong number of values", func(m *moment) bool {
@@ -190,7 +190,7 @@ var (
 
 	alone       = regexp.MustCompile(`^  ERROR (42P01|42883|42703) [^\n]*\n  ready [IE]\n$`)
 	missingName = regexp.MustCompile(`ERROR (?:42P01 relation "([^"]+)"|42703 column "([^"]+)"|42883 function ([a-z_]+\())[^\n]* does not exist`)
-	wrongNumber = regexp.MustCompile(`^(  columns [^\n]*\n|  \*pgproto3.NoData\n)?  ERROR (08P01 bind message supplies|42601 wrong number of parameters)`)
+	wrongNumber = regexp.MustCompile(`^(  columns [^\n]*\n|  \*pgproto3.NoData\n)?  ERROR (08P01 bind message supplies|42601 wrong number of parameters|0A000 cannot use subquery in EXECUTE parameter)`)
 	description = regexp.MustCompile(`^(  columns |  \*pgproto3.NoData\n)`)
 )
 

@@ -1,14 +1,8 @@
 package proxy
 
 import (
-	"context"
-	"errors"
-	"log/slog"
-
 	"github.com/tidemarkdb/tidemark/internal/backend"
-	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/loop"
-	"github.com/tidemarkdb/tidemark/internal/wire"
 )
 
 // release gives the link's connection back, or keeps it if the session is pinned to it.
@@ -62,82 +56,6 @@ func (s *session) dropLink() {
 	}
 	s.p.abandon(l)
 }
-
-// lost answers for a server connection that broke, or whose BEGIN failed. The error ends the session: what it kept on that connection, such
-// as a lock or a temporary table, is lost too.
-func (s *session) lost(l *engine.Link) error {
-	unbegun, syncs := l.Unbegun(), l.Syncs()
-	level, what := slog.LevelWarn, "server connection lost"
-	if unbegun {
-		level, what = slog.LevelInfo, "a transaction has failed to begin"
-	}
-	s.log().Log(context.Background(), level, what, "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
-	if s.hasPinned(l) && !l.Torn && !unbegun {
-		return l.Err
-	}
-	status := byte(wire.TxIdle)
-	if s.tx.state == txOpen {
-		status = wire.TxAborted
-	}
-	probing, again := s.after.mark, len(l.Again) > 0
-	s.prepareAgain(l)
-	syncOwed := l.Fail(s.Relay, status)
-	if s.after.hold && !syncOwed && !again {
-		s.SetOut(wire.AppendReadyForQuery(s.Out(), status))
-	}
-	for _, x := range s.after.aside {
-		x.restore() // nobody knows: what is prepared once more does no harm
-	}
-	s.after, s.owns = after{}, nil
-	if !unbegun && (s.tx.wrote || s.tx.probeLater || s.batch.wrote || probing) {
-		s.doubt(l.Shard)
-	}
-	torn, cause := l.Torn, l.Err
-	if unbegun {
-		cause = nil // it was told, as if it were the statement's
-		if err := s.Regain(l, syncs); err != nil {
-			return err
-		}
-	}
-	switch {
-	case l.Err == nil:
-		s.release()
-	case unbegun && s.hasPinned(l):
-		return l.Err
-	default:
-		s.dropLink()
-	}
-	if torn {
-		return errTorn
-	}
-	if status == wire.TxAborted {
-		// What follows until ROLLBACK must not run outside of the transaction that it was written for.
-		s.tx.fail(cause)
-		s.settings.end(false)
-		if s.ear != nil {
-			s.ear.end(false)
-		}
-		s.refreshView()
-	}
-	if s.batch.ending {
-		s.endedBatch()
-	} else if s.batch.sent {
-		s.batch.sent, s.batch.skip = false, true
-	}
-	s.portals.clear()
-	return nil
-}
-
-// doubt notes that the mark of a write is not known: reads of that shard go to the primary from now on.
-func (s *session) doubt(shard string) {
-	if s.unsure == nil {
-		s.unsure = map[string]bool{}
-	}
-	s.unsure[shard] = true
-}
-
-// errTorn ends a session whose client has got half a message from a server that is gone.
-var errTorn = errors.New("a server connection broke in the middle of a message to the client")
 
 // end gives back all that the session holds when its client has left.
 func (s *session) end() {
