@@ -55,7 +55,7 @@ func (s *session) unbegun(l *engine.Link) error {
 }
 
 func (s *session) logError(level slog.Level, what string, l *engine.Link) {
-	s.log().Log(context.Background(), level, what, "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
+	s.log().Log(context.Background(), level, what, "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message, "cause", l.Cause)
 }
 
 // answerFor tells the client the link's error for all that it is owed there, and forgets what was to be done behind.

@@ -59,10 +59,15 @@ func (s *session) query() error {
 }
 
 // runStatements runs the statements, which live in scratch, of the Query message of n bytes at the start of Input, and gives scratch back.
+// The message is consumed, whatever becomes of it.
 func (s *session) runStatements(scratch *router.Scratch, statements []router.Statement, text []byte, n int) error {
+	before := s.Consumed()
 	err := s.planned(statements, text, n)
 	s.putScratch(scratch)
 	if err != nil {
+		if s.Consumed() == before {
+			s.Consume(n)
+		}
 		err = s.failed(err)
 	}
 	s.strung = nil // what comes in the extended protocol is not of this string
@@ -77,7 +82,6 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 	}
 	if s.after.foreseen != nil && s.batch.sent {
 		if err := s.restated(statements, text); err != nil {
-			s.Consume(n)
 			return err
 		}
 	}
@@ -89,14 +93,12 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 			p = s.refusedIn(statements, p.Refusal)
 		}
 		if err := s.checkLastValue(p); err != nil {
-			s.Consume(n)
 			return err
 		}
 		return s.simple(p, text, n)
 	}
 	if s.failedOnReplica() && endsFailed(statements) != nil && !forBlock(statements[1:]) && (p.Tx == nil || !p.Tx.Chain) {
 		if _, goesOn, err := s.rollBack(); err != nil || !goesOn {
-			s.Consume(n)
 			return cmp.Or(err, errAnswered)
 		}
 		text = s.Input()[wire.HeaderLen : n-1]
@@ -108,7 +110,6 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 	}
 	if slices.ContainsFunc(statements, func(st router.Statement) bool { return isOwnSetting(st.Plan) }) {
 		if statements, err = s.withoutOwn(statements, n); err != nil {
-			s.Consume(n)
 			return err
 		}
 		text = s.Input()[wire.HeaderLen : n-1]
@@ -120,13 +121,12 @@ func (s *session) planned(statements []router.Statement, text []byte, n int) (er
 	}
 	if s.link != nil && s.link.Owed() > 0 && slices.ContainsFunc(statements, func(st router.Statement) bool { return st.Plan.Kind == router.Tx }) {
 		if err := s.drain(); err != nil { // whether its transaction has failed decides what they do
-			s.Consume(n)
 			return err
 		}
 		text = s.Input()[wire.HeaderLen : n-1]
 	}
 	if err := s.restated(statements, text); err != nil {
-		if s.Consume(n); s.aborted() && !runsAborted(statements[0].Plan) {
+		if s.aborted() && !runsAborted(statements[0].Plan) {
 			return s.errAborted()
 		}
 		return err
@@ -173,7 +173,6 @@ func (s *session) endFailed(first router.Statement, rest []router.Statement, tex
 	s.note(p)
 	answer, _, err := s.control(nil, p, text[first.Start:first.End])
 	if err != nil {
-		s.Consume(n)
 		return err
 	}
 	s.Reply(answer)
@@ -213,7 +212,6 @@ func (s *session) planAside(rt *router.Router, scratch *router.Scratch, text []b
 func (s *session) simple(p *router.Plan, text []byte, n int) error {
 	s.note(p)
 	if p.Kind == router.Refuse {
-		s.Consume(n)
 		return refusal(p.Refusal)
 	}
 	if s.tx.state == txFailed {
@@ -221,7 +219,6 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 			p = s.ended(p)
 		}
 		if !endsTransaction(p) {
-			s.Consume(n)
 			if p.Refusal != nil && p.Refusal.Unread {
 				return refusal(p.Refusal)
 			}
@@ -238,7 +235,6 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 	named := p.Flags&(router.ShowsPrepared|router.Executes) != 0
 	if named && s.link != nil && s.link.Preparing() { // what an earlier batch has parsed may yet be skipped
 		if err := s.quiet(); err != nil {
-			s.Consume(n)
 			return err
 		}
 	}
@@ -250,7 +246,6 @@ func (s *session) simple(p *router.Plan, text []byte, n int) error {
 		err = s.preparedByName(l, p)
 	}
 	if err != nil {
-		s.Consume(n)
 		return err
 	}
 	s.notice()
@@ -269,7 +264,6 @@ func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Pla
 			p, err = s.asTemporary(p)
 		}
 		if err != nil {
-			s.Consume(n)
 			return nil, true, err
 		}
 		text = s.Input()[wire.HeaderLen : n-1]
@@ -294,11 +288,9 @@ func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Pla
 		return nil, true, s.ready(s.status())
 	case p.Kind == router.Tx:
 		if err := s.checkMode(p); err != nil {
-			s.Consume(n)
 			return nil, true, err
 		}
 		if err := s.offReplica(p); err != nil {
-			s.Consume(n)
 			return nil, true, err
 		}
 		if s.link != nil && s.tx.state != txOpen {
@@ -308,7 +300,6 @@ func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Pla
 		}
 		text = s.Input()[wire.HeaderLen : n-1]
 		if answer, handled, err := s.control(nil, p, text); err != nil {
-			s.Consume(n)
 			return nil, true, err
 		} else if handled {
 			s.Consume(n)
@@ -327,14 +318,13 @@ func (s *session) ahead(p *router.Plan, text []byte, n int) (forward *router.Pla
 		}
 		return nil, true, s.ready(s.status())
 	}
-	err = s.checkSetting(p)
-	if err == nil {
-		err = s.listenAhead(p)
+	if err := s.checkSetting(p); err != nil {
+		return nil, true, err
 	}
-	if err != nil {
-		s.Consume(n)
+	if err := s.listenAhead(p); err != nil {
+		return nil, true, err
 	}
-	return s.p.onDefault(p), false, err
+	return s.p.onDefault(p), false, nil
 }
 
 // forward sends a whole Query to the link, of which e is expected, and consumes it: it is the next n bytes of the client, or,

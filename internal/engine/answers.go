@@ -30,7 +30,7 @@ func (l *Link) pull(r *Relay) bool {
 		return false
 	}
 	l.in.drop()
-	l.broke()
+	l.broke(err)
 	return true
 }
 
@@ -75,7 +75,7 @@ func (l *Link) consume(r *Relay) {
 		}
 		typ, size := have[0], int(int32(binary.BigEndian.Uint32(have[1:])))
 		if size < 4 {
-			l.broke()
+			l.broke(l.unexpected(typ))
 			break
 		}
 		if typ == 'D' || typ == 'd' {
@@ -140,7 +140,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 	case 'S': // ParameterStatus: the client's view of the session, passed on but where the proxy changes settings itself
 		name, value, err := wire.DecodeParameterStatus(body)
 		if err != nil {
-			l.broke()
+			l.broke(err)
 			return false
 		}
 		l.Conn.SetParam(name, value)
@@ -157,7 +157,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 		return false
 	}
 	if e == nil {
-		l.broke()
+		l.broke(l.unexpected(typ))
 		return false
 	}
 	switch typ {
@@ -213,7 +213,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 		return e.Mute&MuteRows == 0
 	case 'Z':
 		if len(body) != 1 || (e.Kind != Sync && e.Kind != Query && e.Kind != Function) {
-			l.broke()
+			l.broke(l.unexpected(typ))
 			return false
 		}
 		l.Conn.TxStatus = body[0]
@@ -223,7 +223,7 @@ func (l *Link) message(r *Relay, typ byte, body []byte, st *stretch) (forward bo
 		l.done()
 		return !mute
 	}
-	l.broke() // a message that no server sends here
+	l.broke(l.unexpected(typ))
 	return false
 }
 

@@ -1,13 +1,17 @@
 package engine
 
-import "github.com/tidemarkdb/tidemark/internal/wire"
+import (
+	"fmt"
+
+	"github.com/tidemarkdb/tidemark/internal/wire"
+)
 
 // failed handles an ErrorResponse.
 func (l *Link) failed(r *Relay, e *Expect, body []byte, st *stretch) (forward bool) {
 	l.Copying = false
 	err, bad := wire.DecodeError(body)
 	if bad != nil {
-		l.broke()
+		l.broke(bad)
 		return false
 	}
 	if e != nil && e.Begins && !err.EndsSession() {
@@ -127,11 +131,20 @@ func (l *Link) Forget(statement uint64) {
 	l.Conn.Statements.Unparsed(statement)
 }
 
+// unexpected is what a server sends that none sends there.
+func (l *Link) unexpected(typ byte) error {
+	if e := l.first(); e != nil {
+		return fmt.Errorf("message of type %q in the answer to one of type %q", typ, e.Kind)
+	}
+	return fmt.Errorf("message of type %q that nobody asked for", typ)
+}
+
 // broke marks the connection as lost.
-func (l *Link) broke() {
+func (l *Link) broke(cause error) {
 	if l.Err == nil {
 		l.Err = wire.Errorf(wire.ConnectionFailure, "server connection to shard %s was lost", l.Shard).
 			WithHint("The statement may or may not have taken effect; check before repeating it.")
+		l.Cause = cause
 	}
 	l.Torn = l.rest > 0 && !l.mute
 	l.out, l.sent = nil, 0

@@ -201,7 +201,7 @@ func (l *Link) sendLate(b []byte) {
 // Unsent is for the loop.
 func (l *Link) Unsent(b []byte, err error) {
 	if !errors.Is(err, loop.ErrWouldBlock) {
-		l.broke()
+		l.broke(err)
 		return
 	}
 	l.out = append(l.out, b...)

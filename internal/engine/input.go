@@ -22,7 +22,13 @@ func (r *Relay) Header() (typ byte, size int, err error) {
 func (r *Relay) Input() []byte { return r.in.bytes() }
 
 // Consume takes n bytes of Input.
-func (r *Relay) Consume(n int) { r.in.consume(n) }
+func (r *Relay) Consume(n int) {
+	r.in.consume(n)
+	r.consumed += uint64(n)
+}
+
+// Consumed goes up by what Consume takes and Pass passes on, bytes.
+func (r *Relay) Consumed() uint64 { return r.consumed }
 
 // Behind says whether behind the next n bytes of Input stands another message, a whole one.
 func (r *Relay) Behind(n int) bool {
@@ -159,7 +165,7 @@ func (r *Relay) passSome(l *Link, n int, pause time.Duration) (passed int, err e
 			passed = l.write(b)
 		}
 	}
-	r.in.consume(passed)
+	r.Consume(passed)
 	if passed > 0 {
 		return passed, nil
 	}
@@ -179,7 +185,7 @@ func (r *Relay) Skip(n int) error {
 			continue
 		}
 		k := min(r.in.len(), n)
-		r.in.consume(k)
+		r.Consume(k)
 		n -= k
 	}
 	return nil

@@ -42,7 +42,7 @@ func (l *Link) large(r *Relay, typ byte, size int, st *stretch) bool {
 		l.rest, l.mute = 1+size, true
 		return true
 	}
-	l.broke()
+	l.broke(l.unexpected(typ))
 	return false
 }
 

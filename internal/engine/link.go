@@ -48,9 +48,10 @@ type Link struct {
 	// Code is the SQLSTATE of the last error that the client was told, until somebody clears it.
 	Code string
 	// Err is set when the connection broke. Torn says that a message had been forwarded in part, so that the client's
-	// own stream cannot be continued.
-	Err  *wire.Error
-	Torn bool
+	// own stream cannot be continued. Cause is for the log: why, nil where Err is the server's own.
+	Err   *wire.Error
+	Torn  bool
+	Cause error
 
 	out     []byte   // for the server, not yet accepted: out[sent:]
 	queue   []Expect // the replies that are owed: queue[head:]
@@ -142,7 +143,7 @@ func (l *Link) Push() { l.flush() }
 func (l *Link) write(b []byte) int {
 	n, err := l.Conn.IO.Write(b)
 	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
-		l.broke()
+		l.broke(err)
 		return len(b)
 	}
 	return n
@@ -163,7 +164,7 @@ func (l *Link) flush() bool {
 	l.sent += n
 	l.Flushes++
 	if err != nil && !errors.Is(err, loop.ErrWouldBlock) {
-		l.broke()
+		l.broke(err)
 		return true
 	}
 	if l.out, l.sent = unsent(l.out, l.sent); len(l.out) == 0 && cap(l.out) > 2*maxPending {

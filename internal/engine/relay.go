@@ -31,6 +31,7 @@ type Relay struct {
 	Overhears func(l *Link, body []byte) bool
 
 	in            buffer // from the client, not yet consumed
+	consumed      uint64
 	bulk          bulk   // of what comes from the client
 	out           []byte // to the client, not yet accepted by its socket: out[sent:]
 	sent          int
