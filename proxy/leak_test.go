@@ -268,7 +268,7 @@ func (k *leaks) session(slot int, rnd *rand.Rand, end time.Time) {
 			k.t.Logf("client %d: %s took %v", slot, a.text, d)
 		}
 		if diff != "" {
-			if strings.Contains(diff, "i/o timeout") {
+			if strings.Contains(diff, "i/o timeout") || strings.Contains(diff, " was lost") {
 				k.t.Log(k.scene())
 			}
 			p.end()

@@ -224,6 +224,48 @@ func TestServerConnectionLost(t *testing.T) {
 	})
 }
 
+// Amid a request of which the client has heard the beginning: nothing that is in a transaction for the client runs outside of it, and nothing
+// that was committed is forgotten. Where neither can be told by a failed transaction the session ends, as PostgreSQL's would.
+func TestServerConnectionLostAmidRequest(t *testing.T) {
+	engines(t, func(t *testing.T, engineName string) {
+		k := newLeaks(t, leakVariants[0], engineName)
+		other := k.primaries[1]
+		const fatal = "FATAL 57P01 "
+		for _, step := range []struct{ before, request, want string }{
+			{"", "begin; insert into leak_1 values (5, ''); select pg_sleep(60)", fatal},
+			{"", "begin; insert into leak_1 values (5, ''); savepoint a; select pg_sleep(60); commit", fatal},
+			{"begin", "insert into leak_1 values (5, ''); rollback and chain; select pg_sleep(60)", fatal},
+			{"", "set my.x = 'new'; commit; select pg_sleep(60)", fatal},
+			{"", "prepare kk as select 5; commit; select pg_sleep(60)", fatal},
+			{"", "[set my.x = 'new'] ; [commit] ; [select pg_sleep(60)] ; sync", fatal},
+			{"begin", "[set my.x = 'new'] ; [commit] ; [select pg_sleep(60)] ; sync", fatal},
+			{"begin; set my.x = 'new'", "[commit] ; [select pg_sleep(60)] ; sync", fatal},
+			{"", "insert into leak_1 values (5, ''); select pg_sleep(60)", "ready I"},
+			{"", "select pg_sleep(60); begin", "ready I"},
+			{"begin", "insert into leak_1 values (5, ''); select pg_sleep(60)", "ready E"},
+			{"", "[begin] ; [insert into leak_1 values (5, '')] ; [select pg_sleep(60)] ; sync", "ready E"},
+		} {
+			client := k.dial(k.tidemark)
+			if step.before != "" {
+				client.play(simpleAction(step.before))
+			}
+			answer := make(chan string, 1)
+			go func() { answer <- client.play(parseSession(step.request).actions[0]) }()
+			sleeper := "from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+			for !strings.Contains(other.play(simpleAction("select count(pg_terminate_backend(pid, 10000)) "+sleeper)), `"1"`) {
+				time.Sleep(time.Millisecond)
+			}
+			if got := <-answer; !strings.Contains(got, step.want) {
+				t.Errorf("%s, behind %s\ngot\n%swant %s", step.request, step.before, got, step.want)
+			}
+			if got := other.play(simpleAction("select count(*) from leak_1")); !strings.Contains(got, `"0"`) {
+				t.Fatalf("%s, behind %s: rows\n%s", step.request, step.before, got)
+			}
+			_ = client.conn.Close()
+		}
+	})
+}
+
 // A client that keeps something on its server connection loses that with it, and hears of it as from PostgreSQL: its session ends.
 func TestPinnedServerConnectionLost(t *testing.T) {
 	f := newFixture(t, fixtureSpec{shards: 1, pool: 2})

@@ -7,16 +7,17 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
+	"github.com/tidemarkdb/tidemark/router"
 )
 
 // lost answers for a server connection that broke, or whose BEGIN failed. The error ends the session: what it kept on that connection, such
-// as a lock or a temporary table, is lost too.
+// as a lock or a temporary table, is lost too, or nobody knows what it has become.
 func (s *session) lost(l *engine.Link) error {
 	if l.Unbegun() {
 		return s.unbegun(l)
 	}
 	s.logError(slog.LevelWarn, "server connection lost", l)
-	if s.hasPinned(l) && !l.Torn {
+	if (s.hasPinned(l) || s.halfway()) && !l.Torn {
 		return l.Err
 	}
 	wrote := s.tx.wrote || s.tx.probeLater || s.batch.wrote || s.after.mark
@@ -24,13 +25,29 @@ func (s *session) lost(l *engine.Link) error {
 	if wrote {
 		s.doubt(l.Shard)
 	}
-	cause := l.Err
+	cause, torn := l.Err, l.Torn
 	s.dropLink()
-	if l.Torn {
+	if torn {
 		return errTorn
 	}
 	s.withoutLink(cause)
 	return nil
+}
+
+// halfway says whether the client has been told of a part of the request under way that has begun a transaction, outside of which nothing
+// that follows may run, or has ended one, with what that has made of the session.
+func (s *session) halfway() bool {
+	a := &s.after
+	switch {
+	case a.outcome.Tags == 0:
+		return false
+	case a.replay != nil:
+		return true
+	case a.tx == nil:
+		return false
+	}
+	ends := a.tx.Op == router.Commit || a.tx.Op == router.Rollback
+	return len(a.changes) > 0 || ends && (s.settings.touched() || s.ear != nil)
 }
 
 // unbegun answers for a BEGIN that failed. Its connection stays, and what the session keeps there. The client is told of the error as if it

@@ -297,9 +297,13 @@ func (s *session) handle(typ byte, size int) error {
 		return s.execute()
 	case wire.MsgClose:
 		return s.close()
-	case wire.MsgFlush:
-		return s.answerFlush()
-	case wire.MsgSync:
+	case wire.MsgFlush, wire.MsgSync:
+		if size > wire.HeaderLen {
+			return s.stuffed(typ, size)
+		}
+		if typ == wire.MsgFlush {
+			return s.answerFlush()
+		}
 		return s.sync()
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:
 		return s.copying(typ, size)
