@@ -178,7 +178,7 @@ func (c *console) start(ctx context.Context, p *adminPortal) error {
 	case router.ViewScan:
 		scan := p.plan.Scan
 		if err := c.a.views[scan.View].Scan(ctx, queryOf(scan), take(scan.Columns)); err != nil {
-			return viewError(ctx, scan.View, err)
+			return viewError(ctx, "table "+strconv.Quote(scan.View), err)
 		}
 		p.tag = "SELECT " + strconv.Itoa(len(p.rows))
 		if p.st.show {

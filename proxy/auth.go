@@ -82,7 +82,7 @@ func (l *login) authenticate() error {
 	r := decide(k.rules, a)
 	switch {
 	case r == nil:
-		return errNoRule(a)
+		return errNoRule(k.rules, a)
 	case r.Method == MethodReject:
 		return errRejected(a)
 	case (r.Method == MethodSCRAMPlus || r.Method == MethodCert) && !a.encrypted,

@@ -135,10 +135,11 @@ func (a arrival) encryption() string {
 }
 
 // errNoRule is pg_hba.conf's answer to those that no line is for.
-func errNoRule(a arrival) *wire.Error {
+func errNoRule(rules []Rule, a arrival) *wire.Error {
 	e := wire.Errorf(wire.InvalidAuthorizationSpecification, "no auth.rules entry for host %q, user %q, database %q, %s", a.host, a.user, a.database, a.encryption())
-	if !a.encrypted && a.addr.IsValid() {
-		return e.WithHint("There may be one for TLS: connect with sslmode=require.")
+	a.encrypted = true
+	if r := decide(rules, a); a.addr.IsValid() && r != nil && r.Method != MethodReject {
+		return e.WithHint("There is one for TLS: connect with sslmode=require.")
 	}
 	return e.WithHint("Add a rule that matches to auth.rules.")
 }

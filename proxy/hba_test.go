@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -58,6 +59,25 @@ func TestRules(t *testing.T) {
 	}
 	if r := decide(defaultRules, newArrival("ann", "shop", unix, false)); r == nil || r.Method != MethodSCRAM {
 		t.Errorf("without rules: %+v", r)
+	}
+}
+
+func TestNoRuleHints(t *testing.T) {
+	rules := []Rule{{Type: ConnTLS, Users: []string{"svc"}, Method: MethodSCRAM}, {Type: ConnTLS, Method: MethodReject}}
+	tcp := &net.TCPAddr{IP: net.ParseIP("10.1.2.3"), Port: 40000}
+	const byTLS, add = "There is one for TLS: connect with sslmode=require.", "Add a rule that matches to auth.rules."
+	for _, tt := range []struct {
+		user string
+		addr net.Addr
+		want string
+	}{
+		{"svc", tcp, byTLS},
+		{"ann", tcp, add},
+		{"svc", &net.UnixAddr{Name: "@", Net: "unix"}, add},
+	} {
+		if e := errNoRule(rules, newArrival(tt.user, "shop", tt.addr, false)); e.Hint != tt.want || !strings.HasSuffix(e.Message, ", no encryption") {
+			t.Errorf("%s by %s: %q, %q, want hint %q", tt.user, tt.addr.Network(), e.Message, e.Hint, tt.want)
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ func (s *session) scanView(p *router.Plan, bound *wire.Bind) error {
 	})
 	s.traced.span("scan", from, loop.Clock(), err, semconv.DBCollectionName(p.Scan.View))
 	if err != nil {
-		return viewError(ctx, p.Scan.View, err)
+		return viewError(ctx, readModel(p.Scan.View), err)
 	}
 	s.SetOut(wire.AppendCommandComplete(s.Out(), "SELECT "+strconv.FormatUint(rows, 10)))
 	return nil
@@ -128,7 +128,7 @@ func (s *session) catchUp(ctx context.Context, v cqrs.View, q cqrs.Query) error 
 		s.SetOut(wire.AppendNoticeResponse(s.Out(), wire.Noticef(wire.SeverityWarning, wire.Warning, "the answer may be older than this session's writes: %v", err)))
 		return nil
 	}
-	return viewError(ctx, name, err)
+	return viewError(ctx, readModel(name), err)
 }
 
 // uncommitted answers the wish to read a read model in a transaction, or a pipeline before its Sync, that may have changed what it is made from.
@@ -142,8 +142,10 @@ func (s *session) uncommitted(name string) error {
 		WithHint("Commit first. With tidemark.on_timeout = 'stale' or tidemark.consistency = 'eventual' the old state is shown.")
 }
 
-// viewError gives an error of a read model its SQLSTATE. ctx is the scan's: a store's own timeouts are not the statement's.
-func viewError(ctx context.Context, name string, err error) error {
+func readModel(name string) string { return "read model " + strconv.Quote(name) }
+
+// viewError gives an error of what is scanned its SQLSTATE. ctx is the scan's: a store's own timeouts are not the statement's.
+func viewError(ctx context.Context, what string, err error) error {
 	var e *wire.Error
 	switch {
 	case errors.As(err, &e), errors.Is(err, engine.ErrClientGone), errors.Is(err, engine.ErrClosing):
@@ -151,14 +153,14 @@ func viewError(ctx context.Context, name string, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return errCancelled()
 	case errors.Is(err, cqrs.ErrUnsupported):
-		return wire.Errorf(wire.FeatureNotSupported, "read model %q: %w", name, err)
+		return wire.Errorf(wire.FeatureNotSupported, "%s: %w", what, err)
 	case errors.Is(err, cqrs.ErrStale):
-		return wire.Errorf(wire.ObjectNotInPrerequisiteState, "read model %q: %w", name, err).
+		return wire.Errorf(wire.ObjectNotInPrerequisiteState, "%s: %w", what, err).
 			WithHint("Raise tidemark.wait_timeout, set tidemark.on_timeout to 'stale', or look at the projector and its dead-letter queue.")
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return wire.Errorf(wire.QueryCanceled, "reading read model %q took too long: %w", name, err)
+		return wire.Errorf(wire.QueryCanceled, "reading %s took too long: %w", what, err)
 	}
-	return wire.Errorf(wire.SystemError, "read model %q cannot be read now: %w", name, err)
+	return wire.Errorf(wire.SystemError, "%s cannot be read now: %w", what, err)
 }
 
 // queryOf is a scan as views take it.

@@ -79,6 +79,19 @@ func (d *decoder) checkUsers(c *Config) {
 			}
 		}
 	}
+	if !d.present("auth.query") {
+		d.knownUsers(names, c.Admin.Users, "admin.users")
+		d.knownUsers(names, c.Admin.StatsUsers, "admin.stats_users")
+	}
+}
+
+// knownUsers finds those of list who cannot log in.
+func (d *decoder) knownUsers(names map[string]string, list []string, path string) {
+	for i, u := range list {
+		if _, ok := names[u]; !ok && u != "" {
+			d.addAt(fmt.Sprintf("%s[%d]", path, i), "no user is called %q; expected a name from users", u)
+		}
+	}
 }
 
 func (d *decoder) checkTables(c *Config) {
