@@ -2,6 +2,8 @@ package proxy_test
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -26,8 +28,20 @@ func (k *leaks) scene() string {
 	for i, p := range append(append([]*peer{}, k.primaries...), k.replicas...) {
 		show(fmt.Sprint("database ", i), p, "select pid, state, wait_event_type, wait_event, now() - state_change as since, query from pg_stat_activity where datname = current_database()")
 	}
+	for _, name := range k.logs {
+		text, err := os.ReadFile(name)
+		fmt.Fprintf(&b, "%s: %v\n", name, err)
+		for line := range strings.Lines(string(text)) {
+			if died.MatchString(line) {
+				b.WriteString(line)
+			}
+		}
+	}
 	return b.String() + "the proxy's log:\n" + k.log.String()
 }
+
+// died is what a server logs of the end of its processes.
+var died = regexp.MustCompile(`LOG:  .*(terminated|crash|reinitializing|shutting down)|PANIC:|FATAL:  terminating`)
 
 // recent are the last requests of all clients, as they were answered.
 type recent struct {

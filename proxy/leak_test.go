@@ -84,8 +84,9 @@ type leaks struct {
 	t               *testing.T
 	tidemark, plain string // how to get there
 
-	keys [][]int // of leak_key, by shard
-	log  *tail   // of the proxy
+	keys [][]int  // of leak_key, by shard
+	log  *tail    // of the proxy
+	logs []string // of its servers: their files
 	late recent
 
 	cleaning  sync.Mutex
@@ -135,6 +136,7 @@ func newLeaks(t *testing.T, v leakVariant, engineName string) *leaks {
 	k := &leaks{t: t, log: log, plain: plain.cluster.Shards[0].Primary.DSNAs(leakUser, clientPassword, plain.database)}
 	dsns := []string{k.plain}
 	for _, s := range shards {
+		k.logs = append(k.logs, s.Primary.LogFile())
 		dsns = append(dsns, s.Primary.DSNAs(leakUser, clientPassword, f.database))
 	}
 	for i, dsn := range dsns {
