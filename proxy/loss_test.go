@@ -237,9 +237,11 @@ func TestServerConnectionLostAmidRequest(t *testing.T) {
 			{"begin", "insert into leak_1 values (5, ''); rollback and chain; select pg_sleep(60)", fatal},
 			{"", "set my.x = 'new'; commit; select pg_sleep(60)", fatal},
 			{"", "prepare kk as select 5; commit; select pg_sleep(60)", fatal},
+			{"", "prepare kk as select 5; select pg_sleep(60)", fatal},
 			{"", "[set my.x = 'new'] ; [commit] ; [select pg_sleep(60)] ; sync", fatal},
 			{"begin", "[set my.x = 'new'] ; [commit] ; [select pg_sleep(60)] ; sync", fatal},
 			{"begin; set my.x = 'new'", "[commit] ; [select pg_sleep(60)] ; sync", fatal},
+			{"", "[prepare kk as select 5] ; [select pg_sleep(60)] ; sync", "ready I"}, // which the proxy knows by itself
 			{"", "insert into leak_1 values (5, ''); select pg_sleep(60)", "ready I"},
 			{"", "select pg_sleep(60); begin", "ready I"},
 			{"begin", "insert into leak_1 values (5, ''); select pg_sleep(60)", "ready E"},
@@ -257,6 +259,11 @@ func TestServerConnectionLostAmidRequest(t *testing.T) {
 			}
 			if got := <-answer; !strings.Contains(got, step.want) {
 				t.Errorf("%s, behind %s\ngot\n%swant %s", step.request, step.before, got, step.want)
+			}
+			if strings.Contains(step.request, "[prepare") {
+				if got := client.play(simpleAction("execute kk")); !strings.Contains(got, `"5"`) {
+					t.Errorf("%s\nexecute kk\n%s", step.request, got)
+				}
 			}
 			if got := other.play(simpleAction("select count(*) from leak_1")); !strings.Contains(got, `"0"`) {
 				t.Fatalf("%s, behind %s: rows\n%s", step.request, step.before, got)

@@ -35,13 +35,13 @@ func (s *session) lost(l *engine.Link) error {
 }
 
 // halfway says whether the client has been told of a part of the request under way that has begun a transaction, outside of which nothing
-// that follows may run, or has ended one, with what that has made of the session.
+// that follows may run, has ended one, with what that has made of the session, or has prepared a statement.
 func (s *session) halfway() bool {
 	a := &s.after
 	switch {
 	case a.outcome.Tags == 0:
 		return false
-	case a.replay != nil:
+	case a.replay != nil, a.prepared != nil:
 		return true
 	case a.tx == nil:
 		return false
