@@ -96,18 +96,6 @@ func (s *session) malformed(err error) error {
 	return s.skipped(e)
 }
 
-// stuffed answers a Flush or a Sync with a body, which neither has: its batch fails, and a Sync ends it all the same.
-func (s *session) stuffed(typ byte, size int) error {
-	if err := s.Skip(size); err != nil {
-		return err
-	}
-	if typ == wire.MsgSync {
-		s.Replace(0, wire.AppendSync(nil))
-	}
-	return s.failBatch(wire.Errorf(wire.ProtocolViolation, "invalid message format").
-		WithDetail("%d bytes are left over behind a message of type %q.", size-wire.HeaderLen, typ))
-}
-
 // tooLarge answers a message over the limit, or for which there is no memory, and skips it: the session goes on.
 func (s *session) tooLarge(err error) error {
 	var e *wire.Error
@@ -125,6 +113,9 @@ func (s *session) skipped(err error) error {
 	}
 	if serr := s.Skip(size); serr != nil {
 		return serr
+	}
+	if typ == wire.MsgSync { // it ends its batch all the same
+		s.Replace(0, wire.AppendSync(nil))
 	}
 	if typ == wire.MsgQuery || typ == wire.MsgFunctionCall {
 		return s.failed(err)

@@ -297,12 +297,14 @@ func (s *session) handle(typ byte, size int) error {
 		return s.execute()
 	case wire.MsgClose:
 		return s.close()
-	case wire.MsgFlush, wire.MsgSync:
+	case wire.MsgFlush:
 		if size > wire.HeaderLen {
-			return s.stuffed(typ, size)
+			return s.malformed(wire.LeftOver(size-wire.HeaderLen, "Flush"))
 		}
-		if typ == wire.MsgFlush {
-			return s.answerFlush()
+		return s.answerFlush()
+	case wire.MsgSync:
+		if size > wire.HeaderLen {
+			return s.malformed(wire.LeftOver(size-wire.HeaderLen, "Sync"))
 		}
 		return s.sync()
 	case wire.MsgCopyData, wire.MsgCopyDone, wire.MsgCopyFail:

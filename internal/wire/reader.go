@@ -92,7 +92,12 @@ func (r *reader) end(message string) error {
 	case r.bad:
 		return Errorf(ProtocolViolation, "%s", r.why).WithDetail("It was a %s message.", message)
 	case len(r.b) > 0:
-		return Errorf(ProtocolViolation, "invalid message format").WithDetail("%d bytes are left over behind a %s message.", len(r.b), message)
+		return LeftOver(len(r.b), message)
 	}
 	return nil
+}
+
+// LeftOver is what is wrong with a message that has n bytes too many.
+func LeftOver(n int, message string) *Error {
+	return Errorf(ProtocolViolation, "invalid message format").WithDetail("%d bytes are left over behind a %s message.", n, message)
 }
