@@ -117,12 +117,12 @@ func (s *session) affects(l *engine.Link, p *router.Plan) bool {
 		s.tx.follow(p.Tx)
 		a.unclear = a.unclear || a.tx != nil || len(a.changes) > 0
 		a.active, a.tx = true, p.Tx
-		ends = (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) && !p.Tx.Chain
+		ends = p.Tx.Ends() && !p.Tx.Chain
 		a.begun = !ends && (a.begun || p.Tx.Op == router.Begin || p.Tx.Chain)
 		if p.Tx.Op == router.Begin && a.mark { // in the transaction that begins behind it the probe would take a snapshot
 			a.mark, s.tx.probeLater = false, true
 		}
-		a.mended = a.mended || p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback || p.Tx.Op == router.RollbackTo
+		a.mended = a.mended || p.Tx.Ends() || p.Tx.Op == router.RollbackTo
 	}
 	if s.tx.state == txNone || ends {
 		if s.tx.wrote {

@@ -141,7 +141,7 @@ func (s *session) fast(p *router.Plan) bool {
 		return false
 	}
 	if c := p.Tx; p.Kind == router.Tx {
-		return (c.Op == router.Commit || c.Op == router.Rollback) && !c.Chain && s.endsPlainly()
+		return c.Ends() && !c.Chain && s.endsPlainly()
 	}
 	return single(p) && s.suits(l, p)
 }

@@ -208,7 +208,7 @@ func (s *session) leavesReplica() bool {
 		case x.plan.Kind != router.Tx:
 		case c.Op == router.Begin && ended, c.Chain && s.aborted() && s.tx.began&onlyReads == 0:
 			return true
-		case c.Op == router.Commit || c.Op == router.Rollback:
+		case c.Ends():
 			ended = !c.Chain
 		}
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/tidemarkdb/tidemark/internal/engine"
 	"github.com/tidemarkdb/tidemark/internal/wire"
-	"github.com/tidemarkdb/tidemark/router"
 )
 
 // lost answers for a server connection that broke, or whose BEGIN failed. The error ends the session: what it kept on that connection, such
@@ -46,8 +45,7 @@ func (s *session) halfway() bool {
 	case a.tx == nil:
 		return false
 	}
-	ends := a.tx.Op == router.Commit || a.tx.Op == router.Rollback
-	return len(a.changes) > 0 || ends && (s.settings.touched() || s.ear != nil)
+	return len(a.changes) > 0 || a.tx.Ends() && (s.settings.touched() || s.ear != nil)
 }
 
 // unbegun answers for a BEGIN that failed. Its connection stays, and what the session keeps there. The client is told of the error as if it
@@ -72,7 +70,11 @@ func (s *session) unbegun(l *engine.Link) error {
 }
 
 func (s *session) logError(level slog.Level, what string, l *engine.Link) {
-	s.log().Log(context.Background(), level, what, "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message, "cause", l.Cause)
+	log := s.log()
+	if l.Cause != nil {
+		log = log.With("cause", l.Cause)
+	}
+	log.Log(context.Background(), level, what, "user", s.client.user, "endpoint", l.Conn.Endpoint().String(), "server_pid", l.Conn.PID(), "error", l.Err.Message)
 }
 
 // answerFor tells the client the link's error for all that it is owed there, and forgets what was to be done behind.

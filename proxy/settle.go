@@ -149,7 +149,7 @@ func (s *session) endTransaction(l *engine.Link) {
 	a.tx, a.changes, a.foreseen, a.replay, a.begun, a.unclear = nil, nil, nil, nil, false, false
 	if l.Conn.TxStatus != wire.TxIdle {
 		s.tx.state = txOpen // also when BEGIN came within a query of several statements
-		if ok && tx != nil && (tx.Op == router.Commit || tx.Op == router.Rollback) {
+		if ok && tx != nil && tx.Ends() {
 			s.portals.clear()
 			s.settingsEnded(committed, l) // AND CHAIN
 		}

@@ -40,7 +40,7 @@ func (s *session) looks(p *router.Plan) bool {
 		return q.looks || s.tx.looked && !q.ends
 	case p.Kind != router.Tx:
 		return s.tx.looked || looks(p.Command)
-	case c.Op == router.Commit || c.Op == router.Rollback:
+	case c.Ends():
 		return false
 	case c.Op == router.Begin && s.tx.state != txOpen:
 		return s.batch.snapped
@@ -63,7 +63,7 @@ func (b *batch) executed(pt *portal) {
 		return
 	case pt.plan.Kind == router.Tx:
 		b.over = false
-		if c := pt.plan.Tx; c.Op == router.Commit || c.Op == router.Rollback { // what was, was in the transaction that ends here
+		if c := pt.plan.Tx; c.Ends() { // what was, was in the transaction that ends here
 			b.queried, b.parsed, b.ran, b.snapped = false, false, false, false
 			b.over = !c.Chain
 		}

@@ -131,7 +131,7 @@ func (q *queryString) add(p *router.Plan) {
 	if q.pins == "" && p.Has(router.Pin) {
 		q.pins = pinned(p)
 	}
-	if c := p.Tx; p.Kind == router.Tx && (c.Op == router.Commit || c.Op == router.Rollback) {
+	if p.Kind == router.Tx && p.Tx.Ends() {
 		q.ends, q.looks = true, false
 	} else {
 		q.looks = q.looks || looks(p.Command)

@@ -372,7 +372,7 @@ func (s *session) errElsewhere(l *engine.Link, p *router.Plan) *wire.Error {
 
 // endsTransaction says whether the plan may run in a failed transaction.
 func endsTransaction(p *router.Plan) bool {
-	return p.Kind == router.Nothing || p.Kind == router.Tx && (p.Tx.Op == router.Commit || p.Tx.Op == router.Rollback) || p.Tag == router.PrepareTransaction
+	return p.Kind == router.Nothing || p.Kind == router.Tx && p.Tx.Ends() || p.Tag == router.PrepareTransaction
 }
 
 // ended is what the plan is in a transaction that has failed and that no server has, or has any more: PREPARE TRANSACTION is a ROLLBACK

@@ -219,6 +219,9 @@ type TxControl struct {
 	Name       string // Savepoint, Release, RollbackTo
 }
 
+// Ends says whether it ends a transaction, also where AND CHAIN begins the next.
+func (c *TxControl) Ends() bool { return c.Op == Commit || c.Op == Rollback }
+
 // Tristate is an option that may be left out.
 type Tristate uint8
 
