@@ -76,6 +76,8 @@ func (s *session) execute() error {
 			if e.Names = pt.st.names; pt.plan.Has(router.Executes) {
 				e.Names = s.lent.names(e.Names)
 			}
+			again := pt.ran && pt.plan.Setting != nil // a SELECT of set_config() that has no more rows sets nothing
+			pt.ran, s.after.unclear = true, s.after.unclear || again
 			if s.effects(l, pt.plan) {
 				e.Reply = &s.after.outcome
 			} else if s.tx.state == txOpen && s.tx.neutral && len(m.Portal) > 0 {
