@@ -54,6 +54,10 @@ var divergences = []divergence{
 	{"A client that holds a connection of one shard while it waits for one of another", func(m *moment) bool {
 		return len(m.keys) > 1 && m.fails("53300 no server connection to ")
 	}},
+	{"Temporary tables with several shards", func(m *moment) bool {
+		return len(m.keys) > 1 && (m.refused("temporary tables and others in one statement are not supported; ") || m.refused("a table like a temporary one is not supported with several shards; ") ||
+			m.refused("this temporary object is not supported; ")) && strings.Contains(m.a.text, "create ")
+	}},
 	{"A SELECT over several shards inside a transaction", func(m *moment) bool {
 		return m.refused("a transaction cannot read from several shards; ")
 	}},

@@ -61,5 +61,5 @@ func (s *session) asTemporary(p *router.Plan) (*router.Plan, error) {
 	}
 	return nil, wire.Errorf(wire.FeatureNotSupported, "temporary tables and others in one statement are not supported").
 		WithDetail("%s names some of both; temporary ones live on the default shard, others may live on several.", called(p)).
-		WithHint("Use a statement for each.")
+		WithHint("Use a statement for each, and CREATE TEMP VIEW for a view.")
 }

@@ -33,6 +33,9 @@ func (s *statement) ddl() *compiled {
 		return s.fixedPlan(&Plan{Kind: Route, Flags: flags, Shards: s.r.oneShard[s.r.m.Default()], Reason: "large objects live on the default shard"})
 	}
 	hidden := s.hides(f.Name)
+	if hidden == nil {
+		hidden = s.runsTemporary()
+	}
 	if f.Flags&sql.Temporary != 0 {
 		for i := 0; i < len(f.Relations) && hidden == nil; i++ {
 			hidden = s.hides(f.Relations[i].Name)
@@ -73,6 +76,19 @@ func (s *statement) hides(name string) *Refusal {
 		}
 	}
 	return nil
+}
+
+// runsTemporary refuses a temporary object that runs or reads what the default shard, where it would live, does not have, or a permanent
+// one that would be made there after a temporary one.
+func (s *statement) runsTemporary() *Refusal {
+	switch {
+	case s.f.Flags&sql.LikeOthers != 0 && s.f.Flags&sql.Temporary == 0 && len(s.all()) > 1:
+		return refuse("a table like a temporary one is not supported with several shards", "It would be made on every shard, and the temporary one is on the default shard alone.", "Write its columns out.")
+	case s.f.Code == "":
+		return nil
+	}
+	does, _ := s.r.code.text(s.ses, s.f.Code)
+	return does.refusal("this temporary object", "What it runs or reads", hintDo, where{shard: s.r.m.Default()})
 }
 
 func (s *statement) createTableAs() *compiled {

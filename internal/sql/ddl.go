@@ -1,6 +1,10 @@
 package sql
 
-import pg "github.com/pganalyze/pg_query_go/v6"
+import (
+	"strings"
+
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
 
 // ddl reads the statements that change the catalog. Those that are the same on every shard are DDL; what must not
 // happen behind a proxy's back (databases, tablespaces, system settings, subscriptions) is unusual.
@@ -24,14 +28,27 @@ func (b *builder) ddl(n *pg.Node) {
 		named(e.CreateDomainStmt.Domainname)
 	case *pg.Node_CreateFunctionStmt:
 		named(e.CreateFunctionStmt.Funcname)
+		b.code(e.CreateFunctionStmt.Options...)
 	case *pg.Node_DefineStmt: // an aggregate, operator, type, text search configuration, ...
 		named(e.DefineStmt.Defnames)
+		b.code()
 	case *pg.Node_CreateStmt:
 		b.temporary(e.CreateStmt.Relation)
 		b.utilityRelation(e.CreateStmt.Relation)
+		for _, x := range e.CreateStmt.TableElts {
+			if like := x.GetTableLikeClause(); like != nil {
+				f.Flags |= LikeOthers
+				b.bare(like.Relation)
+			}
+		}
 	case *pg.Node_ViewStmt:
 		b.temporary(e.ViewStmt.View)
 		b.utilityRelation(e.ViewStmt.View)
+		query := (&builder{text: b.text, lits: b.lits}).statement(e.ViewStmt.Query)
+		for i := range query.Relations {
+			b.bare(&pg.RangeVar{Schemaname: query.Relations[i].Schema, Relname: query.Relations[i].Name})
+		}
+		b.code()
 	case *pg.Node_CreateSeqStmt:
 		b.temporary(e.CreateSeqStmt.Sequence)
 	case *pg.Node_IndexStmt:
@@ -62,16 +79,13 @@ func (b *builder) ddl(n *pg.Node) {
 			b.computes(c.GetAlterTableCmd().GetDef())
 		}
 	case *pg.Node_DropStmt:
-		switch e.DropStmt.RemoveType {
-		case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW, pg.ObjectType_OBJECT_INDEX, pg.ObjectType_OBJECT_SEQUENCE:
-			for _, o := range e.DropStmt.Objects {
-				names := strs(o.GetList().GetItems())
-				if len(names) != 1 {
-					f.Bare = nil
-					break
-				}
-				f.Bare = append(f.Bare, names[0])
+		for _, o := range e.DropStmt.Objects {
+			names := strs(o.GetList().GetItems())
+			if !(len(names) == 1 && ofSchema(e.DropStmt.RemoveType) || len(names) == 2 && ofTable(e.DropStmt.RemoveType)) {
+				f.Bare = nil
+				break
 			}
+			f.Bare = append(f.Bare, names[0])
 		}
 		if e.DropStmt.RemoveType != pg.ObjectType_OBJECT_TABLE {
 			b.temporaries(e.DropStmt.Objects...)
@@ -107,7 +121,8 @@ func (b *builder) ddl(n *pg.Node) {
 		b.largeObject(e.CommentStmt.Objtype)
 		b.temporaries(e.CommentStmt.Object)
 		names, kind := strs(e.CommentStmt.Object.GetList().GetItems()), e.CommentStmt.Objtype
-		if kind == pg.ObjectType_OBJECT_TABLE && len(names) == 1 || kind == pg.ObjectType_OBJECT_COLUMN && len(names) == 2 {
+		switch {
+		case len(names) == 1 && ofSchema(kind), len(names) == 2 && (ofTable(kind) || kind == pg.ObjectType_OBJECT_COLUMN || kind == pg.ObjectType_OBJECT_TABCONSTRAINT):
 			f.Bare = append(f.Bare, names[0])
 		}
 	case *pg.Node_GrantStmt:
@@ -121,19 +136,23 @@ func (b *builder) ddl(n *pg.Node) {
 			b.bare(o.GetRangeVar())
 		}
 	case *pg.Node_CreateTrigStmt:
-		b.temporary(e.CreateTrigStmt.Relation)
+		b.onTable(e.CreateTrigStmt.Relation)
 	case *pg.Node_RuleStmt:
-		b.temporary(e.RuleStmt.Relation)
+		b.onTable(e.RuleStmt.Relation)
 	case *pg.Node_CreatePolicyStmt:
-		b.temporary(e.CreatePolicyStmt.Table)
+		b.onTable(e.CreatePolicyStmt.Table)
 	case *pg.Node_AlterPolicyStmt:
-		b.temporary(e.AlterPolicyStmt.Table)
+		b.onTable(e.AlterPolicyStmt.Table)
+	case *pg.Node_CreateStatsStmt:
+		for _, r := range e.CreateStatsStmt.Relations {
+			b.bare(r.GetRangeVar())
+		}
 	case *pg.Node_CreateEventTrigStmt, *pg.Node_AlterEventTrigStmt,
 		*pg.Node_CreateSchemaStmt, *pg.Node_GrantRoleStmt, *pg.Node_AlterDefaultPrivilegesStmt,
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_ReassignOwnedStmt,
 		*pg.Node_DropOwnedStmt, *pg.Node_AlterObjectSchemaStmt, *pg.Node_AlterObjectDependsStmt,
 		*pg.Node_CreateExtensionStmt, *pg.Node_AlterExtensionStmt, *pg.Node_AlterExtensionContentsStmt,
-		*pg.Node_CreateStatsStmt, *pg.Node_AlterStatsStmt, *pg.Node_CreateOpClassStmt,
+		*pg.Node_AlterStatsStmt, *pg.Node_CreateOpClassStmt,
 		*pg.Node_CreateOpFamilyStmt, *pg.Node_AlterOpFamilyStmt, *pg.Node_AlterOperatorStmt, *pg.Node_CreateCastStmt, *pg.Node_CreateConversionStmt,
 		*pg.Node_CreateTransformStmt, *pg.Node_CreatePlangStmt, *pg.Node_CreateAmStmt, *pg.Node_AlterCollationStmt,
 		*pg.Node_AlterTsdictionaryStmt, *pg.Node_AlterTsconfigurationStmt, *pg.Node_CreatePublicationStmt, *pg.Node_AlterPublicationStmt,
@@ -165,6 +184,42 @@ func (b *builder) computes(def *pg.Node) {
 	if def.GetRangeVar() == nil { // INHERIT
 		b.expr(def, scope{block: b.block(-1, false)})
 	}
+}
+
+// ofSchema says whether such an object is a relation, which may be temporary by its name alone.
+func ofSchema(kind pg.ObjectType) bool {
+	switch kind {
+	case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW, pg.ObjectType_OBJECT_INDEX, pg.ObjectType_OBJECT_SEQUENCE:
+		return true
+	}
+	return false
+}
+
+// ofTable says whether such an object belongs to a table, whose name stands before its own.
+func ofTable(kind pg.ObjectType) bool {
+	switch kind {
+	case pg.ObjectType_OBJECT_TRIGGER, pg.ObjectType_OBJECT_RULE, pg.ObjectType_OBJECT_POLICY:
+		return true
+	}
+	return false
+}
+
+// onTable is for what is made or changed on a table and then runs with its statements.
+func (b *builder) onTable(r *pg.RangeVar) {
+	b.temporary(r)
+	b.bare(r)
+	b.code()
+}
+
+// code notes what the object will run: what the options say, as those of a function do, or the statement itself.
+func (b *builder) code(options ...*pg.Node) {
+	b.f.Code = string(b.own)
+	for _, o := range options {
+		if d := o.GetDefElem(); d.GetDefname() == "as" {
+			b.f.Code = strings.Join(strs(d.GetArg().GetList().GetItems()), " ")
+		}
+	}
+	b.allStructural()
 }
 
 // temporary notes that a relation is created as a temporary one.

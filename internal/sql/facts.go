@@ -34,8 +34,8 @@ type Facts struct {
 	Args       []Value  // EXECUTE: the arguments
 	Unusual    string   // why the statement cannot be planned at all, "" when it can
 	OneServer  string   // why it cannot be planned for several shards, though it can for one; "" when it can
-	Code       string   // DO: what it runs
-	Bare       []string // DDL: the tables, views, indexes and sequences that it changes or drops, if none has a schema before its name
+	Code       string   // what DO runs, and what an object that DDL makes will run or read
+	Bare       []string // DDL: the tables, views, indexes and sequences that it is about, if none has a schema before its name
 	Analyzes   bool     // EXPLAIN (ANALYZE): the statement inside does run
 
 	node *pg.Node
@@ -60,6 +60,7 @@ const (
 	CurrentOf                      // WHERE CURRENT OF cursor
 	Materialize                    // CREATE MATERIALIZED VIEW
 	LargeObject                    // COMMENT ON LARGE OBJECT, GRANT, ALTER and SECURITY LABEL of such
+	LikeOthers                     // CREATE TABLE (LIKE table)
 )
 
 // Relation is a table (or view) that the statement names. Names that mean a WITH query are not listed.

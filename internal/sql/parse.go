@@ -71,6 +71,7 @@ func Parse(text []byte, s *Scanner) ([]Parsed, error) {
 		} else if len(tree.Stmts) == 1 {
 			start, end = s.Statements[0].Start, s.Statements[len(s.Statements)-1].End
 		}
+		b.own = text[start:end]
 		f := b.statement(raw.Stmt)
 		out = append(out, Parsed{f, start, end})
 	}
@@ -129,6 +130,7 @@ func Characters(text []byte, offset int) int {
 // builder gathers the facts of one statement.
 type builder struct {
 	text []byte
+	own  []byte // the statement's part of it
 	lits []Literal
 	f    *Facts
 	kept bool // no literal of the statement was replaced: all are part of its shape
