@@ -37,10 +37,11 @@ func (s *session) asTemporary(p *router.Plan) (*router.Plan, error) {
 	}
 	names := make([]string, len(p.Bare))
 	for i, n := range p.Bare {
-		names[i] = quoteLiteral(n)
+		names[i] = "pg_catalog.to_regclass(" + quoteLiteral(quoteName(n)) + ")"
 	}
-	reply, err := s.Ask(l, "SELECT pg_catalog.count(DISTINCT relname), "+strconv.Itoa(len(names))+" FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()"+
-		" AND relname IN ("+strings.Join(names, ", ")+")", engine.MuteAll)
+	// Which of two relations of a name it is depends on where the search_path has pg_temp.
+	reply, err := s.Ask(l, "SELECT pg_catalog.count(*) FROM pg_catalog.unnest(ARRAY["+strings.Join(names, ", ")+"]) name JOIN pg_catalog.pg_class c ON c.oid = name"+
+		" WHERE relnamespace = pg_catalog.pg_my_temp_schema()", engine.MuteAll)
 	if err != nil {
 		return nil, err
 	}
