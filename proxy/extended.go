@@ -15,6 +15,8 @@ import (
 type batch struct {
 	sent bool // the link has got requests that no Sync has followed yet
 	skip bool // an error was answered: ignore messages until Sync
+	// unasked: the last message was of it, and is answered when a Sync or Flush comes.
+	unasked bool
 	// ending: a Query or FunctionCall was sent amid it. PostgreSQL ends the batch with that, unless it leaves a transaction open: see queryEnded.
 	ending bool
 	wrote  bool // a statement may have changed data

@@ -58,7 +58,7 @@ func (s *session) calm() bool {
 		return false
 	}
 	return !tx.schema && !tx.unclear && !tx.probeLater &&
-		!b.sent && !b.skip && !b.ending && !b.queried && !b.parsed && !b.copying && len(b.held) == 0 &&
+		!b.unasked && !b.sent && !b.skip && !b.ending && !b.queried && !b.parsed && !b.copying && len(b.held) == 0 &&
 		!a.active && a.prepared == nil && len(a.aside) == 0 && !s.askState && !s.coded && !s.blind &&
 		s.mode == backend.Transaction && s.ear == nil && s.traced == nil && len(s.pins) == 0 && len(s.owns) == 0 && !s.own.notice
 }

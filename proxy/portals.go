@@ -12,8 +12,8 @@ type portal struct {
 	plan *router.Plan
 	link *engine.Link // where it was bound; nil: the proxy runs it
 	bind []byte       // the Bind message, for those the proxy runs
-	ran  bool         // it has been executed, if nothing went wrong
 	name string       // of one that the proxy runs
+	ran  bool         // it has been executed, if nothing went wrong
 	gone bool         // a Query has made its own of this name since
 	told bool         // Describe was asked and is to be answered when it runs
 	// last is the reply to the Bind of what ends a transaction that goes on elsewhere, or to the last Execute of one with a name in a transaction

@@ -115,7 +115,17 @@ func (s *session) run(busy bool) error {
 		if err := s.handle(typ, size); err != nil {
 			return err
 		}
+		s.batch.unasked = inBatch(typ)
 	}
+}
+
+// inBatch says whether a message's answer may wait for a Sync or Flush.
+func inBatch(typ byte) bool {
+	switch typ {
+	case wire.MsgParse, wire.MsgBind, wire.MsgDescribe, wire.MsgExecute, wire.MsgClose:
+		return true
+	}
+	return false
 }
 
 // serverUser is who the session's server connections log in as.
@@ -166,6 +176,8 @@ func (s *session) next(busy bool) (typ byte, size int, err error) {
 			if typ, size, err = s.Header(); err != nil || size > 0 && !s.begunAhead(size) {
 				return typ, size, err
 			}
+			// As PostgreSQL does, which tells of errors at once, and of a COPY that begins.
+			s.Holds = s.batch.unasked && size == 0 && !s.skipping() && !s.batch.copying && (s.link == nil || !s.link.Copying)
 		}
 		switch {
 		case s.Gone() && (s.link == nil || !s.Behind(0)): // else the next message waits for the end of this one
@@ -179,7 +191,10 @@ func (s *session) next(busy bool) (typ byte, size int, err error) {
 		if l := s.link; l != nil { // only here nothing is half done that a batch could get in the way of
 			l.MayRepeat = true
 		}
-		if s.rests, err = s.Rest(s.resume); s.rests || err != nil {
+		if s.rests, err = s.Rest(s.resume); s.rests {
+			return 0, 0, nil
+		}
+		if s.Holds = false; err != nil {
 			return 0, 0, err
 		}
 		if l := s.link; l != nil {

@@ -69,6 +69,26 @@ func (r *Relay) writePending() bool {
 	return n > 0 || r.gone // who waits for it to be written need not
 }
 
+// maxHeld is how much may wait for a client to ask for it, in bytes. PostgreSQL has as much.
+const maxHeld = 8 << 10
+
+// holds says whether what waits for the client stays until it asks. Not where a server does not take all that it was sent: it may wait for
+// its answers to be read.
+func (r *Relay) holds() bool {
+	if !r.Holds || len(r.out) >= maxHeld || r.gone {
+		return false
+	}
+	for _, l := range r.links {
+		if len(l.out) > 0 || l.held {
+			return false
+		}
+	}
+	return true
+}
+
+// has says whether the client has what it is to have so far, so that servers are read from.
+func (r *Relay) has() bool { return len(r.out) == 0 || r.holds() }
+
 // inBulk says whether a server is delivering in bulk.
 func (r *Relay) inBulk() bool {
 	for _, l := range r.links {

@@ -30,14 +30,16 @@ type Relay struct {
 	// change: whether the client gets it. nil: it does.
 	Overhears func(l *Link, body []byte) bool
 
-	in            buffer // from the client, not yet consumed
-	consumed      uint64
-	bulk          bulk   // of what comes from the client
-	out           []byte // to the client, not yet accepted by its socket: out[sent:]
-	sent          int
-	links         []*Link // in use: Step serves them
-	gone          bool    // the client closed its side; what it sent before may still be in in
-	woken         bool
+	in       buffer // from the client, not yet consumed
+	consumed uint64
+	bulk     bulk   // of what comes from the client
+	out      []byte // to the client, not yet accepted by its socket: out[sent:]
+	sent     int
+	links    []*Link // in use: Step serves them
+	gone     bool    // the client closed its side; what it sent before may still be in in
+	woken    bool
+	// Holds is the owner's: the client has not asked yet for what it is owed, and need not get it before its next message.
+	Holds         bool
 	read, written uint64 // bytes of the client since Moved was last asked
 	stop          atomic.Bool
 	set           []loop.Source // what wait waits for, kept to be filled again
@@ -107,12 +109,15 @@ func (r *Relay) Step(deadline time.Time) error {
 
 // move makes all the progress that needs no waiting; it reports whether there was any.
 func (r *Relay) move() bool {
-	moved := r.writePending()
+	moved := false
 	for _, l := range r.links {
-		if l.flush() {
-			moved = true
-		}
-		if len(r.out) == 0 && !l.Paused && l.Err == nil && l.Conn.IO.Readable() {
+		moved = l.flush() || moved
+	}
+	if !r.holds() {
+		moved = r.writePending() || moved
+	}
+	for _, l := range r.links {
+		if r.has() && !l.Paused && l.Err == nil && l.Conn.IO.Readable() {
 			if l.pull(r) {
 				moved = true
 			}

@@ -54,18 +54,18 @@ func (r *Relay) sources() error {
 			r.in.shrink()
 		}
 	}
-	if len(r.out) > 0 {
+	if !r.has() {
 		client |= loop.Writable
 	}
 	if client != 0 {
 		set = append(set, loop.Source{Conn: r.Client, For: client})
 	}
 	for _, l := range r.links {
-		if !l.held && !l.amid {
+		if !l.held && !l.amid && !r.Holds {
 			l.askBegun()
 		}
 		server := loop.Interest(0)
-		if l.Err == nil && !l.Paused && len(r.out) == 0 {
+		if l.Err == nil && !l.Paused && r.has() {
 			server |= loop.Readable
 			r.collecting = r.collecting || l.bulk.on
 		}
