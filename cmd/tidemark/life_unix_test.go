@@ -309,6 +309,8 @@ func TestHandover(t *testing.T) {
 	if got != second {
 		t.Errorf("new clients reach process %s; %s has handed over to %s", got, first, second)
 	}
+	l.signal(syscall.SIGTERM) // as systemd, when it stops the unit that both are of: the drain goes on
+	l.logged("the drain goes on")
 	l.exec(patient, "INSERT INTO kept VALUES (-2)")
 	l.exec(patient, "COMMIT")
 	if err := l.ended(); err != nil {

@@ -20,7 +20,7 @@ import (
 //	reload                SIGHUP              RELOAD           the file is read again: reload
 //	hand over             SIGUSR2             -                a new process takes the sockets: handover.go
 //	drain                 SIGTERM, SIGINT     DRAIN            no new clients, transactions end, at most drain_timeout
-//	stop now              a second of these   SHUTDOWN         what still runs is cut off, clients are told
+//	stop now              a second of these   SHUTDOWN         what still runs is cut off, clients are told; a handover is none of these
 //	die                   a third             -                the system ends the process
 
 // errDrain is why a process stops that an administrator has asked to.
@@ -51,7 +51,9 @@ func (p *proxyProcess) control(ctx context.Context, drained <-chan struct{}) {
 					p.log.Error(says, "error", err)
 				}
 			default: // the first one has ended ctx: see main
-				if asked++; asked > 1 || ctx.Err() != nil && context.Cause(ctx) != nil && !errors.Is(context.Cause(ctx), context.Canceled) {
+				if asked++; asked == 1 && errors.Is(context.Cause(ctx), proxy.ErrHandedOver) {
+					p.log.Info("the drain goes on", "why", "a first signal, behind a handover") // it is for both: systemd stops the unit
+				} else if asked > 1 || ctx.Err() != nil && context.Cause(ctx) != nil && !errors.Is(context.Cause(ctx), context.Canceled) {
 					p.log.Warn("stopping now", "why", "another signal")
 					p.hurry()
 					signal.Stop(signals)
