@@ -122,10 +122,15 @@ func (p *Proxy) shardsTable() Table {
 					}
 				}
 				var primary, failure []byte
-				if e, err := sh.Primary(); err != nil {
-					failure = TextValue(err.Error())
-				} else {
+				e, err := sh.Primary()
+				if err == nil {
 					primary = TextValue(e.Name())
+					if !e.Healthy() {
+						err = e.Unhealthy()
+					}
+				}
+				if err != nil {
+					failure = TextValue(err.Error())
 				}
 				rows = append(rows, [][]byte{
 					TextValue(s.Name), IntValue(owned[i]), primary, IntValue(len(sh.Endpoints())), IntValue(healthy), BoolValue(p.gate.closed(s.Name)), failure,

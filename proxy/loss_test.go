@@ -46,8 +46,8 @@ func keysOn(t *testing.T, c *pgx.Conn) (keys [2]int) {
 func TestDeadShard(t *testing.T) {
 	cluster := testcontainers.New(t, testcontainers.Spec{Shards: 2})
 	engines(t, func(t *testing.T, engineName string) {
-		_, p := shopProxy(t, engineName, fixtureSpec{cluster: cluster, backend: func(c *backend.Config) { c.ConnectTimeout = time.Second }})
-		c := connect(t, p.dsn)
+		_, p := shopProxy(t, engineName, fixtureSpec{cluster: cluster, config: asAdmin, backend: func(c *backend.Config) { c.ConnectTimeout = time.Second }})
+		c, console := connect(t, p.dsn), connectTo(t, consoleDSN(p.dsn))
 		keys := keysOn(t, c)
 		for _, k := range keys {
 			exec(t, c, "insert into customers values ($1, 'here')", k)
@@ -76,6 +76,10 @@ func TestDeadShard(t *testing.T) {
 				}
 				return nil
 			})
+			var why *string
+			if err := console.QueryRow(t.Context(), "SELECT error FROM shards WHERE shard = 'shard1'").Scan(&why); err != nil || why == nil {
+				t.Errorf("%s: the admin database knows no reason: %v", fault.name, err)
+			}
 			for range 5 {
 				ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 				var got string

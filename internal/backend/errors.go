@@ -115,7 +115,7 @@ func (p *pool) errTimeout(waited time.Duration) *wire.Error {
 		return e.WithDetail("The last attempt to open one failed: %s", p.lastErr.Message).
 			WithHint("Look at the server: it may refuse further connections of user %q.", p.user)
 	case int(p.total.Load()) < p.size+p.reserve && lack != "":
-		return e.WithHint("%s is used up. Raise it, or look for who keeps connections: SHOW CLIENTS in the admin database tells.", capitalized(lack))
+		return e.WithHint("This is used up: %s. Raise it, or look for who keeps connections: SHOW CLIENTS in the admin database tells.", lack)
 	}
 	return e.WithHint("The pool of user %q has size %d, and all its connections were busy. Raise that, or look for who keeps them, in long transactions or pinned: SHOW CLIENTS in the admin database tells.", p.user, p.size)
 }
@@ -131,8 +131,6 @@ func WaitedFor(err error) time.Duration {
 	errors.As(err, &d)
 	return time.Duration(d)
 }
-
-func capitalized(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func (p *pool) errClientGone() *wire.Error {
 	return wire.Errorf(wire.ConnectionFailure, "waiting for a server connection: %w", ErrClientGone)

@@ -87,7 +87,7 @@ func TestLimits(t *testing.T) {
 			"user, over servers", func(c *Config) { c.Users = map[string]UserConfig{"alice": {MaxConnections: 2}} },
 			[]use{{0, alice}, {1, alice}},
 			use{0, alice},
-			`Max_connections of user "alice" of 2 is used up`, false,
+			`This is used up: max_connections of user "alice" of 2.`, false,
 		},
 		{
 			"user, another one", func(c *Config) { c.Users = map[string]UserConfig{"alice": {MaxConnections: 2}} },
@@ -105,7 +105,7 @@ func TestLimits(t *testing.T) {
 			"server, all users", func(c *Config) { c.MaxConnections = 2 },
 			[]use{{0, alice}, {0, nil}},
 			use{0, bob},
-			"Max_connections of the database of 2 is used up", false,
+			"This is used up: max_connections of the database of 2.", false,
 		},
 		{
 			"server, another one", func(c *Config) { c.MaxConnections = 2 },
@@ -126,7 +126,7 @@ func TestLimits(t *testing.T) {
 			use{0, bob},
 			"", false,
 		},
-		{"budget", func(c *Config) { c.Budget = 2 }, []use{{0, alice}, {1, bob}}, use{0, nil}, "The budget of 2 is used up", false},
+		{"budget", func(c *Config) { c.Budget = 2 }, []use{{0, alice}, {1, bob}}, use{0, nil}, "This is used up: the budget of 2.", false},
 		{
 			"reserve", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, 20*time.Millisecond },
 			[]use{{0, alice}},
@@ -144,7 +144,7 @@ func TestLimits(t *testing.T) {
 			func(c *Config) { c.PoolSize, c.Budget, c.ReserveSize, c.ReserveTimeout = 1, 2, 1, 20*time.Millisecond },
 			[]use{{0, alice}, {1, bob}},
 			use{0, alice},
-			"The budget of 2 is used up", false,
+			"This is used up: the budget of 2.", false,
 		},
 		{
 			"reserve, too early", func(c *Config) { c.PoolSize, c.ReserveSize, c.ReserveTimeout = 1, 1, time.Hour },
