@@ -121,8 +121,7 @@ func (b *builder) ddl(n *pg.Node) {
 		b.largeObject(e.CommentStmt.Objtype)
 		b.temporaries(e.CommentStmt.Object)
 		names, kind := strs(e.CommentStmt.Object.GetList().GetItems()), e.CommentStmt.Objtype
-		switch {
-		case len(names) == 1 && ofSchema(kind), len(names) == 2 && (ofTable(kind) || kind == pg.ObjectType_OBJECT_COLUMN || kind == pg.ObjectType_OBJECT_TABCONSTRAINT):
+		if len(names) == 1 && ofSchema(kind) || len(names) == 2 && (ofTable(kind) || kind == pg.ObjectType_OBJECT_COLUMN || kind == pg.ObjectType_OBJECT_TABCONSTRAINT) {
 			f.Bare = append(f.Bare, names[0])
 		}
 	case *pg.Node_GrantStmt:
