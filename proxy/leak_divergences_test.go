@@ -142,7 +142,8 @@ var divergences = []divergence{
 		return described && description.MatchString(want) && noMore.MatchString(got) && strings.HasPrefix(rest, line+"\n") && m.runs(missing(got))
 	}},
 	{"`EXECUTE` of a statement that cannot be prepared any more", func(m *moment) bool { // with values: the position
-		return noMore.MatchString(m.got) && m.runs(missing(m.got)) && executesWith.MatchString(m.a.text) && position.ReplaceAllString(m.got, "") == position.ReplaceAllString(m.want, "")
+		got, want := m.differ()
+		return noMore.MatchString(got) && m.runs(missing(got)) && executesWith.MatchString(m.a.text) && position.ReplaceAllString(got, "") == position.ReplaceAllString(want, "")
 	}},
 	{"A prepared statement whose table has changed, where its connection gets it anew", func(m *moment) bool {
 		got, want := m.differ()
