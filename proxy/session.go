@@ -194,12 +194,17 @@ func (s *session) next(busy bool) (typ byte, size int, err error) {
 		if s.rests, err = s.Rest(s.resume); s.rests {
 			return 0, 0, nil
 		}
-		if s.Holds = false; err != nil {
+		if s.rested(); err != nil {
 			return 0, 0, err
 		}
-		if l := s.link; l != nil {
-			l.MayRepeat = false
-		}
+	}
+}
+
+// rested ends what is so only while the session waits for the client's next message.
+func (s *session) rested() {
+	s.Holds = false
+	if l := s.link; l != nil {
+		l.MayRepeat = false
 	}
 }
 

@@ -210,10 +210,7 @@ func (s *session) goOn(_ *loop.Task, cause loop.Cause) {
 	if err == nil {
 		err = s.Rested(cause)
 	}
-	s.Holds = false
-	if l := s.link; l != nil {
-		l.MayRepeat = false
-	}
+	s.rested()
 	if err == nil {
 		err = s.run(busy)
 	}
