@@ -194,14 +194,14 @@ func (s *session) next(busy bool) (typ byte, size int, err error) {
 		if s.rests, err = s.Rest(s.resume); s.rests {
 			return 0, 0, nil
 		}
-		if s.rested(); err != nil {
+		if s.awoken(); err != nil {
 			return 0, 0, err
 		}
 	}
 }
 
-// rested ends what is so only while the session waits for the client's next message.
-func (s *session) rested() {
+// awoken ends what is so only while the session waits for the client's next message.
+func (s *session) awoken() {
 	s.Holds = false
 	if l := s.link; l != nil {
 		l.MayRepeat = false

@@ -210,7 +210,7 @@ func (s *session) goOn(_ *loop.Task, cause loop.Cause) {
 	if err == nil {
 		err = s.Rested(cause)
 	}
-	s.rested()
+	s.awoken()
 	if err == nil {
 		err = s.run(busy)
 	}
