@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
-	"gopkg.in/yaml.v3"
+	"go.yaml.in/yaml/v4"
 )
 
 // Mappings that no field describes are bounded, because aliases let few lines stand for very many values.
@@ -49,16 +48,14 @@ func (d *decoder) document(src io.Reader) *yaml.Node {
 	return doc.Content[0]
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
-
-// syntax reports an error of the YAML parser, whose line is in its text only.
+// syntax reports an error of the YAML parser: where it was noticed, and where what is broken there begins.
 func (d *decoder) syntax(err error) {
-	text := err.Error()
-	match := yamlLine.FindStringSubmatch(text)
-	p := Problem{File: d.file, Message: "this is not YAML: " + text}
-	if match != nil {
-		p.Message = "this is not YAML: " + text[len(match[0]):]
-		p.Line, _ = strconv.Atoi(match[1]) // stays 0 where the parser gave none
+	p := Problem{File: d.file, Message: "this is not YAML: " + err.Error()}
+	if e := (*yaml.LoadError)(nil); errors.As(err, &e) {
+		p.Message, p.Line, p.Column = "this is not YAML: "+e.Message, e.Mark.Line, e.Mark.Column
+		if begun := e.ContextMark.Line; begun > 0 && begun < e.Mark.Line {
+			p.Message += fmt.Sprintf(", %s that begins in line %d", e.ContextMsg, begun)
+		}
 	}
 	d.problems = append(d.problems, p)
 }
