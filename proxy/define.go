@@ -90,7 +90,7 @@ func (s *session) define(l *engine.Link, st *statement, e engine.Expect) (name s
 		l.SetOut(wire.AppendClose(l.Out(), wire.KindStatement, old.Name))
 		l.Expect(engine.Expect{Kind: engine.Close, Mute: engine.MuteAck, Undo: func() { l.Conn.Statements.Restore(old) }})
 	}
-	s.closeUnseen(l, name)
+	s.closeUnlessSkipped(l, name, func() { l.Conn.Statements.Unclosed(st.id) })
 	if st.literals && !s.coded && st.looksAhead() {
 		if now := s.reads(); now != st.readAs() {
 			s.readsAnew(l, st.readAs(), e.Mute&engine.MuteError)

@@ -134,6 +134,17 @@ func TestStatementsTakenBack(t *testing.T) {
 	s.Unparsed(2)
 	s.Settled()
 	known(1, 2, 4)
+	old = s.SetAside() // closes all three
+	s.Add(1, 100, nil) // in the next batch
+	s.Add(2, 100, nil)
+	s.TakeBack(old) // the first was skipped
+	s.Settled()
+	s.Unclosed(1) // of the second, from here on
+	s.Unparsed(1)
+	s.Unparsed(2) // has been closed
+	s.Settled()
+	known(1, 4)
+	s.Add(2, 100, nil)
 	s.Unparsed(1)
 	s.Settled()
 	known(2, 4)

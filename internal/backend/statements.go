@@ -24,6 +24,7 @@ type statement struct {
 	id         uint64
 	name       string
 	size       int
+	left       bool // by an earlier batch, which was to close it and came to nothing: it is there already, until it is closed and prepared anew
 	prev, next *statement
 }
 
@@ -61,10 +62,19 @@ func (s *Statements) Restore(e Evicted) {
 	if slices.Contains(s.gone, e.id) {
 		return
 	}
-	if _, ok := s.byID[e.id]; !ok {
+	if st, ok := s.byID[e.id]; ok {
+		st.left = true
+	} else {
 		s.insert(&statement{id: e.id, name: e.Name, size: e.size})
 	}
 	s.kept = append(s.kept, e.id)
+}
+
+// Unclosed is for the statement of that id whose Close, ahead of the Parse that prepares it anew, was skipped.
+func (s *Statements) Unclosed(id uint64) {
+	if st, ok := s.byID[id]; ok && st.left {
+		s.kept = append(s.kept, id)
+	}
 }
 
 // Unparsed forgets a statement whose Parse failed or was skipped.
